@@ -1,0 +1,167 @@
+"""The only importer of torch.distributed. Every function is a no-op, or the identity, for one process."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+
+@contextmanager
+def process_group(device: str = "auto") -> Iterator[torch.device]:
+    """Join the processes that torchrun started (or be the only one); yields the device of this process.
+
+    `device`: "auto" (CUDA if there is one), "cpu" or "cuda". NCCL carries the gradients on CUDA, gloo on the CPU; small
+    control messages (counts, a stop request) always travel by gloo, so that they never wait for the GPU.
+    """
+    use_cuda = device == "cuda" or (device == "auto" and torch.cuda.is_available())
+    if use_cuda and not torch.cuda.is_available():
+        raise ValueError("trainer.device is 'cuda', but torch sees no CUDA device; use 'auto' or 'cpu'")
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    chosen = torch.device("cuda", local_rank) if use_cuda else torch.device("cpu")
+    if use_cuda and local_rank >= torch.cuda.device_count():
+        raise ValueError(
+            f"this is process {local_rank} of its machine, but torch sees {torch.cuda.device_count()} GPU(s): "
+            "start as many processes as there are GPUs (--nproc_per_node), or set trainer.device=cpu"
+        )
+    if use_cuda:
+        torch.cuda.set_device(chosen)
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        dist.init_process_group("cpu:gloo,cuda:nccl" if use_cuda else "gloo", timeout=timedelta(minutes=30))
+    try:
+        yield chosen
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+def _initialized() -> bool:
+    return dist.is_available() and dist.is_initialized()
+
+
+def rank() -> int:
+    """Number of this process among all processes, from 0."""
+    return dist.get_rank() if _initialized() else 0
+
+
+def world_size() -> int:
+    """Number of processes."""
+    return dist.get_world_size() if _initialized() else 1
+
+
+def is_main() -> bool:
+    """Whether this process writes files and prints."""
+    return rank() == 0
+
+
+def is_local_main() -> bool:
+    """Whether this process is the one of its machine that downloads files."""
+    return os.environ.get("LOCAL_RANK", "0") == "0"
+
+
+def barrier() -> None:
+    """Wait until every process is here."""
+    if world_size() > 1:
+        sum_numbers([0.0])
+
+
+def sum_numbers(values: Sequence[float]) -> list[float]:
+    """Add host numbers over all processes (float64 on the CPU, so integers up to 2**53 are exact)."""
+    if world_size() == 1:
+        return [float(v) for v in values]
+    tensor = torch.tensor(values, dtype=torch.float64)
+    dist.all_reduce(tensor)
+    return tensor.tolist()
+
+
+def max_numbers(values: Sequence[float]) -> list[float]:
+    """Largest of each host number over all processes."""
+    if world_size() == 1:
+        return [float(v) for v in values]
+    tensor = torch.tensor(values, dtype=torch.float64)
+    dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
+    return tensor.tolist()
+
+
+def mean(values: Tensor) -> Tensor:
+    """Mean of a detached tensor over all processes, on its own device."""
+    if world_size() == 1:
+        return values
+    values = values.clone()
+    dist.all_reduce(values)
+    return values / world_size()
+
+
+def broadcast_buffers(module: nn.Module) -> None:
+    """Give every process the main process's buffers, such as running statistics."""
+    if world_size() > 1:
+        for buffer in module.buffers():
+            dist.broadcast(buffer, src=0)
+
+
+class _AllReduceSum(torch.autograd.Function):
+    """Sum over processes whose backward is itself a sum, and therefore differentiable any number of times.
+
+    torch's SyncBatchNorm has no double backward; torch.distributed.nn.functional.all_reduce does the same as this class
+    but is on its way out of the newest releases.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        x = x.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(x)
+        return x
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        return all_reduce_sum(grads[0])
+
+
+def all_reduce_sum(x: Tensor) -> Tensor:
+    """Differentiable (also twice) sum over all processes. Every process must call it equally often, also in backward."""
+    if world_size() == 1:
+        return x
+    result: Tensor = _AllReduceSum.apply(x)
+    return result
+
+
+def gather_objects(value: Any) -> list[Any]:
+    """`value` of every process, in order of rank, on every process."""
+    if world_size() == 1:
+        return [value]
+    values: list[Any] = [None] * world_size()
+    dist.all_gather_object(values, value)
+    return values
+
+
+def broadcast_object(value: Any) -> Any:
+    """The main process's `value`, on every process."""
+    if world_size() == 1:
+        return value
+    values = [value]
+    dist.broadcast_object_list(values, src=0)
+    return values[0]
+
+
+def parallel(module: nn.Module, device: torch.device) -> nn.Module:
+    """Wrap in DistributedDataParallel where there is more than one process."""
+    if world_size() == 1:
+        return module
+    return DistributedDataParallel(module, device_ids=[device.index] if device.type == "cuda" else None)
+
+
+@contextmanager
+def no_sync(module: nn.Module, *, active: bool) -> Iterator[None]:
+    """Leave out the gradient all-reduce, for all but the last chunk of an accumulated batch."""
+    if active and isinstance(module, DistributedDataParallel):
+        with module.no_sync():
+            yield
+    else:
+        yield

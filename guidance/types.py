@@ -1,0 +1,100 @@
+"""What flows through the pipeline. Shapes and units are documented here, once.
+
+Letters: B images in a batch, K classes, C channels, H x W pixels of the network input, h x w cells of a feature map,
+M annotated (image, class) pairs.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import NamedTuple, TypeVar
+
+import torch
+from torch import Tensor
+
+T = TypeVar("T")
+
+
+class Regions(NamedTuple):
+    """The annotated (image, class) pairs of a batch, M of them."""
+
+    image: Tensor  # [M] long: row of the batch
+    target: Tensor  # [M] long: class index
+    mask: Tensor  # [M, H, W] bool: where evidence for the class may lie (union of boxes, or a segmentation)
+    segment: (
+        Tensor | None
+    )  # [M, H, W] bool: the class's segmentation; all False for a pair without; None where not loaded
+    rounds: int  # most pairs on one image: this many backward passes explain all of them (an int: no device sync)
+
+    def to(self, device: torch.device | str) -> Regions:
+        segment = None if self.segment is None else self.segment.to(device, non_blocking=True)
+        image, target, mask = (x.to(device, non_blocking=True) for x in self[:3])
+        return Regions(image, target, mask, segment, self.rounds)
+
+
+class Batch(NamedTuple):
+    """A batch of samples; everything that an objective or a metric may ask for."""
+
+    images: Tensor  # [B, C, H, W] float; C = 3 normalised, or 6 = (x, 1 - x) for B-cos
+    targets: Tensor  # [B, K] float in {0, 1}: multi-hot, also for single-label data
+    regions: Regions  # training: at most one per image, drawn at random, or all; evaluation: every positive class
+    groups: Tensor  # [B] long, -1 where the dataset has none
+    index: Tensor  # type: ignore[assignment]  # [B] long: position in the dataset (identity of the sample)
+    skipped: int = 0  # unreadable samples that `data.on_error: skip` left out or replaced
+    dropped: int = 0  # annotated pairs whose region a crop removed (such an image is unannotated for this step)
+
+    def to(self, device: torch.device | str) -> Batch:
+        images, targets, groups, index = (
+            x.to(device, non_blocking=True) for x in (self.images, self.targets, self.groups, self.index)
+        )
+        return Batch(images, targets, self.regions.to(device), groups, index, self.skipped, self.dropped)
+
+    def chunk(self, chunks: int) -> list[Batch]:
+        """Split into `chunks` batches along B (sizes as `torch.chunk`), each with its own regions.
+
+        Call it before `.to(device)`: picking the regions of a chunk needs their image rows on the host.
+        """
+        if chunks == 1:
+            return [self]
+        parts, start = [], 0
+        for images in self.images.chunk(chunks):
+            stop = start + len(images)
+            rows = ((self.regions.image >= start) & (self.regions.image < stop)).nonzero().flatten()
+            r = self.regions
+            segment = None if r.segment is None else r.segment[rows]
+            regions = Regions(r.image[rows] - start, r.target[rows], r.mask[rows], segment, r.rounds)
+            counts = (self.skipped, self.dropped) if start == 0 else (0, 0)
+            parts.append(Batch(images, self.targets[start:stop], regions, self.groups[start:stop],
+                               self.index[start:stop], *counts))  # fmt: skip
+            start = stop
+        return parts
+
+
+class Forward(NamedTuple):
+    """What a classifier returns."""
+
+    logits: Tensor  # [B, K]
+    features: Mapping[str, Tensor]  # depth -> [B, C, h, w], in the graph; "input" is the image
+    masks: Mapping[str, Tensor]  # stage -> [B, 1, h, w] in {0, 1}; empty unless the net masks its features
+
+
+class Step(NamedTuple):
+    """What an objective returns."""
+
+    loss: Tensor  # scalar to backpropagate; the mean over processes is the loss of the global batch
+    terms: Mapping[
+        str, Tensor
+    ]  # detached scalars for the log, unweighted; their mean over processes is the global value
+    samples: Mapping[
+        str, tuple[Tensor, Tensor]
+    ]  # term -> (index [n] of samples, their detached losses [n]), for errors
+
+
+def lookup(table: Mapping[str, T], name: str, what: str) -> T:
+    """`table[name]`; a miss is a ValueError that lists the keys and the closest match."""
+    if name in table:
+        return table[name]
+    close = difflib.get_close_matches(name, table, n=1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    raise ValueError(f"unknown {what} {name!r}; known: {', '.join(sorted(table))}.{hint}")
