@@ -1,0 +1,140 @@
+"""Waterbirds (Sagawa et al. 2020): birds of CUB-200-2011 on land or water, where the background predicts the bird."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+
+from guidance.data.source import Record, Source, check_on_error, fail_or_count, layout_error
+from guidance.types import lookup
+
+VERSIONS: Mapping[str, str] = {"95": "waterbird_complete95_forest2water2", "100": "waterbird_1.0_forest2water2"}
+SPLITS: Mapping[str, int] = {"train": 0, "val": 1, "test": 2}
+TASKS: Mapping[str, tuple[str, str]] = {"birds": ("landbird", "waterbird"), "background": ("land", "water")}
+GROUPS = ("landbird/land", "landbird/water", "waterbird/land", "waterbird/water")
+CONFLICTING_GROUPS = (1, 2)  # bird and background disagree
+COLUMNS = ("img_id", "img_filename", "y", "split", "place")
+
+TREE = """
+ROOT/
+  waterbird_1.0_forest2water2/           version "100"; "95" is waterbird_complete95_forest2water2
+    metadata.csv                         img_id,img_filename,y,split,place,place_filename
+    <class>/<image>.jpg
+  CUB_200_2011/bounding_boxes.txt        img_id x y width height (from CUB-200-2011)
+from https://github.com/kohpangwei/group_DRO (95) or https://github.com/spetryk/GALS (100), and
+https://www.vision.caltech.edu/datasets/cub_200_2011/
+"""
+
+Box = tuple[float, float, float, float]
+
+
+def load_waterbirds(
+    root: str | Path,
+    split: str,
+    *,
+    version: str = "100",
+    task: str = "birds",
+    filter_validation: bool = False,
+    on_error: str = "raise",
+) -> Source:
+    """Split "train", "val" or "test" of Waterbirds: two classes, single-label, four groups 2 * bird + background.
+
+    `version`: "100" or "95", the per cent of training images whose background fits the bird. `task` "birds": the label
+    is the bird and evidence belongs inside its box; "background": the label is the background and evidence belongs
+    outside (`Source.complement`). `filter_validation` drops the validation groups where bird and background disagree,
+    as Rao et al. 2023 do, so that nothing about them leaks into model selection. `root` holds the dataset's folder or
+    is it. `on_error` "skip" leaves out and counts images whose row in metadata.csv is faulty or that have no box;
+    "raise" makes them a ValueError.
+    """
+    check_on_error(on_error)
+    classes = lookup(TASKS, task, "task of waterbirds")
+    lookup(SPLITS, split, "split of waterbirds")
+    folder = _find_folder(Path(root), lookup(VERSIONS, version, "version of waterbirds"))
+    boxes = _read_boxes(_find_boxes(Path(root), folder))
+    records, skipped = [], 0
+    for line, row in _read_rows(folder / "metadata.csv"):
+        try:
+            record = _read_record(row, SPLITS[split], folder, boxes, task)
+        except ValueError as error:
+            skipped += fail_or_count(f"line {line} of {folder / 'metadata.csv'}: {error}", on_error)
+            continue
+        if record is None or (filter_validation and split == "val" and record.group in CONFLICTING_GROUPS):
+            continue
+        records.append(record)
+    return Source(
+        name="waterbirds",
+        split=split,
+        classes=classes,
+        records=tuple(records),
+        single_label=True,
+        groups=GROUPS,
+        complement=task == "background",
+        skipped=skipped,
+    )
+
+
+def _find_folder(root: Path, name: str) -> Path:
+    if (root / name).is_dir():
+        return root / name
+    if (root / "metadata.csv").is_file() and (root.name == name or root.name not in VERSIONS.values()):
+        return root
+    raise layout_error("waterbirds", root / name, TREE)
+
+
+def _find_boxes(root: Path, folder: Path) -> Path:
+    candidates = [parent / "CUB_200_2011" / "bounding_boxes.txt" for parent in (root, folder.parent)]
+    for path in candidates:
+        if path.is_file():
+            return path
+    raise layout_error("waterbirds", candidates[-1], TREE)
+
+
+def _read_boxes(path: Path) -> dict[int, Box]:
+    boxes = {}
+    for number, line in enumerate(path.read_text().splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            name, x, y, width, height = line.split()
+            left, top = float(x), float(y)
+            boxes[int(name)] = (left, top, left + float(width), top + float(height))
+        except ValueError as error:
+            raise ValueError(f"line {number} of {path} is {line!r}, expected 'img_id x y width height'") from error
+    return boxes
+
+
+def _read_rows(path: Path) -> list[tuple[int, dict[str, str]]]:
+    """The rows of metadata.csv with their line numbers."""
+    if not path.is_file():
+        raise layout_error("waterbirds", path, TREE)
+    with path.open(newline="") as file:
+        reader = csv.DictReader(file)
+        missing = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
+        if missing:
+            raise ValueError(f"{path} has no column {', '.join(missing)}; expected the columns {', '.join(COLUMNS)}")
+        return [(reader.line_num, row) for row in reader]
+
+
+def _read_record(
+    row: Mapping[str, str], wanted: int, folder: Path, boxes: Mapping[int, Box], task: str
+) -> Record | None:
+    """The record of one row of metadata.csv; None where the row belongs to another split."""
+    try:
+        image, bird, split, place = (int(row[column]) for column in ("img_id", "y", "split", "place"))
+    except (TypeError, ValueError) as error:
+        raise ValueError("img_id, y, split and place must be integers") from error
+    if bird not in (0, 1) or place not in (0, 1) or split not in (0, 1, 2):
+        raise ValueError(f"y and place must be 0 or 1, and split 0, 1 or 2; got y {bird}, place {place}, split {split}")
+    if split != wanted:
+        return None
+    if image not in boxes:
+        raise ValueError(f"img_id {image} has no line in CUB_200_2011/bounding_boxes.txt")
+    label = bird if task == "birds" else place
+    return Record(
+        path=folder / row["img_filename"],
+        classes=(label,),
+        boxes=(boxes[image],),
+        box_classes=(label,),
+        group=2 * bird + place,
+    )

@@ -1,0 +1,63 @@
+"""Boxes to masks. Boxes are float pixels (x0, y0, x1, y1), half-open: x0 <= x < x1. Every function is pure."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def boxes_to_mask(boxes: Tensor, height: int, width: int) -> Tensor:
+    """Rasterise `boxes` [n, 4] (xyxy, pixels) to [n, height, width] bool.
+
+    Pixel (r, c) is inside where x0 <= c + 0.5 < x1 and y0 <= r + 0.5 < y1, so a full-image box covers every pixel. The
+    published code truncates to int and clamps to the last index instead, which loses the last row and column, and small
+    boxes altogether. Along an axis where a box meets no pixel centre, it takes the pixel that holds its middle: a box
+    of positive area inside the canvas never vanishes. Zero-area and inverted boxes, and boxes outside the canvas, give
+    an empty mask.
+    """
+    boxes = _clamp(boxes, height, width)
+    x0, y0, x1, y1 = boxes.unbind(-1)
+    columns, rows = _cover(x0, x1, width), _cover(y0, y1, height)
+    return rows[:, :, None] & columns[:, None, :]
+
+
+def dilate_boxes(boxes: Tensor, fraction: float, height: int, width: int) -> Tensor:
+    """Move each side of `boxes` [n, 4] outwards by `fraction` of the box's own width or height, within the canvas.
+
+    A box far from the border becomes (1 + 2 * fraction) times as wide (Rao et al. 2023, coarse boxes; the published
+    code also rounds the step to whole pixels).
+    """
+    if not fraction >= 0:
+        raise ValueError(f"dilation is a fraction of the box side and must be at least 0; got {fraction}")
+    size = boxes[:, 2:] - boxes[:, :2]
+    step = fraction * size
+    return _clamp(torch.cat((boxes[:, :2] - step, boxes[:, 2:] + step), dim=1), height, width)
+
+
+def union_by_class(masks: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
+    """Join the `masks` [n, H, W] bool of equal `classes` [n].
+
+    Returns the classes, ascending, [m] long, and their masks [m, H, W] bool.
+    """
+    unique, row = torch.unique(classes, return_inverse=True)
+    hits = masks.new_zeros((len(unique), *masks.shape[1:]), dtype=torch.int32)
+    return unique, hits.index_add_(0, row, masks.to(torch.int32)) > 0
+
+
+def complement(masks: Tensor) -> Tensor:
+    """Everything outside `masks` (bool), for classes whose evidence lies around the box, such as a background."""
+    return ~masks
+
+
+def _clamp(boxes: Tensor, height: int, width: int) -> Tensor:
+    limit = boxes.new_tensor([width, height, width, height])
+    return boxes.clamp_min(0).minimum(limit)
+
+
+def _cover(low: Tensor, high: Tensor, size: int) -> Tensor:
+    """[n, size] bool: the pixels of one axis between `low` and `high` [n], both within [0, size]."""
+    centre = torch.arange(size, device=low.device, dtype=low.dtype) + 0.5
+    inside = (low[:, None] <= centre) & (centre < high[:, None])
+    middle = ((low + high) / 2).floor().clamp_max(size - 1)
+    only_middle = (centre - 0.5 == middle[:, None]) & (low < high)[:, None]
+    return torch.where(inside.any(1, keepdim=True), inside, only_middle)

@@ -1,0 +1,60 @@
+"""Small image files and sources for the data tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from guidance.data import Record, Source
+
+Box = tuple[float, float, float, float]
+
+
+def write_picture(path: Path, height: int = 20, width: int = 30, seed: int = 0) -> Path:
+    """A PNG of random colours."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def write_broken(path: Path) -> Path:
+    """A PNG that stops in the middle."""
+    content = write_picture(path).read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    return path
+
+
+def read_halves(record: Record) -> Mapping[int, Tensor]:
+    """Class k is segmented in the left half where k is even, in the right half where it is odd; class 3 never is."""
+    height, width = 20, 30
+    left = torch.zeros(height, width, dtype=torch.bool)
+    left[:, : width // 2] = True
+    return {k: left if k % 2 == 0 else ~left for k in record.classes if k != 3}
+
+
+def make_source(
+    folder: Path,
+    annotations: Sequence[Sequence[tuple[int, Box]]],
+    *,
+    complement: bool = False,
+    read_segments: Callable[[Record], Mapping[int, Tensor]] | None = read_halves,
+) -> Source:
+    """A multi-label source of 4 classes; `annotations` lists the (class, box) pairs of each 20 x 30 image."""
+    records = tuple(
+        Record(
+            path=write_picture(folder / f"{i}.png", seed=i),
+            classes=tuple(sorted({k for k, _ in pairs})),
+            boxes=tuple(box for _, box in pairs),
+            box_classes=tuple(k for k, _ in pairs),
+            group=i % 2,
+        )
+        for i, pairs in enumerate(annotations)
+    )
+    classes = ("a", "b", "c", "d")
+    return Source("pictures", "train", classes, records, False, ("even", "odd"), read_segments, complement)
