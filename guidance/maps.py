@@ -1,0 +1,69 @@
+"""What losses and metrics do to a raw attribution map: full precision, upsampling, positive energy.
+
+Raw maps are signed and carry the scale of the logits, which may be tiny; nothing here compares them with an absolute
+number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+RELATIVE_EPS = 1e-7  # share of the absolute energy of a map below which its positive energy is rounding error
+
+
+@contextmanager
+def full_precision(x: Tensor) -> Iterator[Tensor]:
+    """Yields `x` as float32 (float64 stays), with autocast off inside the block."""
+    with torch.autocast(x.device.type, enabled=False):
+        yield x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def upsample(attribution: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bilinear (align_corners False): raw maps [M, h, w] -> [M, H, W], where `size` is (H, W)."""
+    if attribution.shape[1:] == size:
+        return attribution
+    return functional.interpolate(attribution[:, None], size, mode="bilinear", align_corners=False)[:, 0]
+
+
+def safe_denominator(peak: Tensor) -> Tensor:
+    """The largest magnitude of a map, or 1 where it counts as zero.
+
+    The value is replaced before the division: selecting after it would leave a NaN gradient behind.
+    """
+    return torch.where(_counts_as_zero(peak), 1.0, peak)
+
+
+def positive_energy(attribution: Tensor) -> tuple[Tensor, Tensor]:
+    """Positive part of each map up to a positive factor [M, H, W], and whether it holds any energy [M] bool.
+
+    A map has positive energy if the sum of its positive part is more than 1e-7 of the sum of its magnitudes; without,
+    the positive part is all zero. The factor is a constant of the gradient and makes the largest magnitude 1, so that
+    sums of a map of any scale neither vanish nor overflow; it cancels in every quotient of energies.
+    """
+    peak = attribution.detach().abs().amax((1, 2), keepdim=True)
+    scaled = attribution / safe_denominator(peak)
+    positive = scaled.relu()
+    # Negated, so that a NaN map counts as having energy and stays NaN: hiding it would hide a diverged net.
+    negligible = positive.detach().sum((1, 2)) <= RELATIVE_EPS * scaled.detach().abs().sum((1, 2))
+    has_energy = ~(negligible | _counts_as_zero(peak)[:, 0, 0])
+    return torch.where(has_energy[:, None, None], positive, 0.0), has_energy
+
+
+def _counts_as_zero(peak: Tensor) -> Tensor:
+    # Within 1e8 of the smallest normal float, sums of quotients could overflow in the gradient.
+    return peak < torch.finfo(peak.dtype).tiny * 1e8
+
+
+def energy_share(attribution: Tensor, mask: Tensor) -> Tensor:
+    """Share of the positive energy of each map [M, H, W] that lies in its mask [M, H, W] bool: [M] in [0, 1].
+
+    0, with zero gradient, for a map without positive energy (see `positive_energy`).
+    """
+    positive, has_energy = positive_energy(attribution)
+    total = torch.where(has_energy, positive.sum((1, 2)), 1.0)
+    return (positive * mask).sum((1, 2)) / total

@@ -1,0 +1,171 @@
+"""The metrics of a whole split, computed from its rows.
+
+Sums are exact in float64 (rounded once), so a metric does not depend on the order of the rows, on the number of
+processes or on the number of threads. The scores of single maps, and the rows that are made of them, are re-exported
+here. To add a metric, write a function of `Rows` and a row in METRICS; a new score of a map also needs a column in
+`Rows`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from guidance.maps import upsample
+from guidance.rows import IOU_THRESHOLDS, Rows, collect, merge
+from guidance.scores import epg, has_energy, iou, seg_epg, x_seg_epg
+
+__all__ = [
+    "IOU_THRESHOLDS", "METRICS", "Rows", "collect", "epg", "fit_iou_threshold", "group_accuracy", "has_energy", "iou",
+    "merge", "seg_epg", "summarize", "upsample", "x_seg_epg",
+]  # fmt: skip
+
+
+def f1(rows: Rows) -> float:
+    """Micro F1 over all image x class decisions, as published; NaN if nothing is positive and nothing predicted."""
+    hits, predicted, positive = _counts(rows)
+    return _ratio(2 * hits, predicted + positive)
+
+
+def precision(rows: Rows) -> float:
+    """Share of the predicted classes that are right; 0 if none is predicted, NaN if moreover none is positive."""
+    hits, predicted, positive = _counts(rows)
+    return _ratio(hits, predicted or min(positive, 1))
+
+
+def recall(rows: Rows) -> float:
+    """Share of the positive classes that are predicted; NaN if there is none."""
+    hits, _, positive = _counts(rows)
+    return _ratio(hits, positive)
+
+
+def mean_average_precision(rows: Rows) -> float:
+    """Mean over classes of average precision: sum over scores of (gain in recall) x precision.
+
+    Classes without a positive sample are left out; NaN if all are. Samples are ranked by the logit of the class, or
+    by its softmax probability where the decision is the largest logit, because such a net fixes logits up to a
+    constant per sample.
+    """
+    scores = rows.logits.log_softmax(1) if rows.decision == "argmax" else rows.logits
+    values = [_average_precision(s, t) for s, t in zip(scores.T, rows.targets.T, strict=True) if t.any()]
+    return _mean(values)
+
+
+def accuracy(rows: Rows) -> float:
+    """Single label: share of samples whose largest logit is the positive class. Else: share of right class decisions.
+
+    NaN without samples. Ties go to the first class.
+    """
+    return _mean(_correct(rows).tolist())
+
+
+def group_accuracy(rows: Rows) -> dict[str, float]:
+    """{"accuracy_group/<name>": accuracy of the samples of that group, NaN if it is empty}, in order of the names."""
+    return {f"accuracy_group/{name}": value for name, value in zip(rows.group_names, _by_group(rows), strict=True)}
+
+
+def worst_group_accuracy(rows: Rows) -> float:
+    """Smallest accuracy among the groups that have samples; NaN if none has."""
+    return min(_non_empty(rows), default=math.nan)
+
+
+def mean_group_accuracy(rows: Rows) -> float:
+    """Mean of the accuracies of the groups that have samples; NaN if none has."""
+    return _mean(_non_empty(rows))
+
+
+def adjusted_accuracy(rows: Rows) -> float:
+    """Mean of the group accuracies weighted by the share of each group in the training split (Sagawa et al. 2020).
+
+    NaN without training counts, and if a group that occurs in training has no sample here.
+    """
+    total = sum(rows.training_groups)
+    pairs = [(n, a) for n, a in zip(rows.training_groups, _by_group(rows), strict=False) if n > 0]
+    return math.fsum(n * a for n, a in pairs) / total if total else math.nan
+
+
+METRICS: dict[str, Callable[[Rows], float]] = {
+    "f1": f1,
+    "precision": precision,
+    "recall": recall,
+    "map": mean_average_precision,
+    "accuracy": accuracy,
+    "worst_group_accuracy": worst_group_accuracy,
+    "mean_group_accuracy": mean_group_accuracy,
+    "adjusted_accuracy": adjusted_accuracy,
+    "epg": lambda rows: _mean(rows.epg.tolist()),
+    "epg_chance": lambda rows: _mean(rows.area.tolist()),  # the EPG of a uniform map
+    "zero_maps": lambda rows: _mean((~rows.energy).double().tolist()),
+    "iou": lambda rows: _mean(rows.iou_column().tolist()),
+    "seg_epg": lambda rows: _mean(rows.seg_epg[rows.has_segment].tolist()),
+    "x_seg_epg": lambda rows: _mean(rows.x_seg_epg[rows.has_segment].tolist()),
+}
+
+
+def summarize(rows: Rows, *, iou_threshold: float | None = None) -> dict[str, float]:
+    """Every metric of METRICS and every group accuracy; a metric that has nothing to be computed from is NaN.
+
+    `iou_threshold` replaces the one stored in the rows; it must be one of their thresholds.
+    """
+    if iou_threshold is not None:
+        rows = replace(rows, iou_threshold=iou_threshold)
+    return {name: metric(rows) for name, metric in METRICS.items()} | group_accuracy(rows)
+
+
+def fit_iou_threshold(rows: Rows) -> float:
+    """The threshold of the highest mean IoU, to be fitted on validation data (Rao et al. 2023, Sec. 3.3).
+
+    The lowest of equals; the threshold that the rows already use if they have no pairs.
+    """
+    if not len(rows.iou):
+        return rows.iou_threshold
+    means = [_mean(column) for column in rows.iou.T.tolist()]
+    return -max((mean, -threshold) for mean, threshold in zip(means, rows.thresholds, strict=True))[1]
+
+
+def _counts(rows: Rows) -> tuple[int, int, int]:
+    predicted = _decisions(rows)
+    return int((predicted & rows.targets).sum()), int(predicted.sum()), int(rows.targets.sum())
+
+
+def _decisions(rows: Rows) -> Tensor:
+    if rows.decision == "threshold":
+        return rows.logits >= 0
+    return torch.zeros_like(rows.targets).scatter(1, rows.logits.argmax(1, keepdim=True), True)
+
+
+def _correct(rows: Rows) -> Tensor:
+    if rows.single_label:
+        return rows.targets.gather(1, rows.logits.argmax(1, keepdim=True))[:, 0].double()
+    return (_decisions(rows) == rows.targets).double().mean(1)
+
+
+def _by_group(rows: Rows) -> list[float]:
+    correct = _correct(rows)
+    return [_mean(correct[rows.groups == group].tolist()) for group in range(len(rows.group_names))]
+
+
+def _non_empty(rows: Rows) -> list[float]:
+    return [value for value in _by_group(rows) if not math.isnan(value)]
+
+
+def _average_precision(scores: Tensor, positive: Tensor) -> float:
+    order = scores.argsort(descending=True)
+    ranked = scores[order]
+    ends = torch.cat([ranked[1:] != ranked[:-1], ranked.new_ones(1, dtype=torch.bool)]).nonzero()[:, 0]
+    hits = positive[order].cumsum(0)[ends].double()
+    gained = hits.diff(prepend=hits.new_zeros(1))
+    return math.fsum((gained * hits / (ends + 1)).tolist()) / float(hits[-1])
+
+
+def _ratio(numerator: int, denominator: int) -> float:
+    return numerator / denominator if denominator else math.nan
+
+
+def _mean(values: Sequence[float]) -> float:
+    # fsum rounds once, so the mean does not depend on the order or on the number of threads.
+    return math.fsum(values) / len(values) if values else math.nan

@@ -1,0 +1,63 @@
+"""Tiny nets behind `Classifier`, small enough for finite differences."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from guidance.models.classifier import Classifier
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {"softplus": nn.Softplus, "tanh": nn.Tanh, "relu": nn.ReLU}
+
+
+class TinyNet(nn.Module):
+    """Three convolutions, global average pooling and a linear classifier; maps of 5, 2 and 2 cells a side for 6 pixels."""
+
+    def __init__(
+        self,
+        *,
+        activation: str,
+        channels: int,
+        num_classes: int,
+        bias: bool,
+        norm: type[nn.Module] | None,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        act = ACTIVATIONS[activation]
+
+        def block(conv: nn.Conv2d) -> nn.Sequential:
+            return nn.Sequential(conv, *([norm(conv.out_channels)] if norm else []), act(), nn.Dropout(dropout))
+
+        self.stage1 = block(nn.Conv2d(channels, 3, 2, bias=bias))
+        self.stage2 = block(nn.Conv2d(3, 4, 2, stride=2, bias=bias))
+        self.stage3 = block(nn.Conv2d(4, 3, 2, padding=1, stride=2, bias=bias))
+        self.fc = nn.Linear(3, num_classes, bias=bias)
+
+
+def tiny(
+    *,
+    activation: str = "softplus",
+    channels: int = 2,
+    num_classes: int = 3,
+    bias: bool = True,
+    norm: type[nn.Module] | None = None,
+    dropout: float = 0.0,
+    dtype: torch.dtype = torch.float64,
+    kind: type[Classifier] = Classifier,
+) -> Classifier:
+    """A random net with depths input, mid1, mid2, final; make it the same twice by seeding torch before."""
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)  # not .to(dtype): fake tensors do not take it
+    try:
+        net = TinyNet(
+            activation=activation, channels=channels, num_classes=num_classes, bias=bias, norm=norm, dropout=dropout
+        )
+    finally:
+        torch.set_default_dtype(default)
+    stages = {"mid1": ["stage1"], "mid2": ["stage2"], "final": ["stage3"], "logits": [global_average, "fc"]}
+    return kind(net, stages)
+
+
+def global_average(x: Tensor) -> Tensor:
+    return x.mean((2, 3))

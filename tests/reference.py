@@ -1,0 +1,248 @@
+"""Slow versions of every loss, score, metric and attribution: loops in float64, straight from the definitions.
+
+Maps and masks are tensors [h, w] or nested lists; nothing here is batched, and nothing is shared with the package.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Map = list[list[float]]
+
+
+def as_map(values: Any) -> Map:
+    rows = values.tolist() if isinstance(values, Tensor) else values
+    return [[float(v) for v in row] for row in rows]
+
+
+def cells(a: Map) -> list[tuple[int, int]]:
+    return [(i, j) for i in range(len(a)) for j in range(len(a[0]))]
+
+
+# Maps
+
+
+def upsample(a: Any, height: int, width: int) -> Map:
+    """Bilinear interpolation, align_corners False: pixel centres at (i + 1/2), borders repeated."""
+    a = as_map(a)
+    h, w = len(a), len(a[0])
+    result = [[0.0] * width for _ in range(height)]
+    for i in range(height):
+        for j in range(width):
+            y = max((i + 0.5) * h / height - 0.5, 0.0)
+            x = max((j + 0.5) * w / width - 0.5, 0.0)
+            y0, x0 = int(y), int(x)
+            y1, x1 = min(y0 + 1, h - 1), min(x0 + 1, w - 1)
+            dy, dx = y - y0, x - x0
+            top = a[y0][x0] * (1 - dx) + a[y0][x1] * dx
+            bottom = a[y1][x0] * (1 - dx) + a[y1][x1] * dx
+            result[i][j] = top * (1 - dy) + bottom * dy
+    return result
+
+
+def positive(a: Map) -> Map:
+    return [[max(v, 0.0) for v in row] for row in a]
+
+
+def positive_energy(a: Map) -> Map:
+    return positive(a) if has_energy(a) else [[0.0] * len(a[0]) for _ in a]
+
+
+def divided_by_peak(a: Map) -> Map:
+    peak = max(abs(a[i][j]) for i, j in cells(a))
+    return [[v / peak if peak > 0 else 0.0 for v in row] for row in a]
+
+
+def has_energy(a: Any) -> bool:
+    a = as_map(a)
+    return sum(max(a[i][j], 0.0) for i, j in cells(a)) > 1e-7 * sum(abs(a[i][j]) for i, j in cells(a))
+
+
+# Losses of one map [h, w] and one mask [H, W]
+
+
+def energy(a: Any, mask: Any) -> float:
+    mask = as_map(mask)
+    return 1 - epg(upsample(a, len(mask), len(mask[0])), mask)
+
+
+def energy_star(a: Any, mask: Any, alpha: float = 0.5, area: str = "pixels") -> float:
+    mask = as_map(mask)
+    size = float(max(sum(mask[i][j] for i, j in cells(mask)), 1))
+    if area == "fraction":
+        size /= len(mask) * len(mask[0])
+    return 1 - epg(upsample(a, len(mask), len(mask[0])), mask) / size**alpha
+
+
+def l1(a: Any, mask: Any) -> float:
+    mask = as_map(mask)
+    u = upsample(divided_by_peak(positive_energy(as_map(a))), len(mask), len(mask[0]))
+    return sum(abs(u[i][j] - mask[i][j]) for i, j in cells(u)) / (len(mask) * len(mask[0]))
+
+
+def ppce(a: Any, mask: Any) -> float:
+    mask = as_map(mask)
+    u = upsample(divided_by_peak(positive_energy(as_map(a))), len(mask), len(mask[0]))
+    inside = [u[i][j] for i, j in cells(u) if mask[i][j]]
+    return sum(-math.log(min(max(v, 1e-6), 1.0)) for v in inside) / len(inside) if inside else 0.0
+
+
+def rrr(a: Any, mask: Any) -> float:
+    mask = as_map(mask)
+    u = upsample(divided_by_peak(as_map(a)), len(mask), len(mask[0]))
+    return sum(u[i][j] ** 2 for i, j in cells(u) if not mask[i][j])
+
+
+LOSSES: dict[str, Callable[[Any, Any], float]] = {
+    "energy": energy, "l1": l1, "ppce": ppce, "rrr": rrr, "energy_star": energy_star,
+}  # fmt: skip
+
+
+# Scores of one upsampled map [H, W]
+
+
+def epg(a: Any, mask: Any) -> float:
+    a, mask = as_map(a), as_map(mask)
+    total = inside = 0.0
+    for i, j in cells(a):
+        total += max(a[i][j], 0.0)
+        inside += max(a[i][j], 0.0) * mask[i][j]
+    return inside / total if has_energy(a) else 0.0
+
+
+def iou(a: Any, mask: Any, threshold: float) -> float:
+    a, mask = as_map(a), as_map(mask)
+    p = positive_energy(a)
+    high, low = max(map(max, p)), min(map(min, p))
+    both = either = 0
+    for i, j in cells(p):
+        if high == 0:
+            value = 0.0
+        elif high - low <= 1e-6 * high:
+            value = p[i][j] / high
+        else:
+            value = (p[i][j] - low) / (high - low)
+        active, wanted = value > threshold, mask[i][j] > 0
+        both += active and wanted
+        either += active or wanted
+    return both / either if either else 0.0
+
+
+def seg_epg(a: Any, mask: Any, segment: Any) -> float:
+    a, mask, segment = as_map(a), as_map(mask), as_map(segment)
+    box = sum(max(a[i][j], 0.0) for i, j in cells(a) if mask[i][j])
+    both = sum(max(a[i][j], 0.0) for i, j in cells(a) if mask[i][j] and segment[i][j])
+    return both / box if box > 0 else 0.0
+
+
+def x_seg_epg(a: Any, segment: Any) -> float:
+    a, segment = as_map(a), as_map(segment)
+    total = sum(max(a[i][j], 0.0) for i, j in cells(a))
+    return sum(max(a[i][j], 0.0) for i, j in cells(a) if segment[i][j]) / total if has_energy(a) else 0.0
+
+
+# Metrics of a split: logits and targets as [N][K] lists
+
+
+def decisions(logits: Map, decision: str) -> list[list[bool]]:
+    if decision == "threshold":
+        return [[v >= 0 for v in row] for row in logits]
+    return [[k == row.index(max(row)) for k in range(len(row))] for row in logits]
+
+
+def micro(logits: Map, targets: Map, decision: str) -> dict[str, float]:
+    predicted = decisions(logits, decision)
+    tp = fp = fn = 0
+    for row, truth in zip(predicted, targets, strict=True):
+        for p, t in zip(row, truth, strict=True):
+            tp += p and t > 0
+            fp += p and not t > 0
+            fn += (not p) and t > 0
+    f1 = 2 * tp / (2 * tp + fp + fn) if tp + fp + fn else math.nan
+    precision = tp / (tp + fp) if tp + fp else (0.0 if fn else math.nan)
+    return {"f1": f1, "precision": precision, "recall": tp / (tp + fn) if tp + fn else math.nan}
+
+
+def average_precision(scores: Sequence[float], targets: Sequence[float]) -> float:
+    """Sum over the distinct scores, from the highest, of (gain in recall) x precision of "at least this score"."""
+    total, recall, result = sum(targets), 0.0, 0.0
+    for threshold in sorted(set(scores), reverse=True):
+        chosen = [t for s, t in zip(scores, targets, strict=True) if s >= threshold]
+        result += (sum(chosen) / total - recall) * sum(chosen) / len(chosen)
+        recall = sum(chosen) / total
+    return result
+
+
+def mean_average_precision(logits: Map, targets: Map, decision: str) -> float:
+    if decision == "argmax":
+        logits = [[math.exp(v) / sum(map(math.exp, row)) for v in row] for row in logits]
+    values = [
+        average_precision([row[k] for row in logits], [row[k] for row in targets])
+        for k in range(len(targets[0])) if sum(row[k] for row in targets)
+    ]  # fmt: skip
+    return sum(values) / len(values) if values else math.nan
+
+
+def correct(logits: Map, targets: Map, decision: str, single_label: bool) -> list[float]:
+    if single_label:
+        return [float(truth[row.index(max(row))] > 0) for row, truth in zip(logits, targets, strict=True)]
+    predicted = decisions(logits, decision)
+    return [
+        sum(p == (t > 0) for p, t in zip(row, truth, strict=True)) / len(row)
+        for row, truth in zip(predicted, targets, strict=True)
+    ]
+
+
+# Attributions of one image [1, C, h, w] and one class, from finite differences of the logit
+
+
+def numeric_gradient(model: Any, features: Tensor, depth: str, target: int, eps: float = 1e-5) -> Tensor:
+    """Central differences of logit `target` with respect to every entry of the features at `depth`."""
+    gradient = torch.zeros_like(features)
+    for position in range(features.numel()):
+        values = []
+        for sign in (1, -1):
+            moved = features.detach().clone()
+            moved.view(-1)[position] += sign * eps
+            with torch.no_grad():
+                values.append(float(model.upper(moved, depth).logits[0, target]))
+        gradient.view(-1)[position] = (values[0] - values[1]) / (2 * eps)
+    return gradient
+
+
+def ixg(model: Any, features: Tensor, depth: str, target: int) -> Map:
+    x, g = features[0].tolist(), numeric_gradient(model, features, depth, target)[0].tolist()
+    result = [[0.0] * len(x[0][0]) for _ in x[0]]
+    for c in range(len(x)):
+        for i, j in cells(result):
+            result[i][j] += x[c][i][j] * g[c][i][j]
+    return result
+
+
+def gradcam(model: Any, features: Tensor, depth: str, target: int) -> Map:
+    x, g = features[0].tolist(), numeric_gradient(model, features, depth, target)[0].tolist()
+    result = [[0.0] * len(x[0][0]) for _ in x[0]]
+    for c in range(len(x)):
+        weight = sum(g[c][i][j] for i, j in cells(g[c])) / len(cells(g[c]))
+        for i, j in cells(result):
+            result[i][j] += weight * x[c][i][j]
+    return positive(result)
+
+
+def intgrad(model: Any, features: Tensor, depth: str, target: int, steps: int = 20) -> Map:
+    x = features[0].tolist()
+    result = [[0.0] * len(x[0][0]) for _ in x[0]]
+    for step in range(steps):
+        g = numeric_gradient(model, features * ((step + 0.5) / steps), depth, target)[0].tolist()
+        for c in range(len(x)):
+            for i, j in cells(result):
+                result[i][j] += x[c][i][j] * g[c][i][j] / steps
+    return result
+
+
+ATTRIBUTIONS: dict[str, Callable[..., Map]] = {"ixg": ixg, "gradcam": gradcam, "intgrad": intgrad}
