@@ -1,0 +1,102 @@
+"""Pretrained weights: found on disk or downloaded once when asked for, renamed, checked, loaded."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+import torch
+from torch import Tensor, nn
+
+from guidance import distributed
+
+LOG = logging.getLogger(__name__)
+
+
+def fetch(url: str) -> dict[str, Tensor]:
+    """The state dict at `url`, from torch's hub folder if it lies there, else downloaded and checked by its hash.
+
+    Raises ValueError that names the file, its address and the folder to put it in where the download fails.
+    """
+    folder = Path(torch.hub.get_dir()) / "checkpoints"
+    path = folder / Path(urlparse(url).path).name
+    failure = ""
+    if distributed.is_local_main() and not path.exists():
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            torch.hub.download_url_to_file(url, str(path), hash_prefix=_hash_prefix(path), progress=True)
+        except Exception as error:
+            path.unlink(missing_ok=True)
+            failure = f"{type(error).__name__}: {error}"
+    failures = [text for text in distributed.gather_objects(failure) if text]
+    if failures:
+        raise ValueError(
+            f"the weights {path.name} are not at {path} and could not be downloaded ({failures[0]}). "
+            f"Download {url} on a machine with a network and put the file there, or set model.weights to its path, "
+            "or to 'none' for fresh weights."
+        )
+    return read(path)
+
+
+def _hash_prefix(path: Path) -> str:
+    return path.stem.rsplit("-", 1)[-1]
+
+
+def read(path: Path) -> dict[str, Tensor]:
+    """The state dict in `path`: a plain one, one under "state_dict", or one of this project's checkpoints."""
+    if not path.is_file():
+        raise ValueError(
+            f"model.weights: there is no file {path}. Give the path of a state dict, 'imagenet' or 'none'."
+        )
+    try:
+        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise ValueError(
+            f"model.weights: {path} is not a readable file of weights (truncated, or more than plain tensors inside): {error}"
+        ) from error
+    for key in ("model", "state_dict"):
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+    if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
+        raise ValueError(f"model.weights: {path} holds no state dict (a mapping from names to tensors)")
+    return content
+
+
+def strip_prefixes(state: Mapping[str, Tensor], prefixes: tuple[str, ...] = ("module.", "net.")) -> dict[str, Tensor]:
+    """Remove wrappers' prefixes that every key carries (DataParallel's, or our Classifier's), in any order."""
+    result = dict(state)
+    while any(hits := [p for p in prefixes if result and all(k.startswith(p) for k in result)]):
+        result = {key.removeprefix(hits[0]): value for key, value in result.items()}
+    return result
+
+
+def load_weights(net: nn.Module, state: Mapping[str, Tensor], *, head: str, source: str) -> None:
+    """Load `state` into `net`; a classifier layer `head` of another number of classes keeps its fresh weights.
+
+    Raises ValueError that names every missing and unexpected key and every other tensor of a wrong shape.
+    """
+    state = strip_prefixes(state)
+    own = net.state_dict()
+    wrong = [key for key in state if key in own and state[key].shape != own[key].shape]
+    replaced = [key for key in wrong if key.startswith(head + ".")]
+    if replaced:
+        LOG.info("%s: the classifier has another number of classes and starts fresh (%s)", source, ", ".join(replaced))
+        state = {key: value for key, value in state.items() if not key.startswith(head + ".")}
+    problems = {
+        "missing": [key for key in own if key not in state and not (replaced and key.startswith(head + "."))],
+        "unexpected": [key for key in state if key not in own],
+        "of another shape": [
+            f"{key} {tuple(state[key].shape)} instead of {tuple(own[key].shape)}"
+            for key in wrong
+            if key not in replaced
+        ],
+    }
+    if any(problems.values()):
+        text = "; ".join(f"{what}: {', '.join(keys)}" for what, keys in problems.items() if keys)
+        raise ValueError(
+            f"the weights of {source} do not fit this net. Keys {text}. Is model.name the net they belong to?"
+        )
+    net.load_state_dict({**own, **state})
