@@ -1,0 +1,284 @@
+"""Checkpoints: one file each, of plain types and tensors, written so that a kill at any moment loses nothing.
+
+A file is written beside its final name, flushed to the disk and renamed over the old one, so a reader sees the old or
+the new checkpoint and never a part of one. The Pareto front of a run is a folder of such files (`ParetoFolder`).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import pickle
+import zipfile
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from guidance.pareto import Candidate, ParetoFront
+
+FORMAT = "guidance checkpoint"
+VERSION = 1
+
+_REQUIRED: dict[str, tuple[type, ...]] = {
+    "config": (dict,),  # nested, as in config.yaml
+    "model": (dict, OrderedDict),  # state dict
+    "metrics": (dict, type(None)),  # name -> float; None before the first evaluation
+    "epoch": (int,),
+    "step": (int,),
+}
+_LEAVES = (type(None), bool, int, float, str, bytes, Tensor, nn.Parameter)
+_SUFFIX, _TEMPORARY = ".pt", ".tmp"
+
+
+def save(path: str | Path, state: Mapping[str, Any]) -> None:
+    """Write `state` atomically, with `format` and `version` added; makes the folder.
+
+    `state` holds the keys config, model, metrics, epoch and step, and may hold more. ValueError for a missing key, or
+    for a value that is neither a tensor nor of a plain type (named by its place). OSError if the file cannot be
+    written, such as on a full disk: then nothing is left behind, and a previous checkpoint of that name is untouched.
+    """
+    path = Path(path)
+    state = {**state, "format": FORMAT, "version": VERSION}
+    wrong = _wrong_schema(state)
+    if wrong:
+        raise ValueError(f"cannot save {path}: {wrong}")
+    _check_plain(state, "state")
+    existed = path.exists()
+    temporary = path.with_name(path.name + _TEMPORARY)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException as error:
+        with suppress(OSError):
+            os.unlink(temporary)
+        # torch reports a failed write as a RuntimeError; the cause is in its context.
+        cause = error if isinstance(error, OSError) else error.__context__
+        if not isinstance(error, OSError | RuntimeError) or not isinstance(cause, OSError):
+            raise
+        before = "The previous checkpoint is untouched" if existed else "No file is left behind"
+        reason = f"cannot write {path} ({cause.strerror or cause}). {before}; make room, then resume the run"
+        raise OSError(cause.errno or errno.EIO, reason) from error
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    # The file is whole and in place by now; some file systems cannot sync a folder, which is no reason to fail.
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _check_plain(value: Any, place: str) -> None:
+    # Exact types: a subclass (numpy.float64 is a float) is pickled by its class, which weights_only refuses to load.
+    kind = type(value)
+    if kind in (dict, OrderedDict):
+        for key, item in value.items():
+            if type(key) not in (str, int):
+                raise ValueError(f"{place} has the key {key!r} of type {type(key).__name__}; keys must be str or int")
+            _check_plain(item, f"{place}[{key!r}]")
+    elif kind in (list, tuple):
+        for i, item in enumerate(value):
+            _check_plain(item, f"{place}[{i}]")
+    elif kind not in _LEAVES:
+        raise ValueError(
+            f"{place} is a {kind.__module__}.{kind.__qualname__}; a checkpoint holds only None, bool, int, float, str, "
+            "bytes, list, tuple, dict and tensors. Convert it, for example with float(), str(), dict() or .tolist()"
+        )
+
+
+def _wrong_schema(state: Mapping[str, Any]) -> str | None:
+    for key, kinds in _REQUIRED.items():
+        if key not in state:
+            return f"the key {key!r} is missing (a checkpoint needs {', '.join(_REQUIRED)})"
+        if type(state[key]) not in kinds:
+            return f"the key {key!r} holds a {type(state[key]).__name__}, expected a {kinds[0].__name__}"
+    return None
+
+
+def load(path: str | Path) -> dict[str, Any]:
+    """Read a checkpoint onto the CPU, never unpickling arbitrary objects.
+
+    ValueError, saying which it is and what to do, if the file is missing, truncated or corrupt (its checksums are
+    verified), was not written by `save`, or was written by another version of the format.
+    """
+    path = Path(path)
+    try:
+        return _read(path, verify=True)
+    except FileNotFoundError:
+        found = ", ".join(sorted(p.name for p in path.parent.glob(f"*{_SUFFIX}"))) or "no checkpoint"
+        raise ValueError(f"no checkpoint at {path}; the folder {path.parent} has: {found}") from None
+
+
+def _read(path: Path, *, verify: bool) -> dict[str, Any]:
+    """As `load`; without `verify` the weights stay on the disk until they are used. FileNotFoundError if missing."""
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder; give one checkpoint file, such as {path / 'last.pt'}")
+    try:
+        zipped = zipfile.is_zipfile(path)
+        if zipped and verify:
+            # torch does not look at the checksums that it writes.
+            with zipfile.ZipFile(path) as archive:
+                damaged = archive.testzip()
+            if damaged is not None:
+                raise zipfile.BadZipFile(f"wrong checksum of {damaged}")
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped and not verify)
+    except (FileNotFoundError, PermissionError, MemoryError):
+        raise
+    except Exception as error:
+        if zipped and isinstance(error, pickle.UnpicklingError):
+            raise ValueError(f"{_foreign(path)}: it holds Python objects, which may run code when loaded") from error
+        reason = (str(error) or type(error).__name__).splitlines()[0][:200]
+        raise ValueError(
+            f"{path} is truncated or corrupt, or no checkpoint at all ({reason}); delete it and use another checkpoint "
+            "of the run (checkpoints/last.pt, checkpoints/pareto/*.pt)"
+        ) from error
+    return _check_loaded(path, state)
+
+
+def _foreign(path: Path) -> str:
+    return f"{path} is not a checkpoint of guidance"
+
+
+def _check_loaded(path: Path, state: Any) -> dict[str, Any]:
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        hint = ""
+        if isinstance(state, dict) and (_is_weights(state) or _is_weights(state.get("state_dict"))):
+            hint = f". It looks like plain weights: to start from them, set `model.weights: {path}`"
+        raise ValueError(f"{_foreign(path)}: it lacks `format: {FORMAT}`{hint}")
+    if state.get("version") != VERSION:
+        raise ValueError(
+            f"{path} has version {state.get('version')} of the checkpoint format, but version {VERSION} is expected: "
+            "use the release of guidance that wrote it"
+        )
+    wrong = _wrong_schema(state)
+    if wrong:
+        raise ValueError(f"{path} is not a complete checkpoint: {wrong}")
+    return state
+
+
+def _is_weights(value: Any) -> bool:
+    return isinstance(value, dict) and len(value) > 0 and all(isinstance(v, Tensor) for v in value.values())
+
+
+class Saved(NamedTuple):
+    """A checkpoint on disk, without its weights."""
+
+    path: Path
+    candidate: Candidate  # named by the file's stem
+    epoch: int
+    step: int
+    config: Mapping[str, Any]
+
+
+def read_candidates(folder: str | Path) -> list[Saved]:
+    """The checkpoints of a folder (`*.pt`), oldest first, without loading their weights.
+
+    It may run beside a training that writes there: if a file goes away meanwhile, the folder is read again, so that
+    the file that made it go is among the result. ValueError for a file that cannot be read, or that has no metrics.
+    """
+    for _ in range(100):
+        with suppress(FileNotFoundError):
+            saved = [_read_candidate(path) for path in Path(folder).glob(f"*{_SUFFIX}")]
+            return sorted(saved, key=lambda s: (s.epoch, s.step, s.candidate.name))
+    raise ValueError(f"{folder} lists a checkpoint that cannot be opened; is there a link to a file that is gone?")
+
+
+def _read_candidate(path: Path) -> Saved:
+    state = _read(path, verify=False)
+    if not state["metrics"]:
+        raise ValueError(f"{path} has no metrics: it was saved before the first evaluation; take it out of the folder")
+    return Saved(path, Candidate(path.stem, state["metrics"]), state["epoch"], state["step"], state["config"])
+
+
+class ParetoFolder:
+    """A folder that holds the non-dominated checkpoints of a run, `<name>.pt` each, and no other `.pt` files.
+
+    The files are the front: each carries its own metrics, and there is no index that could disagree with them. A new
+    member is written before those that it dominates are removed, so after a kill at any moment the folder holds the
+    front and at most some dominated files; making a `ParetoFolder` removes those. One process may write at a time.
+    """
+
+    def __init__(self, folder: str | Path, metrics: Sequence[str], *, resolution: float = 0.005) -> None:
+        self.folder = Path(folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for temporary in self.folder.glob(f"*{_SUFFIX}{_TEMPORARY}"):
+            os.unlink(temporary)
+        candidates = [saved.candidate for saved in read_candidates(self.folder)]
+        self._front = ParetoFront(metrics, resolution=resolution, members=candidates)
+        kept = {member.name for member in self._front.members}
+        self._remove(candidate.name for candidate in candidates if candidate.name not in kept)
+
+    @property
+    def members(self) -> list[Candidate]:
+        """The front, oldest first."""
+        return self._front.members
+
+    def path(self, name: str) -> Path:
+        """File of the member of that name."""
+        return self.folder / f"{name}{_SUFFIX}"
+
+    def offer(self, name: str, values: Mapping[str, float], state_fn: Callable[[], Mapping[str, Any]]) -> bool:
+        """Keep a checkpoint if no member dominates it; returns whether it was kept.
+
+        `values` go into the file as its metrics (all of them, not only those of the front). `state_fn()` is called only
+        for a checkpoint that is kept. If writing fails (as in `save`), the front and its files stay as they were.
+        """
+        candidate = Candidate(name, {metric: float(value) for metric, value in values.items()})
+        front = ParetoFront(self._front.metrics, resolution=self._front.resolution, members=self.members)
+        kept, evicted = front.offer(candidate)
+        if kept:
+            save(self.path(name), {**state_fn(), "metrics": dict(candidate.values)})
+        self._front = front
+        self._remove(member.name for member in evicted)
+        return kept
+
+    def _remove(self, names: Iterable[str]) -> None:
+        for name in names:
+            with suppress(FileNotFoundError):
+                os.unlink(self.path(name))
+
+
+def check_config(saved: Mapping[str, Any], current: Mapping[str, Any], *, ignore: Collection[str] = ()) -> None:
+    """ValueError that lists the settings in which two nested configs differ, with both values.
+
+    `ignore`: dotted names ("trainer.epochs") or sections ("logs") that may differ. Lists and tuples count as equal.
+    """
+    before, now = _flatten(saved), _flatten(current)
+    different = [
+        f"  {key}: {before.get(key, '(absent)')!s} in the checkpoint, {now.get(key, '(absent)')!s} now"
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key, "(absent)") != now.get(key, "(absent)")
+        and not any(key == name or key.startswith(f"{name}.") for name in ignore)
+    ]
+    if different:
+        raise ValueError(
+            "this is the checkpoint of another config; they differ in\n"
+            + "\n".join(different)
+            + "\nSet these as in the checkpoint to resume, or start a new run in another folder."
+        )
+
+
+def _flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            flat |= _flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = _as_lists(value)
+    return flat
+
+
+def _as_lists(value: Any) -> Any:
+    return [_as_lists(item) for item in value] if isinstance(value, list | tuple) else value

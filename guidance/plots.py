@@ -1,0 +1,117 @@
+"""Pareto fronts as figures, drawn with Agg; no pyplot, no display."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from itertools import combinations
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from guidance.pareto import Candidate, non_dominated
+
+RUN_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F")
+RUN_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+LABELS = {
+    "f1": "F1", "map": "mAP", "accuracy": "accuracy", "worst_group_accuracy": "worst-group accuracy", "epg": "EPG",
+    "iou": "IoU", "seg_epg": "SegEPG", "x_seg_epg": "X-SegEPG",
+}  # fmt: skip
+
+
+def plot_front(
+    runs: Mapping[str, Sequence[Candidate]],
+    front: Collection[tuple[str, str]],
+    metrics: Sequence[str],
+    *,
+    knee: tuple[str, str] | None = None,
+) -> Figure:
+    """Candidates of several runs over each pair of metrics (a single metric: over the order of the candidates).
+
+    One colour and marker per run. The members of the front, given as (run, name), are filled, the others faint; `knee`
+    is ringed. A dotted line bounds what the members reach in the two metrics shown. Candidates without a finite value
+    are left out of a plot.
+    """
+    if not metrics or not runs:
+        raise ValueError("a front is drawn for one run or more, over one metric or more")
+    pairs: list[tuple[str, ...]] = [*combinations(metrics, 2)] or [tuple(metrics)]
+    columns = min(3, len(pairs))
+    rows = -(-len(pairs) // columns)
+    width = max(4.4, 3.5 * columns)
+    handles = _legend_handles(runs, set(front), knee)
+    longest = max(len(str(handle.get_label())) for handle in handles)
+    # About 0.075 inches for a character and 0.5 for the marker and the gap.
+    in_row = max(1, min(len(handles), int(width / (0.5 + 0.075 * longest))))
+    height = 3.1 * rows + 0.2 + 0.19 * -(-len(handles) // in_row)
+    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    figure.legend(handles=handles, loc="outside lower center", ncols=in_row, fontsize=8.5, frameon=False)
+    for number, pair in enumerate(pairs, start=1):
+        _draw_pair(figure.add_subplot(rows, columns, number), runs, set(front), pair, knee)
+    return figure
+
+
+def _draw_pair(
+    axes: Axes,
+    runs: Mapping[str, Sequence[Candidate]],
+    front: set[tuple[str, str]],
+    metrics: Sequence[str],
+    knee: tuple[str, str] | None,
+) -> None:
+    members: list[tuple[float, float]] = []
+    for style, (run, candidates) in enumerate(runs.items()):
+        colour, marker = _style(style)
+        points = {candidate.name: _point(candidate, order, metrics) for order, candidate in enumerate(candidates, 1)}
+        points = {name: point for name, point in points.items() if np.isfinite(point).all()}
+        kept = [point for name, point in points.items() if (run, name) in front]
+        others = [point for name, point in points.items() if (run, name) not in front]
+        axes.scatter(*_columns(others), s=22, marker=marker, color=colour, alpha=0.3, linewidth=0, zorder=2)
+        axes.scatter(*_columns(kept), s=42, marker=marker, color=colour, edgecolor="black", linewidth=0.6, zorder=3)
+        ring = [point for name, point in points.items() if (run, name) == knee]
+        axes.scatter(*_columns(ring), s=150, facecolor="none", edgecolor="black", linewidth=1.1, zorder=4)
+        members += kept
+    reached = sorted(members[i] for i in non_dominated(members, 0.0)) if len(metrics) == 2 else []
+    axes.plot(*_columns(reached), color="0.45", linewidth=0.9, linestyle=":", drawstyle="steps-pre", zorder=1)
+    labels = [LABELS.get(metric, metric) for metric in metrics]
+    axes.set_xlabel(labels[0] if len(labels) == 2 else "checkpoint", size=10)
+    axes.set_ylabel(labels[-1], size=10)
+    axes.tick_params(labelsize=8.5)
+    axes.margins(0.08)
+    axes.locator_params(nbins=5)
+    axes.grid(color="0.9", linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _point(candidate: Candidate, order: int, metrics: Sequence[str]) -> tuple[float, float]:
+    values = [float(candidate.values.get(metric, math.nan)) for metric in metrics]
+    return (values[0], values[1]) if len(values) == 2 else (float(order), values[0])
+
+
+def _columns(points: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:
+    return [x for x, _ in points], [y for _, y in points]
+
+
+def _style(number: int) -> tuple[str, str]:
+    shift = number // len(RUN_COLOURS)
+    return RUN_COLOURS[number % len(RUN_COLOURS)], RUN_MARKERS[(number + shift) % len(RUN_MARKERS)]
+
+
+def _legend_handles(
+    runs: Mapping[str, Sequence[Candidate]], front: set[tuple[str, str]], knee: tuple[str, str] | None
+) -> list[Line2D]:
+    handles = []
+    for style, (run, candidates) in enumerate(runs.items()):
+        colour, marker = _style(style)
+        on_front = sum((run, candidate.name) in front for candidate in candidates)
+        label = f"{run} ({on_front} of {len(candidates)} on the front)"
+        handles.append(Line2D([], [], color=colour, marker=marker, linestyle="", markeredgecolor="black", label=label))
+    if knee is not None:
+        ring = Line2D(
+            [], [], color="none", marker="o", markersize=11, markeredgecolor="black", linestyle="", label="knee"
+        )
+        handles.append(ring)
+    return handles
