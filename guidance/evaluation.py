@@ -1,0 +1,63 @@
+"""Loader x model -> rows: one per sample, one per annotated (image, class) pair. One pipeline, whatever the loss was."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import islice
+
+import torch
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from guidance import distributed
+from guidance.attribution import attribute
+from guidance.attribution.gradient import Attribution
+from guidance.data import read
+from guidance.metrics import Rows, merge
+from guidance.models.classifier import Classifier
+from guidance.types import Batch
+
+Collect = Callable[..., Rows]  # `metrics.collect`, with its settings fixed by functools.partial
+
+
+def evaluate(
+    model: Classifier,
+    loader: DataLoader[Batch],
+    *,
+    device: torch.device,
+    attribution: str | Attribution,
+    depth: str,
+    collect: Collect,
+    max_batches: int | None = None,
+    description: str = "evaluation",
+) -> tuple[Rows, int]:
+    """Score every sample and every annotated pair of a split, once, however many processes share the work.
+
+    `loader` yields this process's share. Returns the rows of all processes in one fixed order, the same on every process,
+    and the number of unreadable samples left out. The model's mode is restored; its statistics and weights are untouched.
+    Raises ValueError for a split without a readable sample.
+    """
+    training = model.training
+    model.eval()
+    parts, skipped = [], 0
+    try:
+        total = len(loader) if max_batches is None else min(max_batches, len(loader))
+        for batch in tqdm(islice(read(loader), max_batches), total=total, desc=description, unit="batch", leave=False,
+                          disable=not distributed.is_main(), dynamic_ncols=True):  # fmt: skip
+            skipped += batch.skipped
+            if len(batch.images):
+                parts.append(_rows(model, batch.to(device), attribution, depth, collect))
+    finally:
+        model.train(training)
+    gathered = distributed.gather_objects((parts, skipped))
+    rows = merge([part for parts, _ in gathered for part in parts])
+    return rows, sum(count for _, count in gathered)
+
+
+def _rows(model: Classifier, batch: Batch, attribution: str | Attribution, depth: str, collect: Collect) -> Rows:
+    """The rows of one batch: as many backward passes as its busiest image has classes."""
+    regions = batch.regions
+    out = model.explainable(batch.images, depth)
+    maps = attribute(attribution, model, out, depth, regions.image, regions.target,
+                     create_graph=False, rounds=regions.rounds)  # fmt: skip
+    return collect(batch, out.logits, maps)

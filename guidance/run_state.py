@@ -1,0 +1,99 @@
+"""What a run carries beside its weights: a stop request, running means of the logged terms, random states."""
+
+from __future__ import annotations
+
+import random
+import signal
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+import numpy
+import torch
+from torch import Tensor
+
+from guidance import distributed
+
+
+class StopRequest:
+    """Whether SIGTERM or SIGUSR1 arrived (a scheduler wants the machine back)."""
+
+    def __init__(self) -> None:
+        self.received = False
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        self.received = True
+
+    @contextmanager
+    def listening(self) -> Iterator[StopRequest]:
+        """Install the handlers, and put the former ones back."""
+        names = [name for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name)]
+        former = {name: signal.signal(getattr(signal, name), self._receive) for name in names}
+        try:
+            yield self
+        finally:
+            for name, handler in former.items():
+                signal.signal(getattr(signal, name), handler)
+
+    def agreed(self) -> bool:
+        """Whether any process was asked to stop; the same answer on all of them."""
+        return distributed.max_numbers([float(self.received)])[0] > 0
+
+
+class Means:
+    """Running means of the logged terms; sums stay on the device until they are read."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, Tensor] = {}
+        self.counts: dict[str, int] = {}
+
+    def add(self, terms: Mapping[str, Tensor]) -> None:
+        for name, value in terms.items():
+            value = value.detach().double()
+            self.sums[name] = self.sums[name] + value if name in self.sums else value
+            self.counts[name] = self.counts.get(name, 0) + 1
+
+    def read(self) -> dict[str, float]:
+        """Means over the added steps and over all processes (a collective call)."""
+        if not self.sums:
+            return {}
+        stacked = torch.stack([self.sums[name] / self.counts[name] for name in self.sums])
+        return dict(zip(self.sums, distributed.mean(stacked).tolist(), strict=True))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"sums": {name: value.cpu() for name, value in self.sums.items()}, "counts": dict(self.counts)}
+
+    def load_state_dict(self, state: Mapping[str, Any], device: torch.device) -> None:
+        self.sums = {name: value.to(device) for name, value in state["sums"].items()}
+        self.counts = dict(state["counts"])
+
+
+def get_rng() -> dict[str, Any]:
+    """State of every random number generator of this process, as plain types."""
+    kind, keys, position, has_gauss, gauss = numpy.random.get_state()
+    words = torch.from_numpy(numpy.asarray(keys).astype("int64"))
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
+        "numpy": [str(kind), words, int(position), int(has_gauss), float(gauss)],
+        "python": random.getstate(),
+    }  # fmt: skip
+
+
+def seed_rng(seed: int) -> None:
+    """Seed every random number generator of this process."""
+    random.seed(seed)
+    numpy.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+def set_rng(state: Mapping[str, Any]) -> None:
+    """Put back what `get_rng` returned."""
+    torch.set_rng_state(state["torch"])
+    if state["cuda"] is not None and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"])
+    kind, keys, position, has_gauss, gauss = state["numpy"]
+    numpy.random.set_state((kind, keys.numpy().astype("uint32"), position, has_gauss, gauss))
+    version, internal, gauss_next = state["python"]
+    random.setstate((version, tuple(internal), gauss_next))

@@ -1,0 +1,256 @@
+"""The training loop. It parses nothing and names nothing: objective, data, metrics and files are handed to it."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from guidance import distributed
+from guidance.data import TrainBatches, read
+from guidance.guard import LossGuard, NonFiniteError, raise_non_finite
+from guidance.logs import Loggers
+from guidance.objectives import Objective
+from guidance.run_state import Means, StopRequest, get_rng, set_rng
+from guidance.types import Batch, Step
+
+# Counted over an epoch: by each process on its own, and (the last two) over the global batches.
+TALLIED = ("skipped", "dropped", "regions", "images")
+
+
+class Saver(Protocol):
+    """Where the trainer's results go; the run folder implements it."""
+
+    def last(self, state: Callable[[], dict[str, Any]], *, metrics: Mapping[str, float]) -> None:
+        """Write the checkpoint to resume from. Every process calls it."""
+
+    def offer(self, *, epoch: int, step: int, metrics: Mapping[str, float]) -> bool:
+        """Keep the current weights if they are Pareto-optimal. Every process calls it."""
+
+
+class Trainer:
+    """Trains an objective over epochs; every epoch ends with an evaluation, the Pareto front and a checkpoint.
+
+    `loader` yields this process's share of the batches that `batches` plans. `evaluate(step)` returns the metrics of the
+    current weights, the same on every process. `minimum` (metric name, value, epochs): stop when the best value so far is
+    under `value` after that many epochs. `max_batches` shortens each epoch (dry run). A global batch is split into
+    `accumulate` chunks. `precision` "bf16" runs the forward in autocast; attributions and losses stay in fp32.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        optimizer: Optimizer,
+        schedule: LRScheduler,
+        loader: DataLoader[Batch],
+        batches: TrainBatches,
+        *,
+        device: torch.device,
+        evaluate: Callable[[int], dict[str, float]],
+        saver: Saver,
+        log: Loggers,
+        epochs: int,
+        accumulate: int = 1,
+        clip_norm: float | None = None,
+        precision: str = "fp32",
+        minimum: tuple[str, float, int] | None = None,
+        log_every: int = 10,
+        checkpoint_every: int | None = None,
+        max_batches: int | None = None,
+    ) -> None:
+        self.objective, self.optimizer, self.schedule = objective, optimizer, schedule
+        self.loader, self.batches, self.device = loader, batches, device
+        self.evaluate, self.saver, self.log = evaluate, saver, log
+        self.epochs, self.accumulate, self.clip_norm, self.precision = epochs, accumulate, clip_norm, precision
+        self.minimum, self.log_every, self.checkpoint_every = minimum, log_every, checkpoint_every
+        self.max_batches = max_batches
+        self.epoch, self.position, self.step = 0, 0, 0  # epochs done, batches done in this epoch, updates done
+        self.best: dict[str, float] = {}
+        self.metrics: dict[str, float] = {}
+        self.window, self.total = Means(), Means()
+        self.tally = dict.fromkeys(TALLIED, 0.0)
+        self.guard = LossGuard()
+        self._resumed_rng: dict[str, Any] | None = None
+
+    def fit(self) -> bool:
+        """Train until the last epoch; False if a signal ended it early (a checkpoint to resume from was written)."""
+        ddp = distributed.parallel(self.objective, self.device)
+        if self._resumed_rng is not None:
+            set_rng(self._resumed_rng)
+        with StopRequest().listening() as stop:
+            while self.epoch < self.epochs and not self._hopeless():
+                if not self._train_epoch(ddp, stop):
+                    return False
+                self._finish_epoch()
+                if self.epoch < self.epochs and stop.agreed():
+                    self._say_stopped()
+                    return False
+        return True
+
+    def _say_stopped(self) -> None:
+        if distributed.is_main():
+            tqdm.write(f"stopped by a signal at step {self.step}; the checkpoint is written, go on with --resume")
+
+    def _train_epoch(self, ddp: nn.Module, stop: StopRequest) -> bool:
+        """One pass over the training data, from where the last one was interrupted; False if asked to stop."""
+        self.objective.train()
+        self.batches.epoch, self.batches.start = self.epoch, self.position
+        length = self._length()
+        size = self.batches.batch_size
+        with tqdm(total=length, initial=self.position, desc=f"epoch {self.epoch + 1}/{self.epochs}", unit="batch",
+                  disable=not distributed.is_main(), dynamic_ncols=True) as bar:  # fmt: skip
+            begin, seen = time.perf_counter(), 0
+            for batch in read(self.loader) if self.position < length else ():
+                self._train_step(ddp, batch)
+                seen += size
+                bar.update()
+                if self.step % self.log_every == 0 or self.position == length:
+                    rate = seen / (time.perf_counter() - begin)
+                    self._log_step(bar, rate)
+                stopping = self._agree(stop)
+                due = self.checkpoint_every is not None and self.step % self.checkpoint_every == 0
+                if stopping or (due and self.position < length):  # the end of the epoch saves anyway
+                    self._save()
+                if stopping:
+                    self._say_stopped()
+                    return False
+                if self.position == length:
+                    break
+        return True
+
+    def _agree(self, stop: StopRequest) -> bool:
+        """Whether any process was asked to stop; raises on all of them if the loss of an earlier step was not finite."""
+        failure = self.guard.failure(before=self.step - 1)
+        stopping, failed = distributed.max_numbers([float(stop.received), float(bool(failure))])
+        if failed:
+            raise_non_finite(failure)
+        return stopping > 0
+
+    def _length(self) -> int:
+        full = self.batches.batches_per_epoch
+        return full if self.max_batches is None else min(full, self.max_batches)
+
+    def _train_step(self, ddp: nn.Module, batch: Batch) -> None:
+        """One update of the weights from one global batch."""
+        counts = self.objective.counts(batch)
+        self.optimizer.zero_grad(set_to_none=True)
+        terms: dict[str, Tensor] = {}
+        chunks = batch.chunk(self.accumulate)
+        for i, chunk in enumerate(chunks):
+            with distributed.no_sync(ddp, active=i + 1 < len(chunks)):
+                with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+                    step: Step = ddp(chunk.to(self.device), counts)
+                self.guard.watch(self.step, step)
+                torch.autograd.backward(step.loss)
+            terms = {name: value + terms.get(name, 0.0) for name, value in step.terms.items()}
+        if self.clip_norm is not None:
+            terms["grad_norm"] = nn.utils.clip_grad_norm_(self.objective.parameters(), self.clip_norm)
+        self.optimizer.step()
+        self.schedule.step()
+        self.step += 1
+        self.position += 1
+        for name, value in zip(TALLIED, (batch.skipped, batch.dropped, counts.regions, counts.images), strict=True):
+            self.tally[name] += value
+        self.window.add(terms)
+        self.total.add(terms)
+
+    def _check_weights(self) -> None:
+        """Raise, on every process, before anything that is not finite is evaluated or saved."""
+        failure = self.guard.failure(before=self.step)
+        if distributed.max_numbers([float(bool(failure))])[0]:
+            raise_non_finite(failure)
+        bad = [name for name, p in self.objective.named_parameters() if not bool(torch.isfinite(p).all())]
+        if bad:
+            raise NonFiniteError(
+                f"weights are not finite after step {self.step} although the loss was: {', '.join(bad[:5])}. "
+                "The checkpoints on disk are from before. Lower optimizer.lr or set trainer.clip_norm."
+            )
+
+    def _log_step(self, bar: tqdm[Any], rate: float) -> None:
+        values = self.window.read()
+        self.window = Means()
+        lr = self.optimizer.param_groups[0]["lr"]
+        step = {f"step/{name}": value for name, value in values.items()}
+        self.log.log(self.step, step | {"step/lr": lr, "step/images_per_second": rate})
+        shown = {name: f"{values[name]:.4f}" for name in ("classification", "localization") if name in values}
+        bar.set_postfix(shown | {"images/s": f"{rate:.0f}"})
+
+    def _finish_epoch(self) -> None:
+        """Save, evaluate, offer to the front, log, save; in this order, so that a kill repeats what was not saved."""
+        self._save()  # an evaluation may take longer than the grace of a scheduler
+        train = {f"train/{name}": value for name, value in (self.total.read() | self._read_tally()).items()}
+        # Each process has its own running statistics; the main process's are the ones that are saved.
+        distributed.broadcast_buffers(self.objective)
+        self.metrics = self.evaluate(self.step)
+        for name, value in self.metrics.items():
+            if not math.isnan(value):
+                self.best[name] = max(value, self.best.get(name, value))
+        self.saver.offer(epoch=self.epoch + 1, step=self.step, metrics=self.metrics)
+        val = {f"val/{name}": value for name, value in self.metrics.items()}
+        self.log.log(self.step, {"epoch": self.epoch + 1} | train | val)
+        self.epoch, self.position, self.total = self.epoch + 1, 0, Means()
+        self.tally = dict.fromkeys(TALLIED, 0.0)
+        self._save()
+
+    def _read_tally(self) -> dict[str, float]:
+        """What was left out in this epoch, over all processes, and the share of images that had a region."""
+        skipped, dropped = distributed.sum_numbers([self.tally["skipped"], self.tally["dropped"]])
+        return {"skipped": skipped, "dropped": dropped, "annotated": self.tally["regions"] / self.tally["images"]}
+
+    def _hopeless(self) -> bool:
+        """Whether the best value of the `minimum` metric is too low after its patience."""
+        if self.minimum is None:
+            return False
+        name, value, patience = self.minimum
+        hopeless = self.epoch >= max(1, patience) and self.best.get(name, -math.inf) < value
+        if hopeless and distributed.is_main():
+            tqdm.write(
+                f"early stop after epoch {self.epoch}: best {name} {self.best.get(name, math.nan):.4f} < {value}"
+            )
+        return hopeless
+
+    def _save(self) -> None:
+        self._check_weights()
+        self.log.flush()
+        self.saver.last(self.state_dict, metrics=self.metrics)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything beside the model's weights that resuming exactly needs. A collective call."""
+        means = [distributed.gather_objects(m.state_dict()) for m in (self.window, self.total)]
+        return {
+            "epoch": self.epoch, "position": self.position, "step": self.step,
+            "optimizer": self.optimizer.state_dict(), "schedule": self.schedule.state_dict(),
+            "best": dict(self.best), "metrics": dict(self.metrics),
+            "window": means[0], "total": means[1], "tally": distributed.gather_objects(dict(self.tally)),
+            "rng": distributed.gather_objects(get_rng()),
+        }  # fmt: skip
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where `state_dict` was taken, exactly; another number of processes only between two epochs.
+
+        Raises ValueError for another number of processes in the middle of an epoch.
+        """
+        processes, rank = len(state["rng"]), distributed.rank()
+        same = processes == distributed.world_size()
+        if not same and state["position"] > 0:
+            raise ValueError(
+                f"the checkpoint was written by {processes} processes in the middle of an epoch, but "
+                f"{distributed.world_size()} are running: resume with --nproc_per_node={processes}"
+            )
+        self.epoch, self.position, self.step = state["epoch"], state["position"], state["step"]
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.best, self.metrics = dict(state["best"]), dict(state["metrics"])
+        if same:
+            self.window.load_state_dict(state["window"][rank], self.device)
+            self.total.load_state_dict(state["total"][rank], self.device)
+            self.tally = dict(state["tally"][rank])
+            self._resumed_rng = state["rng"][rank]
