@@ -1,0 +1,24 @@
+"""Config -> objects: the one place where the parts meet."""
+
+from guidance.build.evaluation import Evaluator, build_evaluator
+from guidance.build.parts import (
+    build_attribution,
+    build_evaluation_dataset,
+    build_objective,
+    build_optimizer,
+    build_source,
+    learning_rate_factor,
+)
+from guidance.build.training import build_trainer
+
+__all__ = [
+    "Evaluator",
+    "build_attribution",
+    "build_evaluation_dataset",
+    "build_evaluator",
+    "build_objective",
+    "build_optimizer",
+    "build_source",
+    "build_trainer",
+    "learning_rate_factor",
+]

@@ -1,0 +1,164 @@
+"""Config -> data, attribution, objective, optimizer."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import partial
+from inspect import signature
+
+import torch
+from torch import Tensor, nn
+from torch.optim import SGD, Adam, AdamW, Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from guidance.attribution import ATTRIBUTIONS
+from guidance.attribution.gradient import Attribution
+from guidance.config import Config
+from guidance.data import (
+    DATASETS,
+    GuidanceDataset,
+    Source,
+    annotated_subset,
+    eval_transform,
+    train_transform,
+)
+from guidance.losses import LOCALIZATION_LOSSES
+from guidance.models import BACKBONES, Classifier
+from guidance.objectives import GuidedClassification, Objective
+from guidance.types import lookup
+
+LOG = logging.getLogger(__name__)
+
+
+def build_source(config: Config, split: str) -> Source:
+    """Read the annotation of one split. Raises ValueError for a missing or malformed data set, or an empty split."""
+    data = config.data
+    load = lookup(DATASETS, data.name, "data set (data.name)")
+    # The keyword-only arguments of a loader are settings of its section, under the same names.
+    options = [name for name, p in signature(load).parameters.items() if p.kind is p.KEYWORD_ONLY]
+    source = load(data.root, split, **{name: getattr(data, name) for name in options})
+    if not source.records:
+        raise ValueError(f"the {split} split of {data.name} at {data.root} has no usable image")
+    if source.skipped:
+        LOG.warning("%s %s: %d faulty records left out (data.on_error: skip)", data.name, split, source.skipped)
+    return source
+
+
+def build_attribution(config: Config) -> tuple[Attribution, str]:
+    """The attribution that evaluation uses, and its depth."""
+    settings = config.evaluation.attribution or config.objective.attribution
+    return _attribution(settings.method, settings.steps), settings.depth
+
+
+def _attribution(method: str, steps: int) -> Attribution:
+    function = lookup(ATTRIBUTIONS, method, "attribution")
+    return partial(function, steps=steps) if method == "intgrad" else function  # type: ignore[call-arg]
+
+
+def build_objective(config: Config, model: Classifier, train: Source) -> Objective:
+    """The objective around `model`, of the training mode that the config names."""
+    return lookup(OBJECTIVES, config.objective.mode, "objective.mode")(config, model, train)
+
+
+def build_guided(config: Config, model: Classifier, train: Source) -> Objective:
+    """Classification with guidance; class weights come from the training split."""
+    settings = config.objective
+    loss = lookup(LOCALIZATION_LOSSES, settings.localization.loss, "localisation loss")
+    if settings.localization.loss == "energy_star":
+        loss = partial(loss, alpha=settings.localization.alpha, area=settings.localization.area)  # type: ignore[call-arg]
+    return GuidedClassification(
+        model,
+        classification=settings.classification,
+        class_weights=class_weights(settings.class_weights, train),
+        weighting=settings.weighting,
+        localization=loss,
+        weight=settings.localization.weight,
+        reduction=settings.reduction,
+        attribution=_attribution(settings.attribution.method, settings.attribution.steps),
+        depth=settings.attribution.depth,
+    )
+
+
+OBJECTIVES: dict[str, Callable[[Config, Classifier, Source], Objective]] = {"guided": build_guided}
+
+
+def class_weights(choice: str | Sequence[float], train: Source) -> Tensor | None:
+    """[K] weights: "none", a list, or "balanced" (1 / number of training images of the class, the largest scaled to 1)."""
+    if choice == "none":
+        return None
+    if choice == "balanced":
+        counts = Counter(k for record in train.records for k in record.classes)
+        inverse = torch.tensor([1.0 / counts[k] if counts[k] else 0.0 for k in range(len(train.classes))])
+        # A class without training images cannot be weighted by its frequency; like the rarest, it gets 1.
+        return torch.where(inverse > 0, inverse / inverse.max(), 1.0)
+    assert not isinstance(choice, str)
+    if len(choice) != len(train.classes):
+        raise ValueError(
+            f"objective.class_weights has {len(choice)} values, but {train.name} has {len(train.classes)} classes: "
+            + ", ".join(train.classes)
+        )
+    return torch.tensor(choice, dtype=torch.float32)
+
+
+def build_optimizer(
+    config: Config, parameters: Sequence[nn.Parameter], steps_per_epoch: int
+) -> tuple[Optimizer, LambdaLR]:
+    """The optimizer, and the schedule as a factor of its learning rate for each step."""
+    settings = config.optimizer
+    optimizer: Optimizer
+    if settings.name == "sgd":
+        optimizer = SGD(parameters, settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay)
+    else:
+        kind = {"adam": Adam, "adamw": AdamW}[settings.name]
+        optimizer = kind(parameters, settings.lr, weight_decay=settings.weight_decay)
+    schedule = config.schedule
+    factor = partial(
+        learning_rate_factor,
+        name=schedule.name,
+        warmup=round(schedule.warmup_epochs * steps_per_epoch),
+        total=config.trainer.epochs * steps_per_epoch,
+        period=max(1, round(schedule.step_epochs * steps_per_epoch)),
+        gamma=schedule.gamma,
+    )
+    return optimizer, LambdaLR(optimizer, factor)
+
+
+def learning_rate_factor(step: int, *, name: str, warmup: int, total: int, period: int, gamma: float) -> float:
+    """Factor of the learning rate at update `step` (from 0): linear warm-up from 1 %, then the schedule."""
+    if step < warmup:
+        return 0.01 + 0.99 * step / warmup
+    if name == "cosine":
+        return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, total - warmup))))
+    if name == "step":
+        return float(gamma ** ((step - warmup) // period))
+    return 1.0
+
+
+def build_training_dataset(config: Config, train: Source) -> tuple[GuidanceDataset, list[int]]:
+    """The training set, and the indices whose regions it may use."""
+    data = config.data
+    candidates = [i for i, record in enumerate(train.records) if record.boxes]
+    annotated = annotated_subset(candidates, data.annotated_fraction, config.seed)
+    transform = train_transform(data.image_size, data.augmentation, encoding(config))
+    dataset = GuidanceDataset(
+        train, transform, training=True, seed=config.seed, classes_per_image=data.classes_per_image,
+        annotated=annotated, dilation=data.dilation, on_error=data.on_error,
+    )  # fmt: skip
+    return dataset, annotated
+
+
+def build_evaluation_dataset(config: Config, source: Source) -> GuidanceDataset:
+    """A split without augmentation, with every region and, where it has them, the segmentations."""
+    transform = eval_transform(config.data.image_size, encoding(config))
+    return GuidanceDataset(
+        source, transform, training=False, classes_per_image="all", load_segments=source.read_segments is not None,
+        on_error=config.data.on_error,
+    )  # fmt: skip
+
+
+def encoding(config: Config) -> str:
+    """How the backbone wants its input."""
+    return BACKBONES[config.model.name].encoding

@@ -1,0 +1,94 @@
+"""Config -> a trainer, ready to fit."""
+
+from __future__ import annotations
+
+import logging
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from guidance import checkpoint, distributed, runs
+from guidance.build.evaluation import build_epoch_evaluation
+from guidance.build.parts import build_objective, build_optimizer, build_source, build_training_dataset
+from guidance.config import Config, dump_config
+from guidance.data import (
+    TrainBatches,
+    build_loader,
+)
+from guidance.logs import open_loggers
+from guidance.models import build_model
+from guidance.run_state import seed_rng
+from guidance.trainer import Trainer
+
+LOG = logging.getLogger(__name__)
+
+# What a resumed run may change without becoming another run.
+FREE_ON_RESUME = (
+    "trainer.device", "trainer.checkpoint_every", "trainer.early_stop",
+    "data.root", "data.num_workers", "evaluation.batch_size", "log",
+)  # fmt: skip
+
+
+def build_trainer(
+    config: Config, folder: Path, device: torch.device, *, resume: bool = False, dry_run: bool = False
+) -> Trainer:
+    """Everything that a run needs, ready to `fit()`. Raises ValueError, before anything is written, for wrong settings."""
+    seed_rng(config.seed)  # fresh weights are the same on every process
+    train, val = build_source(config, config.data.train_split), build_source(config, config.data.val_split)
+    state = resumable_state(folder, config) if resume else None
+    model = build_model(
+        config.model.name,
+        num_classes=len(train.classes),
+        weights=None if state else config.model.weights,
+        batchnorm=config.model.batchnorm,
+    )
+    objective = build_objective(config, model, train).to(device)
+    dataset, annotated = build_training_dataset(config, train)
+    batches = TrainBatches(
+        len(dataset), config.trainer.batch_size, seed=config.seed,
+        rank=distributed.rank(), world_size=distributed.world_size(), chunks=config.trainer.accumulate,
+    )  # fmt: skip
+    optimizer, schedule = build_optimizer(config, list(objective.parameters()), batches.batches_per_epoch)
+    runs.prepare_folder(folder, dump_config(config), resume=resume)
+    runs.write_annotated(folder, annotated, config.data.annotated_fraction)
+    shown = dict.fromkeys([*config.pareto.metrics, "accuracy", "worst_group_accuracy", "epg", "epg_chance"])
+    log = open_loggers(
+        folder, resume_step=state["step"] if state else None, resume_epoch=state["epoch"] if state else math.inf,
+        tensorboard=config.log.tensorboard,
+        shown=["train/classification", "train/localization", *(f"val/{name}" for name in shown)],
+    )  # fmt: skip
+    saver = runs.RunFolder(
+        folder, model, config=config.model_dump(mode="json"), classes=train.classes,
+        metrics=config.pareto.metrics, resolution=config.pareto.resolution,
+    )  # fmt: skip
+    settings, stop, limit = config.trainer, config.trainer.early_stop, 2 if dry_run else None
+    trainer = Trainer(
+        objective, optimizer, schedule,
+        build_loader(dataset, batches, num_workers=config.data.num_workers, pin_memory=device.type == "cuda"), batches,
+        device=device, evaluate=build_epoch_evaluation(config, model, train, val, device, log, max_batches=limit),
+        saver=saver, log=log,
+        epochs=1 if dry_run else settings.epochs, accumulate=settings.accumulate, clip_norm=settings.clip_norm,
+        precision=settings.precision, minimum=(stop.metric, stop.minimum, stop.epochs) if stop else None,
+        log_every=config.log.every, checkpoint_every=settings.checkpoint_every, max_batches=limit,
+    )  # fmt: skip
+    seed_rng(config.seed + distributed.rank())  # dropout is not
+    if state:
+        model.load_state_dict(state["model"])
+        trainer.load_state_dict(state["trainer"])
+        LOG.info("resumed %s at step %d", folder, trainer.step)
+    return trainer
+
+
+def resumable_state(folder: Path, config: Config) -> dict[str, Any] | None:
+    """The checkpoint to go on from; None where the run has none yet. Raises ValueError if it is of another config."""
+    path = runs.last_checkpoint(folder)
+    if not path.exists():
+        LOG.info("nothing to resume in %s: starting from the beginning", folder)
+        return None
+    state = checkpoint.load(path)
+    # More epochs are no other run, unless the learning rate of every step depends on their number.
+    free = FREE_ON_RESUME + (() if config.schedule.name == "cosine" else ("trainer.epochs",))
+    checkpoint.check_config(state["config"], config.model_dump(mode="json"), ignore=free)
+    return state

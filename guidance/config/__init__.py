@@ -1,0 +1,10 @@
+"""The configuration of a run: pydantic models, read from YAML, changed with `--set a.b=value`.
+
+Only entry points and build.py see these objects; everything below takes plain keyword arguments. Mistakes are found here,
+before anything is loaded.
+"""
+
+from guidance.config.reading import dump_config, load_config, override_config, parse_config
+from guidance.config.schema import Config, check_processes
+
+__all__ = ["Config", "check_processes", "dump_config", "load_config", "override_config", "parse_config"]

@@ -1,0 +1,113 @@
+"""YAML and `--set a.b=value` -> Config, with one line for every mistake."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from guidance.config.schema import Config, Data
+
+
+def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
+    """Read a YAML file, apply `a.b=value` overrides and validate. Raises ValueError that names every wrong key."""
+    if not path.is_file():
+        folder = path.parent if path.parent.is_dir() else Path("configs")
+        names = sorted(p.name for p in folder.glob("*.yaml"))
+        close = difflib.get_close_matches(path.name, names, n=1)
+        raise ValueError(f"there is no config file {path}." + (f" Did you mean {folder / close[0]}?" if close else ""))
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} must hold sections such as 'data:' and 'model:', not {type(content).__name__}")
+    for override in overrides:
+        _apply(content, override)
+    return parse_config(content, source=str(path))
+
+
+def override_config(config: Config, overrides: Sequence[str]) -> Config:
+    """The config with `a.b=value` changes, validated again."""
+    content = config.model_dump(mode="json")
+    for override in overrides:
+        _apply(content, override)
+    return parse_config(content)
+
+
+def parse_config(content: Mapping[str, Any], *, source: str = "config") -> Config:
+    """Validate a nested dict; ValueError with one line per mistake, each with the key and what was expected."""
+    try:
+        return Config.model_validate(content)
+    except ValidationError as error:
+        lines = [_explain(detail) for detail in error.errors()]
+        raise ValueError(f"{source} is not a valid config:\n" + "\n".join(f"  - {line}" for line in lines)) from None
+
+
+def dump_config(config: Config) -> str:
+    """The resolved config as YAML; `load_config` reads it back."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+
+
+def _apply(content: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise ValueError(f"--set takes a.b=value, not {override!r}")
+    *sections, name = key.split(".")
+    node = content
+    for section in sections:
+        if not isinstance(node.get(section), dict):
+            node[section] = {}
+        node = node[section]
+    try:
+        node[name] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"--set {override!r}: the value is not valid YAML: {error}") from error
+
+
+def _explain(detail: ErrorDetails) -> str:
+    where, model = _locate(detail["loc"])
+    if detail["type"] == "extra_forbidden" and model is not None:
+        close = difflib.get_close_matches(str(detail["loc"][-1]), model.model_fields, n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        return f"{where}: unknown key; known here: {', '.join(model.model_fields)}.{hint}"
+    if detail["type"] == "value_error":
+        message = detail["msg"].removeprefix("Value error, ")
+        return f"{where}: {message}" if where else message
+    given = "" if detail["type"] in ("missing", "union_tag_not_found") else f" (given: {detail['input']!r})"
+    return f"{where}: {detail['msg']}{given}"
+
+
+def _locate(loc: Sequence[int | str]) -> tuple[str, type[BaseModel] | None]:
+    """The dotted key of an error, without the tags of unions, and the section that holds its last part."""
+    model: type[BaseModel] | None = Config
+    parent = model
+    names: list[str] = []
+    for part in loc:
+        tagged = [m for m in sections_of(Data) if part == get_args(m.model_fields["name"].annotation)[0]]
+        if names == ["data"] and tagged:
+            model = tagged[0]
+            continue
+        if model is None and isinstance(part, str):
+            continue  # the branch of a union of plain types
+        parent = model
+        names.append(str(part))
+        field = model.model_fields.get(str(part)) if model is not None else None
+        inner = sections_of(field.annotation) if field is not None else []
+        model = inner[0] if inner else None
+    return ".".join(names), parent
+
+
+def sections_of(annotation: Any) -> list[type[BaseModel]]:
+    """The sections inside an annotation such as `Model | None`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    if get_origin(annotation) in (Union, UnionType, Annotated):
+        return [model for part in get_args(annotation) for model in sections_of(part)]
+    return []

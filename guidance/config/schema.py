@@ -1,0 +1,238 @@
+"""The sections of a config, their defaults, and which fields fit together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from guidance.attribution import ATTRIBUTIONS
+from guidance.losses import LOCALIZATION_LOSSES
+from guidance.metrics import METRICS
+from guidance.models import BACKBONES
+from guidance.types import lookup
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, validate_default=True, protected_namespaces=())
+
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
+Text = Annotated[str, BeforeValidator(lambda value: str(value) if isinstance(value, int) else value)]
+
+
+class CommonData(Section):
+    """What every data set has."""
+
+    single_label: ClassVar[bool] = False  # every image has exactly one class
+    offers: ClassVar[tuple[str, ...]] = ()  # of "groups" and "segmentations"
+    root: Path
+    train_split: str = "train"
+    val_split: str = "val"
+    image_size: Count = 224
+    augmentation: Literal["none", "flip", "crop_flip"] = "none"
+    annotated_fraction: Fraction = 1.0  # of the training images; subsets are nested
+    dilation: NotNegative = 0.0  # of training boxes: each side grows by this fraction of the width or height
+    classes_per_image: Literal["one", "all"] = "one"  # guided classes of an image: one drawn at random, or all
+    on_error: Literal["raise", "skip"] = "raise"  # unreadable images and impossible boxes
+    num_workers: Annotated[int, Field(ge=0)] = 2  # loader processes of each training process
+
+
+class VOCData(CommonData):
+    offers: ClassVar[tuple[str, ...]] = ("segmentations",)
+    name: Literal["voc"]
+    year: Annotated[Text, Field(pattern=r"^20\d\d$")] = "2007"
+    difficult: bool = True  # whether objects marked difficult count, as in the published code
+
+
+class WaterbirdsData(CommonData):
+    single_label: ClassVar[bool] = True
+    offers: ClassVar[tuple[str, ...]] = ("groups",)
+    name: Literal["waterbirds"]
+    version: Annotated[Literal["95", "100"], BeforeValidator(lambda v: str(v) if isinstance(v, int) else v)] = "100"
+    task: Literal["birds", "background"] = "birds"  # label y with masks inside, or place with masks outside the boxes
+    filter_validation: bool = False  # keep only the training groups in the validation split, as in the paper
+
+
+class DemoData(CommonData):
+    """A generated set with a spurious background; it is made in `root` if it is not there."""
+
+    single_label: ClassVar[bool] = True
+    offers: ClassVar[tuple[str, ...]] = ("groups", "segmentations")
+    name: Literal["demo"]
+    root: Path = Path("data/demo")
+    image_size: Count = 64
+    num_train: Count = 960
+    num_val: Count = 240
+    num_test: Count = 480
+    correlation: Fraction = 0.95  # of background and class in the training and validation splits
+    seed: int = 0
+
+
+Data = Annotated[VOCData | WaterbirdsData | DemoData, Field(discriminator="name")]
+NOT_MAXIMISED = ("epg_chance", "zero_maps")  # metrics that describe a split or a failure
+# What a metric needs of the data set.
+NEEDS = {
+    "worst_group_accuracy": "groups",
+    "mean_group_accuracy": "groups",
+    "adjusted_accuracy": "groups",
+    "seg_epg": "segmentations",
+    "x_seg_epg": "segmentations",
+}
+
+
+class Model(Section):
+    name: str = "resnet50"
+    weights: str = "none"  # none | imagenet | PATH of a state dict or checkpoint
+    batchnorm: Literal["local", "sync", "frozen"] = "local"
+
+
+class Localization(Section):
+    loss: str = "energy"
+    weight: NotNegative = 0.0  # lambda; 0 trains without guidance
+    alpha: NotNegative = 0.5  # energy_star: exponent of the box size
+    area: Literal["pixels", "fraction"] = "pixels"  # energy_star: unit of the box size
+
+
+class Attribution(Section):
+    method: str = "ixg"
+    depth: str = "input"
+    steps: Count = 20  # intgrad: points of the quadrature
+
+
+class Objective(Section):
+    mode: Literal["guided"] = "guided"
+    classification: Literal["bce", "cross_entropy"] = "bce"
+    class_weights: Literal["none", "balanced"] | list[Positive] = "none"  # balanced: 1 / frequency, largest 1
+    weighting: Literal["sample", "class"] = "sample"  # what a class weight multiplies: an image's loss, or one output's
+    reduction: Literal["sum", "mean"] = "sum"  # of the localisation loss over the annotated images of a batch
+    localization: Localization = Localization()
+    attribution: Attribution = Attribution()
+
+
+class OptimizerSettings(Section):
+    name: Literal["adam", "adamw", "sgd"] = "adam"
+    lr: Positive = 1e-4
+    weight_decay: NotNegative = 0.0
+    momentum: Fraction = 0.9  # sgd only
+
+
+class Schedule(Section):
+    name: Literal["constant", "cosine", "step"] = "constant"
+    warmup_epochs: NotNegative = 0.0  # linear, from 1 % of the learning rate
+    step_epochs: Positive = 30.0  # step: epochs between two reductions
+    gamma: Fraction = 0.1  # step: factor of a reduction
+
+
+class EarlyStop(Section):
+    metric: str = "f1"
+    minimum: float = 0.0  # stop when the best value so far is lower ...
+    epochs: Count = 2  # ... after this many epochs
+
+
+class TrainerSettings(Section):
+    epochs: Count = 50
+    batch_size: Count = 64  # of all processes together
+    accumulate: Count = 1  # chunks into which each process splits its share of a batch
+    clip_norm: Positive | None = None
+    precision: Literal["fp32", "bf16"] = "fp32"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    checkpoint_every: Count | None = None  # steps between checkpoints within an epoch
+    early_stop: EarlyStop | None = None
+
+
+class Evaluation(Section):
+    batch_size: Count = 16  # of each process
+    attribution: Attribution | None = None  # None: the one that is guided
+    iou_threshold: Fraction | Literal["fit"] = 0.5  # fit: best on the validation split, kept in the checkpoint
+
+
+class Pareto(Section):
+    metrics: list[str] = Field(default=["f1", "epg", "iou"], min_length=1)
+    resolution: NotNegative = 0.005
+
+
+class Log(Section):
+    every: Count = 10  # steps
+    tensorboard: bool = True
+    probe_images: Annotated[int, Field(ge=0)] = 8  # validation images whose maps are shown after each epoch
+
+
+class Config(Section):
+    """A complete run."""
+
+    seed: Annotated[int, Field(ge=0)] = 0
+    data: Data
+    model: Model = Model()
+    objective: Objective = Objective()
+    optimizer: OptimizerSettings = OptimizerSettings()
+    schedule: Schedule = Schedule()
+    trainer: TrainerSettings = TrainerSettings()
+    evaluation: Evaluation = Evaluation()
+    pareto: Pareto = Pareto()
+    log: Log = Log()
+
+    @model_validator(mode="after")
+    def _fields_fit_together(self) -> Config:
+        backbone = lookup(BACKBONES, self.model.name, "model.name")
+        lookup(LOCALIZATION_LOSSES, self.objective.localization.loss, "objective.localization.loss")
+        for place, attribution in (
+            ("objective", self.objective.attribution),
+            ("evaluation", self.evaluation.attribution),
+        ):
+            if attribution is None:
+                continue
+            lookup(ATTRIBUTIONS, attribution.method, f"{place}.attribution.method")
+            if backbone.attributions is not None and attribution.method not in backbone.attributions:
+                raise ValueError(
+                    f"{place}.attribution.method: {self.model.name} cannot give {attribution.method!r}; "
+                    f"it gives {', '.join(backbone.attributions)}"
+                )
+            if attribution.depth not in backbone.depths:
+                raise ValueError(
+                    f"{place}.attribution.depth: {self.model.name} has no depth {attribution.depth!r}; "
+                    f"it has {', '.join(backbone.depths)}"
+                )
+        if self.objective.classification == "cross_entropy" and not self.data.single_label:
+            raise ValueError(
+                f"objective.classification: images of {self.data.name} have several labels; use 'bce' instead of cross_entropy"
+            )
+        if self.objective.localization.weight > 0 and self.data.annotated_fraction == 0:
+            raise ValueError(
+                "objective.localization.weight is above 0 but data.annotated_fraction is 0: guidance needs annotated images"
+            )
+        if self.data.image_size < backbone.stride:
+            raise ValueError(
+                f"data.image_size: {self.data.image_size} is smaller than one cell of {self.model.name} ({backbone.stride})"
+            )
+        self._check_metrics()
+        return self
+
+    def _check_metrics(self) -> None:
+        if len(set(self.pareto.metrics)) < len(self.pareto.metrics):
+            raise ValueError(f"pareto.metrics: a metric is named twice in {', '.join(self.pareto.metrics)}")
+        names = {f"pareto.metrics[{i}]": name for i, name in enumerate(self.pareto.metrics)}
+        if self.trainer.early_stop is not None:
+            names["trainer.early_stop.metric"] = self.trainer.early_stop.metric
+        for place, name in names.items():
+            lookup(METRICS, name, f"metric ({place})")
+            if name in NOT_MAXIMISED:
+                raise ValueError(f"{place}: more {name} is not better, so it cannot select; use another metric")
+            if name in NEEDS and NEEDS[name] not in self.data.offers:
+                raise ValueError(f"{place}: {name} needs {NEEDS[name]}, which {self.data.name} does not have")
+
+
+def check_processes(config: Config, processes: int) -> None:
+    """Raise ValueError where the global batch cannot be shared equally by the processes and the accumulated chunks."""
+    size, accumulate = config.trainer.batch_size, config.trainer.accumulate
+    if size % (processes * accumulate):
+        parts = processes * accumulate
+        near = [n for n in (size // parts * parts, (size // parts + 1) * parts) if n > 0]
+        raise ValueError(
+            f"trainer.batch_size: {size} images cannot be shared equally by {processes} process(es) with "
+            f"trainer.accumulate {accumulate}; use {' or '.join(map(str, near))}"
+        )

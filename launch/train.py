@@ -1,0 +1,83 @@
+"""Train one run.
+
+    torchrun --nproc_per_node=8 launch/train.py --config configs/waterbirds100_resnet18_energy.yaml
+    python launch/train.py --config configs/demo.yaml --set optimizer.lr=3e-4 --output runs/demo
+    python launch/train.py --resume --output runs/demo          # go on after an interruption
+    python launch/train.py --config configs/demo.yaml --dry-run # two batches through every stage, nothing kept
+
+SIGTERM or SIGUSR1 to the training processes writes a checkpoint and ends them with exit code 0.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from guidance import distributed
+from guidance.build import build_trainer
+from guidance.config import Config, check_processes, load_config
+from guidance.runs import CONFIG
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--config", type=Path, help="YAML file; with --resume the run's own config.yaml is the default")
+    parser.add_argument(
+        "--set", nargs="+", action="extend", default=[], metavar="A.B=VALUE", help="change config values"
+    )
+    parser.add_argument("--output", type=Path, help="run folder; runs/<name of the config file> by default")
+    parser.add_argument("--resume", action="store_true", help="go on from checkpoints/last.pt if the run has one")
+    parser.add_argument("--dry-run", action="store_true", help="two batches through every stage, in a temporary folder")
+    return parser.parse_args(argv)
+
+
+def read_arguments(args: argparse.Namespace) -> tuple[Config, Path]:
+    """The config and the run folder. Raises ValueError for contradictions."""
+    if args.config is None:
+        if not (args.resume and args.output and (args.output / CONFIG).is_file()):
+            raise ValueError("give --config FILE, or --resume --output RUN for a run folder that has a config.yaml")
+        args.config = args.output / CONFIG
+    config = load_config(args.config, args.set)
+    check_processes(config, int(os.environ.get("WORLD_SIZE", "1")))
+    return config, args.output or Path("runs") / args.config.stem
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parse(argv)
+    main_process = os.environ.get("RANK", "0") == "0"
+    logging.basicConfig(level=logging.INFO if main_process else logging.ERROR, format="%(message)s")
+    try:
+        config, output = read_arguments(args)
+    except ValueError as error:
+        return fail(error) if main_process else 2  # every process finds the same mistake
+    try:
+        with distributed.process_group(config.trainer.device) as device, tempfile.TemporaryDirectory() as scratch:
+            folder = Path(distributed.broadcast_object(scratch)) / "run" if args.dry_run else output
+            trainer = build_trainer(config, folder, device, resume=args.resume, dry_run=args.dry_run)
+            finished = trainer.fit()
+            trainer.log.close()
+            if main_process:
+                print(
+                    "dry run: every stage works" if args.dry_run else f"{'done' if finished else 'stopped'}: {folder}"
+                )
+    except (ValueError, OSError) as error:
+        return fail(error)
+    return 0
+
+
+def fail(error: Exception) -> int:
+    """Report an error without a traceback, which GUIDANCE_TRACEBACK=1 shows."""
+    if os.environ.get("GUIDANCE_TRACEBACK"):
+        raise error
+    print(f"error: {error}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

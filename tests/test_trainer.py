@@ -1,0 +1,361 @@
+"""The trainer through `build_trainer` with a tiny net: files, exact resume, early stop, signals, errors that lose nothing."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from guidance import checkpoint
+from guidance.build import build_trainer
+from guidance.config import Config, parse_config
+from guidance.data import generate_demo, load_demo
+from guidance.guard import NonFiniteError
+from guidance.inference import evaluate_checkpoint, load_run
+from guidance.models import BACKBONES, Backbone
+from guidance.models.classifier import Classifier
+from guidance.run_state import get_rng, set_rng
+from guidance.trainer import Trainer
+
+CPU = torch.device("cpu")
+
+
+def build_tiny(num_classes: int) -> Classifier:
+    net = nn.ModuleDict({
+        "conv1": nn.Conv2d(3, 8, 3, stride=2, padding=1), "bn1": nn.BatchNorm2d(8), "relu": nn.ReLU(inplace=True),
+        "conv2": nn.Conv2d(8, 8, 3, stride=2, padding=1), "pool": nn.AdaptiveAvgPool2d(1), "flat": nn.Flatten(),
+        "drop": nn.Dropout(0.5), "fc": nn.Linear(8, num_classes),
+    })  # fmt: skip
+    stages = {"mid1": ("conv1", "bn1", "relu"), "final": ("conv2", "relu"), "logits": ("pool", "flat", "drop", "fc")}
+    return Classifier(net, stages)
+
+
+@pytest.fixture(autouse=True)
+def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(BACKBONES, "tiny", Backbone(build_tiny, "fc", {}, depths=("input", "mid1", "final"), stride=4))
+
+
+@pytest.fixture(scope="module")
+def demo_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("data") / "demo"
+    generate_demo(root, num_train=26, num_val=10, num_test=11, image_size=32)
+    return root
+
+
+@pytest.fixture
+def settings(demo_root: Path) -> Callable[..., Config]:
+    def make(**sections: dict[str, Any]) -> Config:
+        content: dict[str, Any] = {
+            "data": {"name": "demo", "root": str(demo_root), "num_train": 26, "num_val": 10, "num_test": 11,
+                     "image_size": 32, "num_workers": 0, "annotated_fraction": 0.5},
+            "model": {"name": "tiny"},
+            "objective": {"classification": "cross_entropy", "localization": {"weight": 0.1}},
+            "optimizer": {"lr": 1e-3}, "schedule": {"name": "cosine", "warmup_epochs": 0.5},
+            "trainer": {"epochs": 3, "batch_size": 6, "checkpoint_every": 3, "device": "cpu"},
+            "evaluation": {"batch_size": 4, "iou_threshold": "fit"}, "log": {"every": 2, "probe_images": 2},
+        }  # fmt: skip
+        for name, values in sections.items():
+            content[name] = content.get(name, {}) | values
+        return parse_config(content)
+
+    return make
+
+
+def rows(folder: Path) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k != "step/images_per_second"} for line in lines]
+
+
+def snapshot(folder: Path) -> dict[str, Any]:
+    """Everything of a run that must not depend on interruptions."""
+    pareto = {path.name: checkpoint.load(path) for path in (folder / "checkpoints/pareto").iterdir()}
+    return {"last": checkpoint.load(folder / "checkpoints/last.pt"), "pareto": pareto, "rows": rows(folder)}
+
+
+def assert_same(a: Any, b: Any, place: str = "") -> None:
+    """Bit-identical, NaN equal to NaN."""
+    assert type(a) is type(b), place
+    if isinstance(a, torch.Tensor):
+        assert torch.equal(a, b), place
+    elif isinstance(a, dict):
+        assert a.keys() == b.keys(), place
+        for key in a:
+            assert_same(a[key], b[key], f"{place}/{key}")
+    elif isinstance(a, list | tuple):
+        assert len(a) == len(b), place
+        for i, pair in enumerate(zip(a, b, strict=True)):
+            assert_same(*pair, f"{place}/{i}")
+    else:
+        assert a == b or (a != a and b != b), f"{place}: {a} and {b}"
+
+
+def test_a_run_leaves_its_files(settings: Callable[..., Config], tmp_path: Path) -> None:
+    config = settings()
+    assert build_trainer(config, tmp_path / "run", CPU).fit()
+    run = tmp_path / "run"
+    names = {p.name for p in run.iterdir()}
+    assert names == {"config.yaml", "environment.json", "annotated.json", "metrics.jsonl", "tensorboard", "checkpoints"}
+    annotated = json.loads((run / "annotated.json").read_text())
+    assert len(annotated["indices"]) == 13
+    assert json.loads((run / "environment.json").read_text())["processes"] == 1
+    epochs = [row for row in rows(run) if "epoch" in row]
+    assert [row["epoch"] for row in epochs] == [1, 2, 3]
+    assert [row["step"] for row in epochs] == [4, 8, 12]
+    assert {"train/classification", "train/localization", "val/epg", "val/worst_group_accuracy"} <= epochs[-1].keys()
+    assert [row["step"] for row in rows(run) if "step/lr" in row] == [2, 4, 6, 8, 10, 12]
+    events = list((run / "tensorboard").glob("events*"))
+    assert len(events) == 1
+    assert events[0].stat().st_size > 10_000  # with pictures
+    members = sorted((run / "checkpoints/pareto").iterdir())
+    assert members
+    assert not list(run.rglob("*.tmp"))
+    loaded = load_run(run)
+    assert loaded.classes == ("ring", "cross", "triangle")
+    assert 0 <= loaded.metrics["iou_threshold"] < 1
+    test = evaluate_checkpoint(members[0], "test")
+    assert test["iou_threshold"] == checkpoint.load(members[0])["metrics"]["iou_threshold"]
+    assert test == evaluate_checkpoint(members[0], "test")
+
+
+def test_map_of_one_image(settings: Callable[..., Config], tmp_path: Path, demo_root: Path) -> None:
+    build_trainer(settings(trainer={"epochs": 1}), tmp_path / "run", CPU).fit()
+    run = load_run(tmp_path / "run")
+    image = sorted(demo_root.rglob("*.png"))[0]
+    assert run.explain(image, "cross").shape == (32, 32)
+    assert set(run.predict(image)) == {"ring", "cross", "triangle"}
+    assert not run.model.training
+    with pytest.raises(ValueError, match=r"unknown class 'cros'.*Did you mean 'cross'"):
+        run.explain(image, "cros")
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing handles it."""
+
+
+def kill_at(trainer: Trainer, step: int) -> None:
+    train_step = trainer._train_step
+
+    def dying(*args: Any) -> None:
+        if trainer.step == step:
+            raise Killed
+        train_step(*args)
+
+    trainer._train_step = dying  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("step", [1, 3, 5, 10])
+def test_killed_and_resumed_equals_uninterrupted(settings: Callable[..., Config], tmp_path: Path, step: int) -> None:
+    """Before the first checkpoint, right after one, and between two; with dropout, so that RNG states matter."""
+    config = settings()
+    build_trainer(config, tmp_path / "whole", CPU).fit()
+    trainer = build_trainer(config, tmp_path / "killed", CPU)
+    kill_at(trainer, step)
+    with pytest.raises(Killed):
+        trainer.fit()
+    torch.rand(7)  # another process has another random state
+    assert build_trainer(config, tmp_path / "killed", CPU, resume=True).fit()
+    assert_same(snapshot(tmp_path / "killed"), snapshot(tmp_path / "whole"))
+
+
+@pytest.mark.parametrize("method", ["_finish_epoch", "_save"])
+def test_killed_between_front_and_checkpoint(
+    settings: Callable[..., Config], tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The epoch's front member is on disk, the checkpoint that knows of it is not."""
+    config = settings()
+    build_trainer(config, tmp_path / "whole", CPU).fit()
+    trainer = build_trainer(config, tmp_path / "killed", CPU)
+    original = getattr(trainer, method)
+
+    def dying() -> None:
+        if method == "_save" and trainer.step == 8:
+            raise Killed
+        original()
+        if trainer.step == 8:
+            raise Killed
+
+    monkeypatch.setattr(trainer, method, dying)
+    with pytest.raises(Killed):
+        trainer.fit()
+    build_trainer(config, tmp_path / "killed", CPU, resume=True).fit()
+    assert_same(snapshot(tmp_path / "killed"), snapshot(tmp_path / "whole"))
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1"])
+def test_a_signal_writes_a_checkpoint(settings: Callable[..., Config], tmp_path: Path, name: str) -> None:
+    config = settings(trainer={"checkpoint_every": None})
+    build_trainer(config, tmp_path / "whole", CPU).fit()
+    trainer = build_trainer(config, tmp_path / "stopped", CPU)
+    train_step = trainer._train_step
+
+    def step(*args: Any) -> None:
+        train_step(*args)
+        if trainer.step == 6:
+            os.kill(os.getpid(), getattr(signal, name))
+
+    trainer._train_step = step  # type: ignore[method-assign]
+    former = signal.getsignal(getattr(signal, name))
+    assert trainer.fit() is False
+    assert signal.getsignal(getattr(signal, name)) == former
+    assert checkpoint.load(tmp_path / "stopped/checkpoints/last.pt")["step"] == 6
+    assert build_trainer(config, tmp_path / "stopped", CPU, resume=True).fit()
+    assert_same(snapshot(tmp_path / "stopped"), snapshot(tmp_path / "whole"))
+
+
+def test_accumulation_without_batch_statistics_changes_nothing(settings: Callable[..., Config], tmp_path: Path) -> None:
+    losses = []
+    for accumulate in (1, 3):
+        config = settings(trainer={"epochs": 1, "accumulate": accumulate}, model={"batchnorm": "frozen"})
+        trainer = build_trainer(config, tmp_path / str(accumulate), CPU)
+        trainer.objective.model.net.drop.p = 0.0
+        trainer.fit()
+        losses.append([row["step/localization"] for row in rows(tmp_path / str(accumulate)) if "step/lr" in row])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+def test_early_stop(settings: Callable[..., Config], tmp_path: Path) -> None:
+    stop = {"metric": "f1", "minimum": 1.1, "epochs": 2}
+    build_trainer(settings(trainer={"early_stop": stop}), tmp_path / "run", CPU).fit()
+    assert [row["epoch"] for row in rows(tmp_path / "run") if "epoch" in row] == [1, 2]
+
+
+def test_a_folder_with_a_run_is_not_overwritten(settings: Callable[..., Config], tmp_path: Path) -> None:
+    config = settings(trainer={"epochs": 1})
+    build_trainer(config, tmp_path / "run", CPU).fit()
+    before = (tmp_path / "run/checkpoints/last.pt").read_bytes()
+    with pytest.raises(ValueError, match="already holds a run; add --resume"):
+        build_trainer(config, tmp_path / "run", CPU)
+    with pytest.raises(ValueError, match=r"(?s)another config.*optimizer.lr: 0.001 in the checkpoint, 0.5 now"):
+        build_trainer(settings(trainer={"epochs": 1}, optimizer={"lr": 0.5}), tmp_path / "run", CPU, resume=True)
+    assert (tmp_path / "run/checkpoints/last.pt").read_bytes() == before
+    # More epochs are no other run.
+    build_trainer(settings(trainer={"epochs": 2}, schedule={"name": "constant"}), tmp_path / "longer", CPU).fit()
+
+
+def test_truncated_checkpoint_is_named(settings: Callable[..., Config], tmp_path: Path) -> None:
+    config = settings(trainer={"epochs": 1})
+    build_trainer(config, tmp_path / "run", CPU).fit()
+    last = tmp_path / "run/checkpoints/last.pt"
+    last.write_bytes(last.read_bytes()[:-100])
+    with pytest.raises(ValueError, match=r"last.pt is truncated or corrupt"):
+        build_trainer(config, tmp_path / "run", CPU, resume=True)
+
+
+def test_non_finite_loss_names_step_term_and_samples(settings: Callable[..., Config], tmp_path: Path) -> None:
+    trainer = build_trainer(settings(trainer={"checkpoint_every": 1}), tmp_path / "run", CPU)
+    train_step = trainer._train_step
+    poisoned: list[int] = []
+
+    def step(ddp: nn.Module, batch: Any) -> None:
+        if trainer.step == 5:
+            batch.images[2] = float("nan")
+            poisoned.append(int(batch.index[2]))
+        train_step(ddp, batch)
+
+    trainer._train_step = step  # type: ignore[method-assign]
+    trainer.objective.model.eval()
+    trainer.objective.train = lambda mode=True: trainer.objective  # type: ignore[method-assign,assignment]
+    with pytest.raises(NonFiniteError, match=r"not finite at step 5: ") as error:
+        trainer.fit()
+    assert f"classification (samples [{poisoned[0]}])" in str(error.value)
+    saved = checkpoint.load(tmp_path / "run/checkpoints/last.pt")
+    assert saved["step"] == 5
+    assert all(torch.isfinite(v).all() for v in saved["model"].values())
+
+
+def test_full_disk_keeps_the_previous_checkpoint(
+    settings: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = build_trainer(settings(trainer={"checkpoint_every": 1}), tmp_path / "run", CPU)
+    replace = os.replace
+
+    def full(source: Any, target: Any) -> None:
+        if trainer.step == 3 and str(target).endswith(".pt"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(OSError, match=r"last.pt.*No space left.*previous checkpoint .* untouched"):
+        trainer.fit()
+    assert checkpoint.load(tmp_path / "run/checkpoints/last.pt")["step"] == 2
+    assert not list((tmp_path / "run").rglob("*.tmp"))
+
+
+def test_random_state_round_trip() -> None:
+    import random
+
+    import numpy
+
+    state = get_rng()
+    first = (torch.rand(3).tolist(), numpy.random.rand(3).tolist(), random.random())
+    set_rng(state)
+    assert (torch.rand(3).tolist(), numpy.random.rand(3).tolist(), random.random()) == first
+
+
+def test_dry_run(settings: Callable[..., Config], tmp_path: Path) -> None:
+    assert build_trainer(settings(), tmp_path / "run", CPU, dry_run=True).fit()
+    assert [row["step"] for row in rows(tmp_path / "run") if "epoch" in row] == [2]
+
+
+def test_a_signal_during_evaluation_does_not_lose_the_epoch(settings: Callable[..., Config], tmp_path: Path) -> None:
+    """The weights are saved before an evaluation, which may outlast the grace of a scheduler."""
+    config = settings(trainer={"checkpoint_every": None})
+    build_trainer(config, tmp_path / "whole", CPU).fit()
+    trainer = build_trainer(config, tmp_path / "killed", CPU)
+    evaluate = trainer.evaluate
+
+    def dying(step: int) -> dict[str, float]:
+        if step == 8:
+            raise Killed
+        return evaluate(step)
+
+    trainer.evaluate = dying
+    with pytest.raises(Killed):
+        trainer.fit()
+    assert checkpoint.load(tmp_path / "killed/checkpoints/last.pt")["step"] == 8
+    build_trainer(config, tmp_path / "killed", CPU, resume=True).fit()
+    assert_same(snapshot(tmp_path / "killed"), snapshot(tmp_path / "whole"))
+
+
+def test_more_epochs_resume_unless_the_schedule_depends_on_them(
+    settings: Callable[..., Config], tmp_path: Path
+) -> None:
+    def config(epochs: int, name: str) -> Config:
+        return settings(trainer={"epochs": epochs}, schedule={"name": name})
+
+    for name in ("constant", "cosine"):
+        build_trainer(config(1, name), tmp_path / name, CPU).fit()
+    build_trainer(config(2, "constant"), tmp_path / "constant", CPU, resume=True).fit()
+    assert [row["epoch"] for row in rows(tmp_path / "constant") if "epoch" in row] == [1, 2]
+    with pytest.raises(ValueError, match=r"(?s)another config.*trainer.epochs: 1 in the checkpoint, 2 now"):
+        build_trainer(config(2, "cosine"), tmp_path / "cosine", CPU, resume=True)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_unreadable_images_are_named_or_counted(settings: Callable[..., Config], tmp_path: Path, workers: int) -> None:
+    root = tmp_path / "demo"
+    generate_demo(root, num_train=26, num_val=10, num_test=11, image_size=32)
+    broken = load_demo(root, "train", num_train=26, num_val=10, num_test=11, image_size=32).records[3].path
+    broken.write_bytes(broken.read_bytes()[:50])
+    data = {"root": str(root), "num_workers": workers}
+    with pytest.raises(ValueError, match=rf"^[^\n]*{broken.name}[^\n]*$"):  # one line, not a worker's traceback
+        build_trainer(settings(data=data, trainer={"epochs": 2}), tmp_path / "raise", CPU).fit()
+    build_trainer(settings(data=data | {"on_error": "skip"}, trainer={"epochs": 1}), tmp_path / "skip", CPU).fit()
+    (epoch,) = [row for row in rows(tmp_path / "skip") if "epoch" in row]
+    assert epoch["train/skipped"] in (0, 1)  # 24 of 26 images are in an epoch
+
+
+def test_annotated_images_do_not_come_first(settings: Callable[..., Config], tmp_path: Path) -> None:
+    trainer = build_trainer(settings(data={"annotated_fraction": 0.25}), tmp_path / "run", CPU)
+    annotated = set(json.loads((tmp_path / "run/annotated.json").read_text())["indices"])
+    first = [index for keys in list(trainer.batches)[:1] for _, index in keys]
+    assert len(annotated) == 6
+    assert set(first) != annotated
