@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from guidance import distributed
-from guidance.attribution import attribute
+from guidance.attribution import attribute, needs_gradient
 from guidance.attribution.gradient import Attribution
 from guidance.maps import positive_energy
 from guidance.models.classifier import Classifier
@@ -113,7 +113,7 @@ class GuidedClassification(Objective):
         # Without any region on any process all of them skip the map together, so that collective calls stay paired.
         guided = self.localization is not None and counts.regions > 0
         images = batch.images
-        if guided and self.depth == "input":
+        if guided and self.depth == "input" and needs_gradient(self.attribution, self.model):
             images = images.detach().requires_grad_()
         out: Forward = self.model(images)
         logits = out.logits.float() if out.logits.dtype != torch.float64 else out.logits

@@ -7,7 +7,8 @@ M annotated (image, class) pairs.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import NamedTuple, TypeVar
 
 import torch
@@ -77,6 +78,9 @@ class Forward(NamedTuple):
     logits: Tensor  # [B, K]
     features: Mapping[str, Tensor]  # depth -> [B, C, h, w], in the graph; "input" is the image
     masks: Mapping[str, Tensor]  # stage -> [B, 1, h, w] in {0, 1}; empty unless the net masks its features
+    # depth -> (gradient by the logits [R, K], rows [R] of the batch or None for all) -> gradient by the features at that
+    # depth [R, C, h, w], without a backward pass; only where the net offers it (guidance.models.pullback)
+    pullbacks: Mapping[str, Callable[[Tensor, Tensor | None], Tensor]] = MappingProxyType({})
 
 
 class Step(NamedTuple):

@@ -245,4 +245,4 @@ def intgrad(model: Any, features: Tensor, depth: str, target: int, steps: int = 
     return result
 
 
-ATTRIBUTIONS: dict[str, Callable[..., Map]] = {"ixg": ixg, "gradcam": gradcam, "intgrad": intgrad}
+ATTRIBUTIONS: dict[str, Callable[..., Map]] = {"ixg": ixg, "bcos": ixg, "gradcam": gradcam, "intgrad": intgrad}

@@ -5,12 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from guidance.attribution.gradient import Attribution, Explainable, gradcam, ixg
+from guidance.attribution.gradient import Attribution, Explainable, bcos, gradcam, ixg
 from guidance.attribution.intgrad import intgrad
 from guidance.types import Forward, lookup
 
 ATTRIBUTIONS: dict[str, Attribution] = {
     "ixg": ixg,
+    "bcos": bcos,
     "gradcam": gradcam,
     "intgrad": intgrad,
 }
@@ -39,7 +40,7 @@ def attribute(
     """
     function = lookup(ATTRIBUTIONS, method, "attribution") if isinstance(method, str) else method
     features = lookup(out.features, depth, "depth")
-    if not features.requires_grad:
+    if not features.requires_grad and (depth not in out.pullbacks or needs_gradient(function, model)):
         raise ValueError(
             f"the features at depth {depth!r} do not require grad, so nothing can be attributed to them. "
             + ("Call images.requires_grad_() before the forward pass" if depth == "input" else "Run the forward pass")
@@ -56,3 +57,15 @@ def attribute(
         raise ValueError(f"rounds must be at least 1 to explain {len(image)} pairs, not {rounds}")
     with torch.enable_grad():
         return function(model, out, depth, image, target, create_graph=create_graph, rounds=rounds)
+
+
+def needs_gradient(method: str | Attribution, model: Explainable) -> bool:
+    """Whether `method` asks autograd for a gradient by the features of `model`, which must then require grad.
+
+    Other methods are content with pullbacks. It matters at the input: a gradient by the images costs a backward pass
+    through the first layer that trains nothing.
+    """
+    function = lookup(ATTRIBUTIONS, method, "attribution") if isinstance(method, str) else method
+    function = getattr(function, "func", function)  # of a functools.partial
+    linear = function in (ixg, bcos) or (function is intgrad and model.homogeneous)
+    return not (linear and model.layerwise)

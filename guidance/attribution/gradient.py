@@ -8,6 +8,7 @@ from typing import Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from guidance.maps import full_precision
 from guidance.types import Forward
@@ -18,6 +19,12 @@ class Explainable(Protocol):
 
     def upper(self, features: Tensor, depth: str) -> Forward: ...
     def linearized(self) -> AbstractContextManager[None]: ...
+    @property
+    def dynamic(self) -> bool: ...  # whether linearized() changes gradients
+    @property
+    def homogeneous(self) -> bool: ...  # whether f(a x) = a f(x) for a > 0, from every depth
+    @property
+    def layerwise(self) -> bool: ...  # whether every forward pass under gradients offers pullbacks at every depth
     def modules(self) -> Iterator[nn.Module]: ...
 
 
@@ -54,6 +61,17 @@ def ixg(
         return (_rows(out, depth, image, create_graph).to(g.dtype) * g).sum(1)
 
 
+def bcos(
+    model: Explainable, out: Forward, depth: str, image: Tensor, target: Tensor, *, create_graph: bool, rounds: int
+) -> Tensor:
+    """Contributions of a dynamic-linear net y = W(x) x: the row of W(x) times x, summed over channels.
+
+    Böhle et al. 2024, Eq. 8. Maps at the input sum to the logit without its bias (in a ViT, together with those of the
+    positional embedding). Nets without dynamic factors have W(x) as their gradient, and get the map of `ixg`.
+    """
+    return ixg(model, out, depth, image, target, create_graph=create_graph, rounds=rounds)
+
+
 def gradcam(
     model: Explainable, out: Forward, depth: str, image: Tensor, target: Tensor, *, create_graph: bool, rounds: int
 ) -> Tensor:
@@ -85,11 +103,14 @@ def gradients(
     explain all of them. All `rounds` passes run whatever M is: a net that synchronises statistics over processes
     needs each process to run as many. `rounds` below what the pairs need is an index error. With batch statistics in
     training mode the gradient of a pair holds contributions of the other images of its round, as in the published
-    code.
+    code. Where the net offers a pullback it is used instead: the same gradient, of the named images alone, without a
+    double backward.
     """
     features = out.features[depth]
     if rounds == 0:
         return _rows(out, depth, image, create_graph)
+    if depth in out.pullbacks and (linearize or not model.dynamic):
+        return _pull_back(out, depth, image, target, create_graph=create_graph, rounds=rounds)
     same_image = image[:, None] == image[None, :]
     slot = same_image.tril(-1).sum(1)  # how many earlier pairs are on the same image
     selected = out.logits[image, target]
@@ -105,6 +126,21 @@ def gradients(
         return every[slot * len(features) + image]
 
 
+def _pull_back(out: Forward, depth: str, image: Tensor, target: Tensor, *, create_graph: bool, rounds: int) -> Tensor:
+    if len(image) == 0:
+        return _rows(out, depth, image, create_graph)
+    logits = out.logits
+    precision = torch.promote_types(logits.dtype, torch.float32)
+    with torch.set_grad_enabled(create_graph), torch.autocast(logits.device.type, enabled=False):
+        # Every image once: whole tensors need no selection of rows, except at the end.
+        once = rounds == 1 and len(image) == len(logits)
+        if once:
+            target = torch.empty_like(target).scatter(0, image, target)
+        selected = functional.one_hot(target, logits.shape[1]).to(precision)
+        gradient = out.pullbacks[depth](selected, None if once else image)
+        return gradient.index_select(0, image) if once else gradient
+
+
 def _rows(out: Forward, depth: str, image: Tensor, create_graph: bool) -> Tensor:
     features = out.features[depth]
-    return (features if create_graph else features.detach())[image]
+    return (features if create_graph else features.detach()).index_select(0, image)

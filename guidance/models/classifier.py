@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor, nn
 
+import guidance.models.torch_layers  # noqa: F401 (registers the pullbacks of torch's layers)
+from guidance.models.dynamic import linearized
+from guidance.models.pullback import Pullback, chain, compose
 from guidance.types import Forward, lookup
 
 Layer = str | Callable[[Tensor], Tensor]  # name of a submodule of the net, or a function without weights
@@ -20,13 +23,29 @@ class Classifier(nn.Module):
     forward runs them (not the order of registration, which differs in some nets); the last stage is "logits". The features
     are returned, never hooked: a hook in front of an in-place activation reads overwritten values. For the same reason all
     activations of the net are made out-of-place here.
+
+    `channels`: of the images; another number is a ValueError instead of a wrong answer or an obscure error. `homogeneous`:
+    f(a x) = a f(x) for a > 0 from every depth, so that input times gradient is exactly integrated gradients.
+    `layerwise`: every layer offers its pullback in every mode. `channels_last`: the memory layout of the features, worth it
+    where no double backward is needed.
     """
 
-    def __init__(self, net: nn.Module, stages: Mapping[str, Sequence[Layer]]) -> None:
+    def __init__(
+        self,
+        net: nn.Module,
+        stages: Mapping[str, Sequence[Layer]],
+        *,
+        channels: int | None = None,
+        homogeneous: bool = False,
+        layerwise: bool = False,
+        channels_last: bool = False,
+    ) -> None:
         super().__init__()
         if list(stages)[-1] != "logits":
             raise ValueError(f"the last stage must be 'logits', but the stages are {list(stages)}")
-        self.net = net
+        self.net, self.channels, self.homogeneous = net, channels, homogeneous
+        self.layerwise, self.channels_last = layerwise, channels_last
+        self.dynamic = any(getattr(module, "dynamic", False) for module in net.modules())
         self._stages = {depth: tuple(layers) for depth, layers in stages.items()}
         for module in net.modules():
             if getattr(module, "inplace", False):
@@ -43,17 +62,25 @@ class Classifier(nn.Module):
 
     def upper(self, features: Tensor, depth: str) -> Forward:
         """The part of the net above `depth`, applied to features of that depth [B, C, h, w]."""
-        start = self._position(depth)
-        known = {depth: features}
-        x = features
-        for name, layers in list(self._stages.items())[start:]:
-            x = self._run(layers, x)
+        if depth == "input":
+            self._check(features)
+        stages = list(self._stages.items())[self._position(depth) :]
+        known, steps = {depth: features}, []
+        x = features.contiguous(memory_format=torch.channels_last) if self.channels_last else features
+        for name, layers in stages:
+            if torch.is_grad_enabled():
+                x, step = chain(x, self._modules_of(layers))
+                steps.append(step)
+            else:  # pullbacks hold the features of the whole net, which inference has no use for
+                x = self._run(layers, x)
             known[name] = x
         logits = known.pop("logits")
-        return Forward(logits, known, {})
+        pullbacks = _above(tuple(known), steps) if steps else {}
+        return Forward(logits, known, {}, pullbacks)
 
     def lower(self, images: Tensor, depth: str) -> Tensor:
         """The part of the net below `depth`: images [B, C, H, W] -> features of that depth [B, C, h, w]."""
+        self._check(images)
         x = images
         for layers in list(self._stages.values())[: self._position(depth)]:
             x = self._run(layers, x)
@@ -70,14 +97,37 @@ class Classifier(nn.Module):
             return self.upper(features.requires_grad_(), depth)
 
     def linearized(self) -> AbstractContextManager[None]:
-        """Mode in which a gradient is taken for an attribution; dynamic-linear nets override it."""
-        return nullcontext()
+        """Mode in which a gradient is taken for an attribution: dynamic factors are constants (no change to other nets)."""
+        return linearized()
 
     def _position(self, depth: str) -> int:
         positions = {name: i for i, name in enumerate(self.depths)}
         return lookup(positions, depth, "depth")
 
+    def _modules_of(self, layers: Sequence[Layer]) -> list[Callable[[Tensor], Tensor]]:
+        return [self.net.get_submodule(layer) if isinstance(layer, str) else layer for layer in layers]
+
     def _run(self, layers: Sequence[Layer], x: Tensor) -> Tensor:
-        for layer in layers:
-            x = self.net.get_submodule(layer)(x) if isinstance(layer, str) else layer(x)
+        for layer in self._modules_of(layers):
+            x = layer(x)
         return x
+
+    def _check(self, images: Tensor) -> None:
+        if self.channels is not None and images.shape[1] != self.channels:
+            hint = (
+                "B-cos nets take images in [0, 1] as (x, 1 - x): use guidance.data.transforms.add_inverse on them, or a "
+                "transform with encoding='inverse'"
+                if self.channels == 6
+                else "check the encoding of the data"
+            )
+            raise ValueError(f"this net takes images of {self.channels} channels, not {images.shape[1]}; {hint}")
+
+
+def _above(depths: Sequence[str], steps: Sequence[Pullback | None]) -> dict[str, Pullback]:
+    """Depth -> the pullback from the logits to it, where every stage above it (`steps`, from the lowest) offers one."""
+    result: dict[str, Pullback] = {}
+    for i, depth in enumerate(depths):
+        pullback = compose(*steps[i:])
+        if pullback is not None:
+            result[depth] = pullback
+    return result

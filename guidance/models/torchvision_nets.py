@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 
-import torch
 from torch import nn
 from torchvision.models import convnext_tiny, resnet18, resnet50, resnet101
 
 from guidance.models.classifier import Classifier
-
-flatten = partial(torch.flatten, start_dim=1)
 
 RESNET_STAGES = {
     "mid1": ("conv1", "bn1", "relu", "maxpool", "layer1"),
     "mid2": ("layer2",),
     "mid3": ("layer3",),
     "final": ("layer4",),
-    "logits": ("avgpool", flatten, "fc"),
+    "logits": ("avgpool", nn.Flatten(), "fc"),
 }
 CONVNEXT_STAGES = {
     "mid1": ("features.0", "features.1"),
