@@ -62,7 +62,12 @@ def load_run(path: str | Path, *, overrides: Sequence[str] = (), device: torch.d
     state: dict[str, Any] = checkpoint.load(runs.last_checkpoint(path) if path.is_dir() else path)
     config = override_config(parse_config(state["config"], source=str(path)), overrides)
     classes = tuple(state["classes"])
-    model = build_model(config.model.name, num_classes=len(classes), batchnorm=config.model.batchnorm)
+    model = build_model(
+        config.model.name,
+        num_classes=len(classes),
+        batchnorm=config.model.batchnorm,
+        logit_bias=config.model.logit_bias,
+    )
     model.load_state_dict(state["model"])
     return Run(model.to(device).eval(), config, classes, dict(state["metrics"]))
 

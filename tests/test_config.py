@@ -62,6 +62,7 @@ def test_resolved_config_reads_back(tmp_path: Path) -> None:
         ({"model": {"name": "resnet51"}}, r"unknown model.name 'resnet51'.*Did you mean 'resnet50'"),
         ({"objective": {"localization": {"loss": "enrgy"}}}, r"unknown objective.localization.loss 'enrgy'.*'energy'"),
         ({"objective": {"attribution": {"method": "lime"}}}, r"unknown objective.attribution.method 'lime'"),
+        ({"objective": {"attribution": {"method": "bcos"}}}, r"attribution.method: resnet50 cannot give 'bcos'; it gives ixg"),
         ({"objective": {"attribution": {"depth": "mid7"}}}, r"attribution.depth: resnet50 has no depth 'mid7'; it has input"),
         ({"evaluation": {"attribution": {"depth": "last"}}}, r"evaluation.attribution.depth: .*'last'"),
         ({"pareto": {"metrics": ["epgs"]}}, r"unknown metric \(pareto.metrics\[0\]\) 'epgs'.*Did you mean 'epg'"),

@@ -20,7 +20,7 @@ def test_table_row_is_true(name: str) -> None:
     model = build_model(name, num_classes=3)
     assert model.depths == backbone.depths
     assert backbone.head + ".weight" in model.net.state_dict()
-    images = torch.rand(2, 3, backbone.stride * 2, backbone.stride * 2)
+    images = torch.rand(2, 6 if backbone.encoding == "inverse" else 3, backbone.stride * 2, backbone.stride * 2)
     with torch.no_grad():
         out = model.eval()(images)
     assert out.logits.shape == (2, 3)

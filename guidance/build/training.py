@@ -43,6 +43,7 @@ def build_trainer(
         num_classes=len(train.classes),
         weights=None if state else config.model.weights,
         batchnorm=config.model.batchnorm,
+        logit_bias=config.model.logit_bias,
     )
     objective = build_objective(config, model, train).to(device)
     dataset, annotated = build_training_dataset(config, train)

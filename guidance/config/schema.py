@@ -87,8 +87,9 @@ NEEDS = {
 
 class Model(Section):
     name: str = "resnet50"
-    weights: str = "none"  # none | imagenet | PATH of a state dict or checkpoint
+    weights: str = "none"  # none | imagenet | bcos-v2 | xdnn | PATH of a state dict or checkpoint
     batchnorm: Literal["local", "sync", "frozen"] = "local"
+    logit_bias: Literal["published", "classes"] = "published"  # of B-cos nets: ln(0.001 / 0.999), or -ln(K - 1)
 
 
 class Localization(Section):
@@ -187,10 +188,10 @@ class Config(Section):
             if attribution is None:
                 continue
             lookup(ATTRIBUTIONS, attribution.method, f"{place}.attribution.method")
-            if backbone.attributions is not None and attribution.method not in backbone.attributions:
+            if attribution.method in backbone.refuses:
                 raise ValueError(
                     f"{place}.attribution.method: {self.model.name} cannot give {attribution.method!r}; "
-                    f"it gives {', '.join(backbone.attributions)}"
+                    f"it gives {', '.join(name for name in ATTRIBUTIONS if name not in backbone.refuses)}"
                 )
             if attribution.depth not in backbone.depths:
                 raise ValueError(

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from guidance import distributed
+from guidance.models.bcos.norms import BatchNormUncentered2d
 from guidance.types import lookup
 
 
@@ -66,6 +67,8 @@ BATCHNORMS: Mapping[str, type[nn.BatchNorm2d]] = {
 def convert_batchnorm(net: nn.Module, mode: str) -> nn.Module:
     """Replace every BatchNorm2d of `net`, in place, keeping weights, statistics and their names; returns `net`.
 
+    The batch norms of B-cos nets stay and change their statistics.
+
     `mode`: "local" (statistics of this process's batch), "sync" (of all processes), "frozen" (running statistics).
     """
     kind = lookup(BATCHNORMS, mode, "model.batchnorm")
@@ -73,6 +76,8 @@ def convert_batchnorm(net: nn.Module, mode: str) -> nn.Module:
         for name, child in list(parent.named_children()):
             if isinstance(child, nn.BatchNorm2d) and type(child) is not kind:
                 setattr(parent, name, _as(child, kind))
+            elif isinstance(child, BatchNormUncentered2d):
+                child.statistics = mode
     return net
 
 

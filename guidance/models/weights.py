@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -41,8 +42,10 @@ def fetch(url: str) -> dict[str, Tensor]:
     return read(path)
 
 
-def _hash_prefix(path: Path) -> str:
-    return path.stem.rsplit("-", 1)[-1]
+def _hash_prefix(path: Path) -> str | None:
+    """What the SHA-256 of the file must start with, from its name ("resnet18-f37072fd.pth"), where the name has it."""
+    match = re.search(r"-([0-9a-f]{8,})\.", path.name)
+    return match.group(1) if match else None
 
 
 def read(path: Path) -> dict[str, Tensor]:
@@ -66,10 +69,15 @@ def read(path: Path) -> dict[str, Tensor]:
 
 
 def strip_prefixes(state: Mapping[str, Tensor], prefixes: tuple[str, ...] = ("module.", "net.")) -> dict[str, Tensor]:
-    """Remove wrappers' prefixes that every key carries (DataParallel's, or our Classifier's), in any order."""
-    result = dict(state)
-    while any(hits := [p for p in prefixes if result and all(k.startswith(p) for k in result)]):
+    """Remove wrappers' prefixes that every key carries (DataParallel's, or our Classifier's), in any order.
+
+    And one "0.": B-cos nets were published as the first part of a sequence whose second part has no weights.
+    """
+    result, left = dict(state), [*prefixes, "0."]
+    while any(hits := [p for p in left if result and all(k.startswith(p) for k in result)]):
         result = {key.removeprefix(hits[0]): value for key, value in result.items()}
+        if hits[0] == "0.":
+            left.remove("0.")
     return result
 
 

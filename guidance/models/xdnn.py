@@ -1,0 +1,61 @@
+"""X-DNN ResNets: no additive biases and no norms, hence f(a x) = a f(x) for a > 0 (Hesse et al. 2021).
+
+Input times gradient is then integrated gradients from a zero baseline, exactly. The residual blocks follow Fixup (Zhang et
+al. 2019), without its biases and scales.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import chain
+
+from torch import nn
+from torchvision.models import resnet18, resnet50, resnet101
+from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
+
+from guidance.models.classifier import Classifier
+
+RESNETS: dict[str, Callable[..., ResNet]] = {
+    "xdnn_resnet18": resnet18,
+    "xdnn_resnet50": resnet50,
+    "xdnn_resnet101": resnet101,
+}
+
+
+def build_xdnn_resnet(name: str, num_classes: int) -> Classifier:
+    """X-DNN ResNet `name` with fresh weights; mid1..3 and final are the outputs of layer1..4.
+
+    As initialised, the last convolution of each block and the classifier are zero, and so are logits and attributions.
+    """
+    return xdnn_resnet(RESNETS[name](num_classes=num_classes, norm_layer=nn.Identity))
+
+
+def xdnn_resnet(net: ResNet) -> Classifier:
+    """The X-DNN form of a torchvision ResNet with norm_layer=nn.Identity, which is changed in place."""
+    net.fc = nn.Linear(net.fc.in_features, net.fc.out_features, bias=False)
+    blocks = list(chain(net.layer1, net.layer2, net.layer3, net.layer4))
+    for block in blocks:
+        if block.downsample is not None:
+            block.downsample = block.downsample[0]  # the published name of its weight is "downsample.weight"
+    _fixup(net, blocks)
+    stages = {
+        "mid1": ("conv1", "relu", "maxpool", "layer1"),
+        "mid2": ("layer2",),
+        "mid3": ("layer3",),
+        "final": ("layer4",),
+        "logits": ("avgpool", nn.Flatten(), "fc"),
+    }
+    return Classifier(net, stages, channels=3, homogeneous=True, layerwise=True, channels_last=True)
+
+
+def _fixup(net: ResNet, blocks: list[BasicBlock | Bottleneck]) -> None:
+    """Fixup initialisation: each of the L blocks starts as its shortcut, and its inner convolutions are scaled down by L."""
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    for block in blocks:
+        inner = [block.conv1, block.conv2] if isinstance(block, Bottleneck) else [block.conv1]
+        for conv in inner:
+            conv.weight.data.mul_(len(blocks) ** (-1 / (2 * len(inner))))
+        nn.init.zeros_((block.conv3 if isinstance(block, Bottleneck) else block.conv2).weight)
+    nn.init.zeros_(net.fc.weight)
