@@ -25,8 +25,10 @@ DEMO = ["trainer.epochs=1", "data.num_train=40", "data.num_val=20", "data.num_te
         "trainer.batch_size=8", "data.num_workers=0", "trainer.device=cpu", "log.probe_images=2"]  # fmt: skip
 LESS = {
     "waterbirds100_resnet18_energy.yaml": "trainer.epochs=1 data.image_size=32 trainer.device=cpu log.probe_images=2",
-    "voc_resnet50_energy_input.yaml": "model.weights=none data.image_size=64 data.num_workers=0 trainer.batch_size=4 "
-    "trainer.device=cpu log.probe_images=1",
+    **dict.fromkeys(
+        ["voc_resnet50_energy_input.yaml", "voc_bcos_energy.yaml", "voc_xdnn_energy.yaml"],
+        "model.weights=none data.image_size=64 data.num_workers=0 trainer.batch_size=4 trainer.device=cpu log.probe_images=1",
+    ),
 }  # fmt: skip
 
 

@@ -1,0 +1,206 @@
+"""Time and memory of a training step, with and without guidance.
+
+    python tools/benchmark.py step                 # ResNet-50s, batch 8, 224 pixels, 2 threads; some minutes on a CPU
+    python tools/benchmark.py step --device cuda --batch 64
+    python tools/benchmark.py step --family bcos --size 64 --rounds 1 --no-memory
+
+Variants are interleaved in one process, and the median of the rounds counts. Memory is the peak of one variant in a process
+of its own, over the memory that the process held when the net was built.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from guidance.attribution.gradient import Explainable, ixg
+from guidance.losses import LOCALIZATION_LOSSES
+from guidance.models import build_model
+from guidance.objectives import GuidedClassification
+from guidance.types import Batch, Forward, Regions
+
+FAMILIES = {  # name -> (backbone, batchnorm)
+    "vanilla": ("resnet50", "local"),
+    "vanilla_frozen": ("resnet50", "frozen"),
+    "xdnn": ("xdnn_resnet50", "local"),
+    "bcos": ("bcos_resnet50", "local"),
+}
+CLASSES = 20
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One kind of step: `depth` None is unguided; `annotated` None is the whole batch."""
+
+    family: str
+    depth: str | None = None
+    double_backward: bool = False
+    annotated: int | None = None
+
+    def __str__(self) -> str:
+        way = " by double backward" if self.double_backward else ""
+        few = f", {self.annotated} annotated" if self.annotated else ""
+        return f"{self.family} " + (f"guided at {self.depth}{way}{few}" if self.depth else "unguided")
+
+
+def variants(families: list[str]) -> list[Variant]:
+    result = []
+    for family in families:
+        result.append(Variant(family))
+        result += [Variant(family, depth) for depth in ("input", "mid2", "final")]
+        if family != "vanilla":  # with batch statistics the double backward is the only way
+            result.append(Variant(family, "input", double_backward=True))
+            result.append(Variant(family, "input", annotated=1))
+    return result
+
+
+def by_double_backward(
+    model: Explainable, out: Forward, depth: str, image: Tensor, target: Tensor, *, create_graph: bool, rounds: int
+) -> Tensor:
+    return ixg(model, out._replace(pullbacks={}), depth, image, target, create_graph=create_graph, rounds=rounds)
+
+
+def random_batch(channels: int, batch: int, size: int, annotated: int, device: torch.device) -> Batch:
+    targets = torch.nn.functional.one_hot(torch.arange(batch) % CLASSES, CLASSES).float()
+    image = torch.arange(annotated)
+    mask = torch.zeros(annotated, size, size, dtype=torch.bool)
+    mask[:, size // 4 : size // 2, size // 4 : size // 2] = True
+    regions = Regions(image, image % CLASSES, mask, None, 1)
+    index = torch.arange(batch)
+    return Batch(torch.rand(batch, channels, size, size), targets, regions, torch.full_like(index, -1), index).to(
+        device
+    )
+
+
+def prepare(variant: Variant, model: torch.nn.Module, args: argparse.Namespace) -> Callable[[], None]:
+    """The step of a variant, as a function to time."""
+    device = torch.device(args.device)
+    batch = random_batch(
+        6 if variant.family == "bcos" else 3, args.batch, args.size, variant.annotated or args.batch, device
+    )
+    objective = GuidedClassification(
+        model,  # type: ignore[arg-type]
+        localization=LOCALIZATION_LOSSES["energy"],
+        weight=1e-3 if variant.depth else 0.0,
+        attribution=by_double_backward if variant.double_backward else "ixg",
+        depth=variant.depth or "input",
+    ).train()
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-6)
+    counts = objective.counts(batch)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        objective(batch, counts).loss.backward()
+        optimizer.step()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+
+    return step
+
+
+def build(family: str, args: argparse.Namespace) -> torch.nn.Module:
+    name, batchnorm = FAMILIES[family]
+    model = build_model(name, num_classes=CLASSES, batchnorm=batchnorm)
+    if family == "xdnn":  # fresh, its maps are zero
+        for parameter in model.parameters():
+            torch.nn.init.kaiming_normal_(parameter)
+            parameter.data.mul_(0.7)
+    return model.to(args.device)
+
+
+def measure_times(chosen: list[Variant], args: argparse.Namespace) -> dict[Variant, float]:
+    """Median seconds of a step of each variant."""
+    models = {family: build(family, args) for family in {v.family for v in chosen}}
+    steps = {variant: prepare(variant, models[variant.family], args) for variant in chosen}
+    times: dict[Variant, list[float]] = {variant: [] for variant in chosen}
+    for turn in range(args.rounds + 1):
+        for variant, step in steps.items():
+            start = time.perf_counter()
+            step()
+            if turn:  # the first round warms up
+                times[variant].append(time.perf_counter() - start)
+        print(f"round {turn} of {args.rounds}", file=sys.stderr)
+    return {variant: statistics.median(values) for variant, values in times.items()}
+
+
+def measure_memory(variant: Variant, args: argparse.Namespace) -> float:
+    """Peak of two steps over the built net, in GB, in this process."""
+    step = prepare(variant, build(variant.family, args), args)
+    if args.device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        start = torch.cuda.memory_allocated()
+        step(), step()
+        return (torch.cuda.max_memory_allocated() - start) / 1e9
+    start = _resident()
+    step(), step()
+    unit = 1 if sys.platform == "darwin" else 1024
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit - start) / 1e9
+
+
+def _resident() -> int:
+    if sys.platform == "linux":
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[1]) * resource.getpagesize()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def memory_in_own_process(variant: Variant) -> float:
+    arguments = [*sys.argv[1:], "--one", json.dumps(vars(variant))]
+    done = subprocess.run([sys.executable, __file__, *arguments], check=True, capture_output=True, text=True)
+    return float(done.stdout)
+
+
+def report(chosen: list[Variant], times: dict[Variant, float], memory: dict[Variant, float]) -> None:
+    print(f"{'step':<46}{'seconds':>9}{'unguided':>10}{'double bw':>11}{'GB':>7}")
+    for variant in chosen:
+        seconds = times.get(variant)
+        plain = times.get(Variant(variant.family))
+        double = times.get(Variant(variant.family, "input", double_backward=True))
+        columns = [
+            f"{seconds:.2f}" if seconds else "",
+            f"{seconds / plain:.2f}x" if seconds and plain else "",
+            f"{double / seconds:.2f}x" if seconds and double and variant.depth == "input" else "",
+            f"{memory[variant]:.2f}" if variant in memory else "",
+        ]
+        print(f"{variant!s:<46}" + "".join(f"{c:>{w}}" for c, w in zip(columns, (9, 10, 11, 7), strict=True)))
+    print(
+        "unguided: time over the unguided step of the family; double bw: how many times faster than the double backward"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["step"])
+    parser.add_argument("--family", choices=FAMILIES, nargs="+", default=list(FAMILIES))
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--size", type=int, default=224)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--no-memory", action="store_true")
+    parser.add_argument("--no-time", action="store_true")
+    parser.add_argument("--one", help=argparse.SUPPRESS)  # memory of one variant, printed alone
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(0)
+    if args.one:
+        print(measure_memory(Variant(**json.loads(args.one)), args))
+        return
+    chosen = variants(args.family)
+    memory = {} if args.no_memory else {variant: memory_in_own_process(variant) for variant in chosen}
+    times = {} if args.no_time else measure_times(chosen, args)
+    report(chosen, times, memory)
+
+
+if __name__ == "__main__":
+    main()
