@@ -61,7 +61,7 @@ def test_without_linearized_mode_the_sum_is_wrong() -> None:
 
 def test_full_size_nets_are_complete() -> None:
     """In the structure and depth of the real nets, at a small image size."""
-    for name in ("bcos_resnet18", "bcos_densenet121", "bcos_vitc_s"):
+    for name in (name for name in BACKBONES if name.startswith("bcos")):
         model = build_model(name, num_classes=5).double().eval()
         images = torch.rand(1, 3, 32, 32, dtype=torch.float64)
         images = torch.cat((images, 1 - images), 1).requires_grad_()

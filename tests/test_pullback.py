@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 from guidance.attribution import attribute
+from guidance.models import BACKBONES, build_model
 from guidance.models.bcos.modules import BcosConv2d, BcosLinear
 from guidance.models.bcos.norms import BatchNormUncentered2d, image_norm, layer_norm, position_norm
 from guidance.models.bcos.vit import Attention, Patches
@@ -366,3 +369,36 @@ def test_fused_convolution_and_norm_have_right_first_and_second_derivatives(trai
     inputs = (x, grad, *conv.parameters(), *norm.parameters())
     assert torch.autograd.gradcheck(both, inputs)
     assert torch.autograd.gradgradcheck(both, inputs)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("name", [n for n in BACKBONES if n.startswith(("bcos", "xdnn"))])
+def test_every_full_size_net_agrees_with_double_backward(name: str, training: bool) -> None:
+    """Maps and the parameter gradients of a loss on them, at each depth, in float64, of two of three images."""
+    backbone = BACKBONES[name]
+    model = build_model(name, num_classes=4).double().train(training)
+    for parameter in model.parameters():  # fresh, an X-DNN is zero
+        torch.nn.init.normal_(parameter, std=parameter[0].numel() ** -0.5) if parameter.dim() > 1 else None
+    size = 32 if name.startswith("xdnn") or "resnet" in name else 2 * backbone.stride
+    images = torch.rand(3, 3, size, size, dtype=torch.float64)
+    images = torch.cat((images, 1 - images), 1) if backbone.encoding == "inverse" else images
+    image, target = torch.tensor([2, 0]), torch.tensor([1, 3])
+    state = copy.deepcopy(model.state_dict())
+    for depth in model.depths:
+        results = []
+        for way in ("pullback", "double backward"):
+            model.load_state_dict(state)
+            model.zero_grad()
+            out = model(images.clone().requires_grad_())
+            assert depth in out.pullbacks
+            out = out if way == "pullback" else out._replace(pullbacks={})
+            maps = attribute("bcos", model, out, depth, image, target, create_graph=True, rounds=1)
+            (maps.square().sum() / maps.detach().square().sum()).backward()
+            results.append((maps.detach(), [p.grad.clone() for p in model.parameters() if p.grad is not None]))
+        (maps, gradients), (expected, expected_gradients) = results
+        assert float((maps - expected).abs().max() / expected.abs().max()) < 1e-6
+        assert len(gradients) == len(expected_gradients)
+        scale = max(float(g.abs().max()) for g in expected_gradients)
+        for gradient, reference in zip(gradients, expected_gradients, strict=True):
+            assert float((gradient - reference).abs().max()) < 1e-5 * scale
