@@ -203,6 +203,10 @@ SHAPES: dict[str, dict[str, tuple[int, ...]]] = {
         "layer2.0.downsample.weight": (512, 256, 1, 1), "layer1.0.conv1.weight": (64, 64, 1, 1),
         "layer4.2.conv3.weight": (2048, 512, 1, 1), "fc.weight": (1000, 2048),
     },
+    "bcos_resnet34": {"layer4.2.conv2.linear.weight": (512, 512, 3, 3), "fc.linear.weight": (1000, 512, 1, 1)},
+    "bcos_resnet101": {"layer3.22.conv2.linear.weight": (256, 256, 3, 3), "fc.linear.weight": (1000, 2048, 1, 1)},
+    "xdnn_resnet18": {"layer2.0.downsample.weight": (128, 64, 1, 1), "fc.weight": (1000, 512)},
+    "xdnn_resnet101": {"layer3.22.conv2.weight": (256, 256, 3, 3), "fc.weight": (1000, 2048)},
 }  # fmt: skip
 
 
