@@ -255,7 +255,7 @@ def check_config(saved: Mapping[str, Any], current: Mapping[str, Any], *, ignore
 
     `ignore`: dotted names ("trainer.epochs") or sections ("logs") that may differ. Lists and tuples count as equal.
     """
-    before, now = _flatten(saved), _flatten(current)
+    before, now = flatten(saved), flatten(current)
     different = [
         f"  {key}: {before.get(key, '(absent)')!s} in the checkpoint, {now.get(key, '(absent)')!s} now"
         for key in sorted(before.keys() | now.keys())
@@ -270,11 +270,12 @@ def check_config(saved: Mapping[str, Any], current: Mapping[str, Any], *, ignore
         )
 
 
-def _flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings -> {"trainer.epochs": 50, ...}; tuples become lists."""
     flat: dict[str, Any] = {}
     for key, value in config.items():
         if isinstance(value, Mapping):
-            flat |= _flatten(value, f"{prefix}{key}.")
+            flat |= flatten(value, f"{prefix}{key}.")
         else:
             flat[f"{prefix}{key}"] = _as_lists(value)
     return flat

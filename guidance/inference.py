@@ -13,12 +13,12 @@ from torchvision import tv_tensors
 
 from guidance import checkpoint, runs
 from guidance.attribution import attribute
-from guidance.build import build_attribution, build_evaluation_dataset, build_evaluator, build_source
+from guidance.build import build_attribution, build_classifier, build_evaluation_dataset, build_evaluator, build_source
 from guidance.config import Config, override_config, parse_config
 from guidance.data import eval_transform
 from guidance.data.decode import read_image
 from guidance.maps import upsample
-from guidance.models import BACKBONES, Classifier, build_model
+from guidance.models import BACKBONES, Classifier
 from guidance.types import lookup
 
 
@@ -62,12 +62,7 @@ def load_run(path: str | Path, *, overrides: Sequence[str] = (), device: torch.d
     state: dict[str, Any] = checkpoint.load(runs.last_checkpoint(path) if path.is_dir() else path)
     config = override_config(parse_config(state["config"], source=str(path)), overrides)
     classes = tuple(state["classes"])
-    model = build_model(
-        config.model.name,
-        num_classes=len(classes),
-        batchnorm=config.model.batchnorm,
-        logit_bias=config.model.logit_bias,
-    )
+    model = build_classifier(config, len(classes), pretrained=False)
     model.load_state_dict(state["model"])
     return Run(model.to(device).eval(), config, classes, dict(state["metrics"]))
 
@@ -81,15 +76,17 @@ def evaluate_checkpoint(
 ) -> dict[str, float]:
     """Metrics of a checkpoint on a split, with the IoU threshold that the checkpoint holds. A collective call."""
     run = load_run(path, overrides=overrides, device=device)
-    source, train = build_source(run.config, split), build_source(run.config, run.config.data.train_split)
+    source = build_source(run.config, split)
     if source.classes != run.classes:
         raise ValueError(
             f"{path} was trained on the classes {', '.join(run.classes)}, "
             f"but {source.name} {split} has {', '.join(source.classes)}"
         )
+    # The training split only tells how large its groups are.
+    train = build_source(run.config, run.config.data.train_split) if source.groups else source
     evaluator = build_evaluator(run.config, build_evaluation_dataset(run.config, source), train, torch.device(device))
-    fitted = run.metrics.get("iou_threshold")
-    if run.config.evaluation.iou_threshold == "fit" and fitted is None:
+    wanted = run.config.evaluation.iou_threshold
+    threshold = run.metrics.get("iou_threshold") if wanted == "fit" else float(wanted)
+    if threshold is None:
         raise ValueError(f"{path} holds no fitted IoU threshold; set evaluation.iou_threshold to a number")
-    given = run.config.evaluation.iou_threshold
-    return evaluator(run.model, iou_threshold=fitted if given == "fit" else float(given))
+    return evaluator(run.model, iou_threshold=threshold)

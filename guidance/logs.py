@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -224,3 +225,11 @@ def open_loggers(
         purge_step = None if resume_step is None else resume_step + 1
         loggers.append(TensorBoard(folder / "tensorboard", purge_step=purge_step))
     return Loggers(loggers)
+
+
+def report_error(error: Exception) -> int:
+    """Tell a user's mistake without a traceback, which GUIDANCE_TRACEBACK=1 shows; returns the exit code."""
+    if os.environ.get("GUIDANCE_TRACEBACK"):
+        raise error
+    print(f"error: {error}", file=sys.stderr)
+    return 2

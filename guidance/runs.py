@@ -17,7 +17,7 @@ from torch import nn
 import guidance
 from guidance import checkpoint, distributed
 
-CONFIG, ENVIRONMENT, ANNOTATED, METRICS = "config.yaml", "environment.json", "annotated.json", "metrics.jsonl"
+CONFIG, ENVIRONMENT, ANNOTATED = "config.yaml", "environment.json", "annotated.json"
 
 
 def last_checkpoint(folder: Path) -> Path:

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from guidance import distributed
 from guidance.inference import evaluate_checkpoint
+from guidance.logs import report_error
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -52,10 +53,7 @@ def main(argv: list[str] | None = None) -> int:
             print("\n".join(f"{name:<{width}}  {value:.4f}" for name, value in metrics.items()))
             print(f"written to {output}")
     except (ValueError, OSError) as error:
-        if os.environ.get("GUIDANCE_TRACEBACK"):
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return report_error(error)
     return 0
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from guidance import distributed
 from guidance.build import build_trainer
 from guidance.config import Config, check_processes, load_config
+from guidance.logs import report_error
 from guidance.runs import CONFIG
 
 
@@ -55,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         config, output = read_arguments(args)
     except ValueError as error:
-        return fail(error) if main_process else 2  # every process finds the same mistake
+        return report_error(error) if main_process else 2  # every process finds the same mistake
     try:
         with distributed.process_group(config.trainer.device) as device, tempfile.TemporaryDirectory() as scratch:
             folder = Path(distributed.broadcast_object(scratch)) / "run" if args.dry_run else output
@@ -67,16 +68,8 @@ def main(argv: list[str] | None = None) -> int:
                     "dry run: every stage works" if args.dry_run else f"{'done' if finished else 'stopped'}: {folder}"
                 )
     except (ValueError, OSError) as error:
-        return fail(error)
+        return report_error(error)
     return 0
-
-
-def fail(error: Exception) -> int:
-    """Report an error without a traceback, which GUIDANCE_TRACEBACK=1 shows."""
-    if os.environ.get("GUIDANCE_TRACEBACK"):
-        raise error
-    print(f"error: {error}", file=sys.stderr)
-    return 2
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ import torch
 
 from guidance.build import build_attribution, build_evaluation_dataset, build_source
 from guidance.inference import evaluate_checkpoint, load_run
-from guidance.logs import Image
+from guidance.logs import Image, report_error
 from guidance.models import BACKBONES
 from guidance.probe import Probe
 from guidance.visualize import write_png
@@ -67,8 +67,7 @@ def main(argv: list[str] | None = None) -> int:
         results = {n: evaluate_checkpoint(p, args.split, device=device) for n, p in zip(names, args.runs, strict=True)}
         picture = draw_maps(args.runs, names, args.split, args.images, device)
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return report_error(error)
     args.output.mkdir(parents=True, exist_ok=True)
     plain = {run: {k: None if math.isnan(v) else v for k, v in m.items()} for run, m in results.items()}
     (args.output / "report.json").write_text(json.dumps(plain, indent=2) + "\n")

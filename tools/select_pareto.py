@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 
 from guidance import distributed
 from guidance.checkpoint import Saved, read_candidates
+from guidance.logs import report_error
 from guidance.pareto import ParetoFront, hypervolume, knee, non_dominated
 from guidance.plots import plot_front
 
@@ -44,8 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         select(args.folders, args.metrics, args.resolution, args.output, args.evaluate, args.set)
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return report_error(error)
     return 0
 
 

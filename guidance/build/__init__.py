@@ -3,6 +3,7 @@
 from guidance.build.evaluation import Evaluator, build_evaluator
 from guidance.build.parts import (
     build_attribution,
+    build_classifier,
     build_evaluation_dataset,
     build_objective,
     build_optimizer,
@@ -14,6 +15,7 @@ from guidance.build.training import build_trainer
 __all__ = [
     "Evaluator",
     "build_attribution",
+    "build_classifier",
     "build_evaluation_dataset",
     "build_evaluator",
     "build_objective",

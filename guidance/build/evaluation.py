@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
 from torch.utils.data import DataLoader
 
-from guidance import distributed
-from guidance.build.parts import build_attribution, build_evaluation_dataset, encoding
+from guidance import checkpoint, distributed
+from guidance.build.parts import build_attribution, build_evaluation_dataset, encoding, evaluation_attribution
 from guidance.config import Config
 from guidance.data import (
     EvaluationBatches,
@@ -92,25 +91,17 @@ def build_epoch_evaluation(
     dataset = build_evaluation_dataset(config, val)
     evaluator = build_evaluator(config, dataset, train, device, max_batches=max_batches)
     method, depth = build_attribution(config)
-    settings = config.evaluation.attribution or config.objective.attribution
+    name = evaluation_attribution(config).method
     count = config.log.probe_images if config.log.tensorboard and distributed.is_main() else 0
     probe = Probe.choose(dataset, count, encoding=encoding(config))
-    flat = flatten(config.model_dump(mode="json"))
+    flat = checkpoint.flatten(config.model_dump(mode="json"))
 
     def evaluation(step: int) -> dict[str, float]:
         metrics = evaluator(model)
         if probe is not None:
             maps = probe.maps(model, attribution=method, depth=depth, device=device)
-            log.image(step, "probe", probe.picture({f"{settings.method} at {settings.depth}": maps}))
+            log.image(step, "probe", probe.picture({f"{name} at {depth}": maps}))
         log.hparams(flat, {name: metrics[name] for name in config.pareto.metrics})
         return metrics
 
     return evaluation
-
-
-def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings -> {"trainer.epochs": 50, ...}."""
-    flat: dict[str, Any] = {}
-    for name, value in config.items():
-        flat |= flatten(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
-    return flat

@@ -17,6 +17,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from guidance.attribution import ATTRIBUTIONS
 from guidance.attribution.gradient import Attribution
 from guidance.config import Config
+from guidance.config.schema import Attribution as AttributionSettings
 from guidance.data import (
     DATASETS,
     GuidanceDataset,
@@ -26,7 +27,7 @@ from guidance.data import (
     train_transform,
 )
 from guidance.losses import LOCALIZATION_LOSSES
-from guidance.models import BACKBONES, Classifier
+from guidance.models import BACKBONES, Classifier, build_model
 from guidance.objectives import GuidedClassification, Objective
 from guidance.types import lookup
 
@@ -47,9 +48,26 @@ def build_source(config: Config, split: str) -> Source:
     return source
 
 
+def build_classifier(config: Config, num_classes: int, *, pretrained: bool) -> Classifier:
+    """The net of the config; without `pretrained` its weights are fresh, to be replaced by those of a checkpoint."""
+    model = config.model
+    return build_model(
+        model.name,
+        num_classes=num_classes,
+        weights=model.weights if pretrained else None,
+        batchnorm=model.batchnorm,
+        logit_bias=model.logit_bias,
+    )
+
+
+def evaluation_attribution(config: Config) -> AttributionSettings:
+    """The attribution that evaluation uses: its own, or else the guided one."""
+    return config.evaluation.attribution or config.objective.attribution
+
+
 def build_attribution(config: Config) -> tuple[Attribution, str]:
     """The attribution that evaluation uses, and its depth."""
-    settings = config.evaluation.attribution or config.objective.attribution
+    settings = evaluation_attribution(config)
     return _attribution(settings.method, settings.steps), settings.depth
 
 

@@ -11,14 +11,19 @@ import torch
 
 from guidance import checkpoint, distributed, runs
 from guidance.build.evaluation import build_epoch_evaluation
-from guidance.build.parts import build_objective, build_optimizer, build_source, build_training_dataset
+from guidance.build.parts import (
+    build_classifier,
+    build_objective,
+    build_optimizer,
+    build_source,
+    build_training_dataset,
+)
 from guidance.config import Config, dump_config
 from guidance.data import (
     TrainBatches,
     build_loader,
 )
 from guidance.logs import open_loggers
-from guidance.models import build_model
 from guidance.run_state import seed_rng
 from guidance.trainer import Trainer
 
@@ -38,13 +43,7 @@ def build_trainer(
     seed_rng(config.seed)  # fresh weights are the same on every process
     train, val = build_source(config, config.data.train_split), build_source(config, config.data.val_split)
     state = resumable_state(folder, config) if resume else None
-    model = build_model(
-        config.model.name,
-        num_classes=len(train.classes),
-        weights=None if state else config.model.weights,
-        batchnorm=config.model.batchnorm,
-        logit_bias=config.model.logit_bias,
-    )
+    model = build_classifier(config, len(train.classes), pretrained=state is None)
     objective = build_objective(config, model, train).to(device)
     dataset, annotated = build_training_dataset(config, train)
     batches = TrainBatches(

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from guidance import distributed
 from guidance.models.bcos.norms import BatchNormUncentered2d
+from guidance.models.statistics import global_statistics
 from guidance.types import lookup
 
 
@@ -34,12 +34,7 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
             return self._normalize(x if x.dtype == torch.float64 else x.float()).to(x.dtype)
 
     def _normalize(self, x: Tensor) -> Tensor:
-        size = x.new_full((1,), x.numel() / x.shape[1])
-        sums = distributed.all_reduce_sum(torch.cat([x.sum((0, 2, 3)), size]))
-        count = sums[-1].detach()
-        centred = x - (mean := sums[:-1] / count)[:, None, None]
-        # Two passes: the variance of the deviations keeps its digits where mean^2 is much larger than the variance.
-        var = distributed.all_reduce_sum((centred * centred).sum((0, 2, 3))) / count
+        mean, var, centred, count = global_statistics(x)
         self._track(mean.detach(), var.detach() * count / (count - 1).clamp_min(1))
         scale = torch.rsqrt(var + self.eps)
         if self.weight is not None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from guidance import distributed
 from guidance.models.dynamic import channel_variance, dynamic, scale_channels
 from guidance.models.pullback import Explained, Layer, pick
+from guidance.models.statistics import global_statistics
 
 
 class BatchNormUncentered2d(Layer):
@@ -57,14 +57,7 @@ def batch_variance(x: Tensor, *, sync: bool) -> Tensor:
     """Biased variance of each channel [C] about its mean, over this process's batch or (`sync`) that of all processes."""
     with torch.autocast(x.device.type, enabled=False):
         x = x.to(torch.promote_types(x.dtype, torch.float32))
-        if not sync:
-            return channel_variance(x)
-        size = x.new_full((1,), x.numel() / x.shape[1])
-        sums = distributed.all_reduce_sum(torch.cat((x.sum((0, 2, 3)), size)))
-        count = sums[-1].detach()
-        centred = x - (sums[:-1] / count)[:, None, None]
-        # Two passes: the variance of the deviations keeps its digits where mean^2 is much larger than the variance.
-        return distributed.all_reduce_sum((centred * centred).sum((0, 2, 3))) / count
+        return global_statistics(x).var if sync else channel_variance(x)
 
 
 class SampleNorm(Layer):
