@@ -14,14 +14,17 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 from torchvision import tv_tensors
+from torchvision.transforms import v2
 
-from guidance.data import AUGMENTATIONS, UnreadableError, eval_transform, to_display, train_transform
+from guidance.data import AUGMENTATIONS, CROPS, UnreadableError, eval_transform, to_display, train_transform
 from guidance.data.decode import check_boxes, read_class_map_segments, read_image
+from guidance.data.randaugment import OPERATIONS, RandAugment
 from guidance.data.source import Record
-from guidance.data.transforms import View
+from guidance.data.transforms import ShiftedCrop, View
 from guidance.regions import boxes_to_mask
 from tests.pictures import Box, write_broken, write_picture
 
+SQUARE = sorted(set(AUGMENTATIONS) - {"randaugment"})  # these keep rectangles upright, and colours as they are
 PIXELS = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
 
 FORMATS: dict[str, Callable[[Image.Image, Path], None]] = {
@@ -169,7 +172,7 @@ def test_display_undoes_the_encoding(encoding: str, channels: int) -> None:
         assert torch.equal(encoded[:, 3:], 1 - encoded[:, :3])
 
 
-@pytest.mark.parametrize("augmentation", AUGMENTATIONS)
+@pytest.mark.parametrize("augmentation", SQUARE)
 def test_transforms_are_picklable_and_keep_a_full_box_full(augmentation: str) -> None:
     transform = pickle.loads(pickle.dumps(train_transform(16, augmentation)))
     for _ in range(20):
@@ -180,7 +183,7 @@ def test_transforms_are_picklable_and_keep_a_full_box_full(augmentation: str) ->
 
 @settings(deadline=None, max_examples=60)
 @given(
-    st.sampled_from(sorted(AUGMENTATIONS)),
+    st.sampled_from(SQUARE),
     st.tuples(st.integers(0, 12), st.integers(0, 9), st.integers(3, 12), st.integers(3, 9)),
     st.integers(0, 2**31),
 )
@@ -207,7 +210,234 @@ def test_flip_mirrors_half_of_the_images() -> None:
     assert 30 < sum(lefts) < 70
 
 
+# RandAugment
+
+
+def picture(height: int = 40, width: int = 56, seed: int = 0) -> tv_tensors.Image:
+    """Smooth colours: at sharp edges every rounding would show."""
+    coarse = torch.rand(1, 3, 5, 6, generator=torch.Generator().manual_seed(seed))
+    smooth = torch.nn.functional.interpolate(coarse, (height, width), mode="bicubic").clamp(0, 1)
+    return tv_tensors.Image((smooth[0] * 255).to(torch.uint8))
+
+
+@pytest.mark.parametrize("magnitude", [0, 9, 30])
+def test_randaugment_gives_the_image_of_torchvision_for_the_same_seed(magnitude: int) -> None:
+    """It draws in the same order, so the state of the generator is the same after it, too."""
+    ours, theirs = RandAugment(3, magnitude), v2.RandAugment(3, magnitude)
+    different = 0
+    for seed in range(60):
+        image = picture(seed=seed)
+        torch.manual_seed(seed)
+        expected = theirs(image)
+        state = torch.get_rng_state()
+        torch.manual_seed(seed)
+        result = ours({"image": image})["image"]
+        assert torch.equal(torch.get_rng_state(), state)
+        assert torch.equal(result, expected)
+        different += not torch.equal(result, image)
+    assert different > (30 if magnitude else 10)
+
+
+def test_each_operation_is_that_of_torchvision() -> None:
+    """All of them at the magnitude of AIM; by name, because the draws above may miss one."""
+    names = {name.replace("_", ""): operation for name, operation in OPERATIONS.items()}
+    oracle = v2.RandAugment()
+    table = oracle._AUGMENTATION_SPACE
+    assert list(names) == [name.lower() for name in table]
+    for name, (magnitudes, signed) in table.items():
+        operation = names[name.lower()]
+        assert operation.signed == signed
+        known = magnitudes(31, 40, 56)
+        assert (known is None) == (operation.magnitudes is None)
+        if operation.magnitudes is not None:
+            assert torch.equal(operation.magnitudes(40, 56), known.float())
+        for sign in (1, -1) if signed else (1,):
+            value = 0.0 if known is None else sign * float(known[9])
+            expected = oracle._apply_image_or_video_transform(picture(), name, value, "nearest", oracle._fill)
+            assert torch.equal(operation.apply({"image": picture()}, value)["image"], expected), name
+
+
+GEOMETRIC = ("shear_x", "shear_y", "translate_x", "translate_y", "rotate")
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+@pytest.mark.parametrize("sign", [1, -1])
+def test_boxes_and_segments_move_with_the_pixels_of_each_operation(name: str, sign: int) -> None:
+    operation = OPERATIONS[name]
+    box = (20.0, 12.0, 44.0, 30.0)
+    view = box_view(box, 48, 64)
+    magnitude = 0.0 if operation.magnitudes is None else float(operation.magnitudes(48, 64)[9])
+    magnitude = sign * magnitude if operation.signed else magnitude
+    result = operation.apply(view, magnitude)
+    if name not in GEOMETRIC:
+        assert torch.equal(result["boxes"], view["boxes"])
+        assert torch.equal(result["segments"], view["segments"])
+        return
+    assert torch.equal(result["segments"][0] > 0, result["image"][0] > 0)
+    assert not torch.equal(result["segments"], view["segments"])
+    # The box is the smallest upright one around the object: each side touches it, up to the rounding of pixels.
+    rows, columns = (result["segments"][0] > 0).nonzero().unbind(1)
+    tight = torch.stack((columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)).float()
+    assert (result["boxes"][0] - tight).abs().max() <= 1.01, (result["boxes"], tight)
+    assert (tight - torch.tensor(box)).abs().max() > 1.5
+
+
+def test_a_translation_by_hand() -> None:
+    """9 of 30 of 150/331 of 331 pixels is 45; what comes in is black and belongs to nothing, what leaves loses its box."""
+    magnitude = float(OPERATIONS["translate_x"].magnitudes(20, 331)[9])  # type: ignore[misc]
+    view = OPERATIONS["translate_x"].apply(box_view((0.0, 5.0, 30.0, 9.0), 20, 331), magnitude)
+    assert view["boxes"].tolist() == [[45.0, 5.0, 75.0, 9.0]]
+    assert view["segments"][0, 6].nonzero().flatten().tolist() == list(range(45, 75))
+    full = box_view((0.0, 0.0, 331.0, 20.0), 20, 331)
+    moved = OPERATIONS["translate_x"].apply(full, magnitude)
+    assert not moved["image"][:, :, :45].any()
+    assert not moved["segments"][:, :, :45].any()
+    assert moved["boxes"].tolist() == [[45.0, 0.0, 331.0, 20.0]]
+    gone = OPERATIONS["translate_x"].apply(box_view((0.0, 5.0, 30.0, 9.0), 20, 331), -magnitude)
+    assert not boxes_to_mask(gone["boxes"], 20, 331).any()
+    assert not gone["segments"].any()
+
+
+def test_randaugment_as_a_training_transform() -> None:
+    transform = pickle.loads(
+        pickle.dumps(train_transform(32, "randaugment", randaugment_ops=2, randaugment_magnitude=30))
+    )
+    plain = train_transform(32, "flip")
+    changed = mirrored = 0
+    for seed in range(40):
+        view = box_view((0.0, 0.0, 15.0, 20.0), 20, 30)
+        torch.manual_seed(seed)
+        result = transform(view)
+        assert result["image"].shape == (3, 32, 32)
+        assert result["image"].dtype == torch.float32
+        assert result["image"].isfinite().all()
+        outside = result["boxes"].clamp(0, 32) != result["boxes"]
+        assert not outside.any()
+        torch.manual_seed(seed)
+        flipped = plain(view)  # the flip is drawn first
+        changed += not torch.equal(result["segments"], flipped["segments"])
+        mirrored += bool(flipped["boxes"][0, 0] > 0)
+    assert 15 < changed < 40
+    assert 8 < mirrored < 32
+    assert "boxes" not in transform({"image": picture()})
+    without = transform(
+        view | {"boxes": tv_tensors.BoundingBoxes(torch.zeros(0, 4), format="XYXY", canvas_size=(20, 30))}
+    )
+    assert without["boxes"].shape == (0, 4)
+
+
+def test_randaugment_follows_its_settings() -> None:
+    def drawn(**settings: int) -> int:
+        torch.manual_seed(0)
+        train_transform(16, "randaugment", **settings)({"image": picture()})  # type: ignore[arg-type]
+        used = torch.get_rng_state()
+        torch.manual_seed(0)
+        torch.rand(1)  # the flip
+        for operations in range(1, 8):
+            RandAugment(1, 9)({"image": picture(16, 16)})
+            if torch.equal(torch.get_rng_state(), used):
+                return operations
+        return 0
+
+    assert (drawn(), drawn(randaugment_ops=1), drawn(randaugment_ops=5)) == (3, 1, 5)
+    with pytest.raises(ValueError, match=r"data\.randaugment_ops .* got 0"):
+        train_transform(16, "randaugment", randaugment_ops=0)
+    for magnitude in (-1, 31):
+        with pytest.raises(ValueError, match=rf"data\.randaugment_magnitude must be within 0 and 30; got {magnitude}"):
+            train_transform(16, "randaugment", randaugment_magnitude=magnitude)
+
+
+# Evaluation crops
+
+
+def gradient_view(height: int, width: int) -> View:
+    """Red is the column and green the row, so that a crop shows where it was taken."""
+    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    pixels = torch.stack((columns, rows, torch.zeros_like(rows))).to(torch.uint8)
+    return box_view((10.0, 20.0, 50.0, 60.0), height, width) | {"image": tv_tensors.Image(pixels)}
+
+
+def pixels(image: Tensor) -> Tensor:
+    return (to_display(image[None], "normalized")[0] * 255).round().int()
+
+
+def test_center_crop_by_hand() -> None:
+    """128 x 160 -> short side 64 * 256/224 = 73, hence 73 x 91; of it the middle 64 x 64."""
+    view = eval_transform(64, crop="center")(gradient_view(128, 160))
+    assert view["image"].shape == (3, 64, 64)
+    assert view["segments"].shape == (1, 64, 64)
+    scale, left, top = 73 / 128, round((91 - 64) / 2), round((73 - 64) / 2)
+    expected = torch.tensor([10 * 91 / 160 - left, 20 * scale - top, 50 * 91 / 160 - left, 60 * scale - top]).clamp(
+        0, 64
+    )
+    torch.testing.assert_close(view["boxes"][0].as_subclass(Tensor), expected, rtol=0, atol=0.51)
+    middle = pixels(view["image"])[:2, 32, 32].tolist()
+    assert middle == pytest.approx([80, 64], abs=1.6)
+    box = boxes_to_mask(view["boxes"], 64, 64)[0]
+    border = dilated(box, 1) & dilated(~box, 1)
+    assert not (((view["segments"][0] > 0) != box) & ~border).any()
+
+
+@pytest.mark.parametrize(("height", "width"), [(100, 140), (140, 100), (100, 100)])
+def test_shifted_crops_lie_at_the_four_corners_around_the_centre(height: int, width: int) -> None:
+    """A quarter of the short side: squares of half of it, each with a corner at the centre of the image."""
+    transform, found = eval_transform(50, crop="shifted"), {}
+    for seed in range(40):
+        torch.manual_seed(seed)
+        view = transform(gradient_view(height, width))
+        assert view["image"].shape == (3, 50, 50)
+        left, top = pixels(view["image"])[:2, 0, 0].tolist()  # 50 pixels stay 50 pixels: nothing is interpolated
+        found[left, top] = found.get((left, top), 0) + 1
+        right, bottom = pixels(view["image"])[:2, -1, -1].tolist()
+        assert (right - left, bottom - top) == (49, 49)
+        expected = torch.tensor([10 - left, 20 - top, 50 - left, 60 - top]).clamp(0, 50).float()
+        assert torch.equal(view["boxes"][0].as_subclass(Tensor), expected)
+        assert torch.equal(view["segments"][0] > 0, boxes_to_mask(view["boxes"], 50, 50)[0])
+    columns, rows = (width // 2 - 50, width // 2), (height // 2 - 50, height // 2)
+    assert set(found) == {(x, y) for x in columns for y in rows}
+    assert min(found.values()) >= 3
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(1, 60), st.integers(1, 60), st.sampled_from([0.0, 0.1, 0.25, 0.4, 0.49]), st.integers(0, 99))
+def test_shifted_crops_stay_inside_any_image(height: int, width: int, shift: float, seed: int) -> None:
+    """A pixel from outside would be black."""
+    white = {"image": tv_tensors.Image(torch.full((3, height, width), 255, dtype=torch.uint8))}
+    torch.manual_seed(seed)
+    result = ShiftedCrop(9, shift)(white)["image"]
+    assert result.shape == (3, 9, 9)
+    assert (result == 255).all()
+
+
+def test_a_shift_is_a_share_of_the_short_side() -> None:
+    torch.manual_seed(0)
+    left, top = pixels(eval_transform(80, crop="shifted", shift=0.1)(gradient_view(100, 200))["image"])[
+        :2, 0, 0
+    ].tolist()
+    assert left in (100 - 10 - 40, 100 + 10 - 40)
+    assert top in (0, 20)
+    torch.manual_seed(0)
+    whole = eval_transform(100, crop="shifted", shift=0.0)(gradient_view(100, 200))
+    assert pixels(whole["image"])[:2, 0, 0].tolist() == [50, 0]
+    for shift in (-0.1, 0.5, float("nan")):
+        with pytest.raises(ValueError, match=r"evaluation\.shift is a share of the short side"):
+            eval_transform(8, crop="shifted", shift=shift)
+
+
+@pytest.mark.parametrize("crop", CROPS)
+def test_crops_are_picklable_and_take_images_alone(crop: str) -> None:
+    transform = pickle.loads(pickle.dumps(eval_transform(16, "inverse", crop=crop)))
+    assert transform({"image": picture()})["image"].shape == (6, 16, 16)
+    assert set(transform({"image": picture()})) == {"image"}
+    if crop == "none":
+        assert torch.equal(
+            transform({"image": picture()})["image"], eval_transform(16, "inverse")({"image": picture()})["image"]
+        )
+
+
 def test_unknown_names_are_listed() -> None:
+    with pytest.raises(ValueError, match=r"unknown evaluation\.crop 'centre'.*Did you mean 'center'"):
+        eval_transform(8, crop="centre")
     with pytest.raises(ValueError, match=r"crop_flip.*Did you mean 'flip'"):
         train_transform(8, "flipp")
     with pytest.raises(ValueError, match="known: inverse, normalized"):

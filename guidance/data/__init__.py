@@ -9,7 +9,15 @@ from guidance.data.decode import UnreadableError
 from guidance.data.demo import generate_demo, load_demo
 from guidance.data.loading import EvaluationBatches, TrainBatches, annotated_subset, build_loader, collate, read
 from guidance.data.source import Record, Source
-from guidance.data.transforms import AUGMENTATIONS, ENCODINGS, eval_transform, to_display, train_transform
+from guidance.data.transforms import (
+    AUGMENTATIONS,
+    CROPS,
+    ENCODINGS,
+    Transform,
+    eval_transform,
+    to_display,
+    train_transform,
+)
 from guidance.data.voc import load_voc
 from guidance.data.waterbirds import load_waterbirds
 
@@ -21,6 +29,7 @@ DATASETS: Mapping[str, Callable[..., Source]] = {
 
 __all__ = [
     "AUGMENTATIONS",
+    "CROPS",
     "DATASETS",
     "ENCODINGS",
     "EvaluationBatches",
@@ -29,6 +38,7 @@ __all__ = [
     "Sample",
     "Source",
     "TrainBatches",
+    "Transform",
     "UnreadableError",
     "annotated_subset",
     "build_loader",
