@@ -245,4 +245,95 @@ def intgrad(model: Any, features: Tensor, depth: str, target: int, steps: int = 
     return result
 
 
-ATTRIBUTIONS: dict[str, Callable[..., Map]] = {"ixg": ixg, "bcos": ixg, "gradcam": gradcam, "intgrad": intgrad}
+def gradient_sum(model: Any, features: Tensor, depth: str, target: int) -> Map:
+    """Guided Backprop of a net without ReLU and GELU: the plain gradient, summed over channels."""
+    g = numeric_gradient(model, features, depth, target)[0].tolist()
+    result = [[0.0] * len(g[0][0]) for _ in g[0]]
+    for c in range(len(g)):
+        for i, j in cells(result):
+            result[i][j] += g[c][i][j]
+    return result
+
+
+def bilinear(small: Map, height: int, width: int) -> Map:
+    """Each pixel's value from the four cells around its centre; beyond the border cells, theirs."""
+    rows, columns = len(small), len(small[0])
+    result = [[0.0] * width for _ in range(height)]
+    for i, j in cells(result):
+        y = min(max((i + 0.5) * rows / height - 0.5, 0.0), rows - 1.0)
+        x = min(max((j + 0.5) * columns / width - 0.5, 0.0), columns - 1.0)
+        top, left = int(y), int(x)
+        below, right = min(top + 1, rows - 1), min(left + 1, columns - 1)
+        upper = small[top][left] * (1 - (x - left)) + small[top][right] * (x - left)
+        lower = small[below][left] * (1 - (x - left)) + small[below][right] * (x - left)
+        result[i][j] = upper * (1 - (y - top)) + lower * (y - top)
+    return result
+
+
+def gradient_gradcam(model: Any, features: Tensor, depth: str, target: int) -> Map:
+    """Guided GradCAM of a net without ReLU and GELU."""
+    result = gradient_sum(model, features, depth, target)
+    with torch.no_grad():
+        known = model.upper(features, depth).features
+    last = list(known)[-1]
+    cam = bilinear(gradcam(model, known[last], last, target), len(result), len(result[0]))
+    for i, j in cells(result):
+        result[i][j] *= cam[i][j]
+    return result
+
+
+ATTRIBUTIONS: dict[str, Callable[..., Map]] = {
+    "ixg": ixg, "bcos": ixg, "gradcam": gradcam, "intgrad": intgrad, "guided_backprop": gradient_sum,
+    "guided_gradcam": gradient_gradcam,
+}  # fmt: skip
+
+
+# ------------------------------------------------------------------------------------------------ AIM
+
+
+def enlarged(a: Tensor, height: int, width: int) -> Tensor:
+    """[C, h, w] by nearest neighbours: cell (i, j) is taken from (floor(i h / height), floor(j w / width))."""
+    h, w = a.shape[1:]
+    out = a.new_zeros((a.shape[0], height, width))
+    for i in range(height):
+        for j in range(width):
+            out[:, i, j] = a[:, i * h // height, j * w // width]
+    return out
+
+
+def slow_top_down(stages: dict[str, tuple[Tensor, Tensor | None]]) -> tuple[Tensor, dict[str, Tensor]]:
+    """AIM, Eq. 3 and Fig. 2, image by image. Stage -> (T(S) [B, F, h, w], its mask [B, 1, h, w], or None: the next one's)."""
+    masks: dict[str, list[Tensor]] = {stage: [] for stage in stages}
+    fused = []
+    for b in range(len(next(iter(stages.values()))[0])):
+        total = mask = None
+        for stage, (features, own) in reversed(stages.items()):
+            height, width = features.shape[2:]
+            mask = own[b] if own is not None else enlarged(mask, height, width)  # type: ignore[arg-type]
+            masks[stage].append(mask)
+            sparse = features[b].clone()
+            for i in range(height):
+                for j in range(width):
+                    sparse[:, i, j] *= mask[0, i, j]
+            total = sparse if total is None else sparse + enlarged(total, height, width)
+        assert total is not None
+        fused.append(total)
+    return torch.stack(fused), {stage: torch.stack(found) for stage, found in masks.items()}
+
+
+def slow_merged_mask(masks: dict[str, Tensor]) -> Tensor:
+    """Cells that any mask leaves active, [B, 1, h, w] at the size of the first stage's; enlarged stage by stage."""
+    result = []
+    for b in range(len(next(iter(masks.values())))):
+        merged = None
+        for mask in reversed(masks.values()):
+            height, width = mask.shape[2:]
+            below = None if merged is None else enlarged(merged, height, width)
+            merged = mask[b].clone()
+            for i in range(height):
+                for j in range(width):
+                    if below is not None and below[0, i, j] > 0:
+                        merged[0, i, j] = 1
+        assert merged is not None
+        result.append(merged)
+    return torch.stack(result)

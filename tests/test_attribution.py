@@ -257,7 +257,8 @@ def test_gradcheck_of_the_parameters_through_the_double_backward(
 
     start = value(*values)
     assert start.isfinite()
-    assert any(g is not None and g.any() for g in torch.autograd.grad(start, values, allow_unused=True))
+    if (method, depth) != ("guided_backprop", "final"):  # there the map is a constant, and so are losses of its shape
+        assert any(g is not None and g.any() for g in torch.autograd.grad(start, values, allow_unused=True))
     inputs = tuple(v.detach().clone().requires_grad_() for v in values)
     slow = loss == "energy" and activation == "softplus"
     assert torch.autograd.gradcheck(value, inputs, fast_mode=not slow, atol=1e-6)

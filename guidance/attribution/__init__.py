@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from guidance.attribution.gradient import Attribution, Explainable, bcos, gradcam, ixg
+from guidance.attribution.guided import guided_backprop, guided_gradcam
 from guidance.attribution.intgrad import intgrad
 from guidance.types import Forward, lookup
 
@@ -14,6 +15,8 @@ ATTRIBUTIONS: dict[str, Attribution] = {
     "bcos": bcos,
     "gradcam": gradcam,
     "intgrad": intgrad,
+    "guided_backprop": guided_backprop,
+    "guided_gradcam": guided_gradcam,
 }
 
 
