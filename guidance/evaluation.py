@@ -60,4 +60,4 @@ def _rows(model: Classifier, batch: Batch, attribution: str | Attribution, depth
     out = model.explainable(batch.images, depth)
     maps = attribute(attribution, model, out, depth, regions.image, regions.target,
                      create_graph=False, rounds=regions.rounds)  # fmt: skip
-    return collect(batch, out.logits, maps)
+    return collect(batch, out.logits, maps, out.masks)

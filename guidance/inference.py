@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,13 +14,23 @@ from torchvision import tv_tensors
 
 from guidance import checkpoint, runs
 from guidance.attribution import attribute
-from guidance.build import build_attribution, build_classifier, build_evaluation_dataset, build_evaluator, build_source
+from guidance.attribution.guided import guided_rule
+from guidance.build import (
+    build_attribution,
+    build_classifier,
+    build_eval_transform,
+    build_evaluation_dataset,
+    build_evaluator,
+    build_source,
+    evaluation_attribution,
+)
 from guidance.config import Config, override_config, parse_config
-from guidance.data import eval_transform
 from guidance.data.decode import read_image
 from guidance.maps import upsample
-from guidance.models import BACKBONES, Classifier
+from guidance.models import Classifier
 from guidance.types import lookup
+
+LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -33,8 +44,10 @@ class Run:
 
     def read(self, path: str | Path) -> Tensor:
         """The image file as the net takes it: [1, C, H, W]."""
-        transform = eval_transform(self.config.data.image_size, BACKBONES[self.config.model.name].encoding)
-        image: Tensor = transform({"image": tv_tensors.Image(read_image(Path(path)))})["image"]
+        view = {"image": tv_tensors.Image(read_image(Path(path)))}
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(0)  # evaluation.crop: shifted draws, and should draw the same again
+            image: Tensor = build_eval_transform(self.config)(view)["image"]
         return image[None].to(next(self.model.parameters()).device)
 
     def predict(self, path: str | Path) -> dict[str, float]:
@@ -76,6 +89,9 @@ def evaluate_checkpoint(
 ) -> dict[str, float]:
     """Metrics of a checkpoint on a split, with the IoU threshold that the checkpoint holds. A collective call."""
     run = load_run(path, overrides=overrides, device=device)
+    method = evaluation_attribution(run.config).method
+    if method.startswith("guided_"):
+        LOG.info("%s: gradients are clamped at %s", method, guided_rule(run.model))
     source = build_source(run.config, split)
     if source.classes != run.classes:
         raise ValueError(

@@ -6,7 +6,7 @@ number.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -67,3 +67,18 @@ def energy_share(attribution: Tensor, mask: Tensor) -> Tensor:
     positive, has_energy = positive_energy(attribution)
     total = torch.where(has_energy, positive.sum((1, 2)), 1.0)
     return (positive * mask).sum((1, 2)) / total
+
+
+def merged_mask(masks: Mapping[str, Tensor]) -> Tensor:
+    """Where any stage's mask is active: [B, 1, h, w] in {0, 1} at the resolution of the largest mask.
+
+    Masks are enlarged as the top-down pathway enlarges its features, from stage to stage by nearest neighbours, so the fused
+    features are zero where the merged mask is. Raises ValueError without masks.
+    """
+    if not masks:
+        raise ValueError("this net has no masks; only nets of objective.mode: aim have them")
+    ordered = sorted(masks.values(), key=lambda mask: mask.shape[2] * mask.shape[3])
+    merged = ordered[0].detach()
+    for mask in ordered[1:]:
+        merged = torch.maximum(functional.interpolate(merged, mask.shape[2:]), mask.detach())
+    return merged

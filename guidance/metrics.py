@@ -88,6 +88,19 @@ def adjusted_accuracy(rows: Rows) -> float:
     return math.fsum(n * a for n, a in pairs) / total if total else math.nan
 
 
+def sparsity(rows: Rows) -> float:
+    """Share of active cells, as a mean over samples and stages: lower is sparser (AIM, Table 15, in percent there).
+
+    The paper does not say over which masks; `sparsity_merged` is that of the merged ones. NaN for a net without masks.
+    """
+    return _mean(rows.active[:, :-1].flatten().tolist())
+
+
+def stage_sparsity(rows: Rows) -> dict[str, float]:
+    """{"sparsity/<stage>": share of active cells of that stage's masks}, in order of the stages."""
+    return {f"sparsity/{stage}": _mean(rows.active[:, i].tolist()) for i, stage in enumerate(rows.stages[:-1])}
+
+
 METRICS: dict[str, Callable[[Rows], float]] = {
     "f1": f1,
     "precision": precision,
@@ -103,17 +116,19 @@ METRICS: dict[str, Callable[[Rows], float]] = {
     "iou": lambda rows: _mean(rows.iou_column().tolist()),
     "seg_epg": lambda rows: _mean(rows.seg_epg[rows.has_segment].tolist()),
     "x_seg_epg": lambda rows: _mean(rows.x_seg_epg[rows.has_segment].tolist()),
+    "sparsity": sparsity,
+    "sparsity_merged": lambda rows: _mean(rows.active[:, -1:].flatten().tolist()),
 }
 
 
 def summarize(rows: Rows, *, iou_threshold: float | None = None) -> dict[str, float]:
-    """Every metric of METRICS and every group accuracy; a metric that has nothing to be computed from is NaN.
+    """Every metric of METRICS, every group's accuracy, every stage's sparsity; NaN where there is nothing to compute from.
 
     `iou_threshold` replaces the one stored in the rows; it must be one of their thresholds.
     """
     if iou_threshold is not None:
         rows = replace(rows, iou_threshold=iou_threshold)
-    return {name: metric(rows) for name, metric in METRICS.items()} | group_accuracy(rows)
+    return {name: metric(rows) for name, metric in METRICS.items()} | group_accuracy(rows) | stage_sparsity(rows)
 
 
 def fit_iou_threshold(rows: Rows) -> float:

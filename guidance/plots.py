@@ -1,4 +1,4 @@
-"""Pareto fronts as figures, drawn with Agg; no pyplot, no display."""
+"""Pareto fronts and scores of single samples as figures, drawn with Agg; no pyplot, no display."""
 
 from __future__ import annotations
 
@@ -51,6 +51,50 @@ def plot_front(
     figure.legend(handles=handles, loc="outside lower center", ncols=in_row, fontsize=8.5, frameon=False)
     for number, pair in enumerate(pairs, start=1):
         _draw_pair(figure.add_subplot(rows, columns, number), runs, set(front), pair, knee)
+    return figure
+
+
+def plot_samples(
+    baseline: Sequence[float],
+    method: Sequence[float],
+    score: str,
+    *,
+    names: tuple[str, str] = ("baseline", "method"),
+) -> Figure:
+    """One point per sample: its score by the baseline (x) and by the method (y), the same sample at the same place.
+
+    Points above the diagonal, where the method scores higher, are in another colour than those below (AIM, Fig. 5); the
+    title counts them, and a cross marks the two means. `names`: of the axes. Raises ValueError for no samples, for
+    different numbers of them, and for scores that are not finite.
+    """
+    x, y = np.asarray(baseline, dtype=float), np.asarray(method, dtype=float)
+    if x.shape != y.shape or x.ndim != 1 or not len(x) or not (np.isfinite(x) & np.isfinite(y)).all():
+        raise ValueError(
+            f"expected as many finite scores of the baseline as of the method, one or more; got {len(x)} and {len(y)}"
+        )
+    figure = Figure(figsize=(4.6, 4.9), layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    low, high = min(0.0, x.min(), y.min()), max(1.0, x.max(), y.max())
+    axes.plot([low, high], [low, high], color="0.35", linewidth=0.9, zorder=1)
+    groups = (("higher", y > x, RUN_COLOURS[0]), ("lower", y < x, RUN_COLOURS[1]), ("equal", y == x, RUN_COLOURS[6]))
+    opacity = min(0.8, max(0.15, 20 / len(x) ** 0.5))
+    for name, chosen, colour in groups:
+        label = f"{name}: {int(chosen.sum())}"
+        axes.scatter(x[chosen], y[chosen], s=14, color=colour, alpha=opacity, linewidth=0, label=label, zorder=2)
+    label = f"means: {x.mean():.3f}, {y.mean():.3f}"
+    axes.scatter([x.mean()], [y.mean()], s=130, marker="P", color="black", edgecolor="white", label=label, zorder=3)
+    title = LABELS.get(score, score)
+    axes.set_title(f"{title} higher for {100 * float((y > x).mean()):.1f} % of {len(x)} samples", size=10)
+    axes.set(xlabel=f"{title} of {names[0]}", ylabel=f"{title} of {names[1]}", aspect="equal")
+    axes.tick_params(labelsize=8.5)
+    axes.margins(0.03)
+    axes.grid(color="0.9", linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    legend = figure.legend(loc="outside lower center", ncols=2, fontsize=8.5, frameon=False)
+    for handle in legend.legend_handles:
+        handle.set_alpha(1.0)  # type: ignore[union-attr]
     return figure
 
 

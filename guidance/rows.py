@@ -7,20 +7,21 @@ fitted afterwards.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
 
-from guidance.maps import upsample
+from guidance.maps import merged_mask, upsample
 from guidance.scores import epg, has_energy, iou, seg_epg, x_seg_epg
 from guidance.types import Batch
 
 # Maps at the input have isolated peaks, so the best threshold may be far below those of a smooth map.
 IOU_THRESHOLDS: tuple[float, ...] = (0.0, 0.01, 0.02, 0.03, 0.04, *(i / 20 for i in range(1, 20)))
 
-_SAMPLES = ("index", "logits", "targets", "groups")
+_SAMPLES = ("index", "logits", "targets", "groups", "active")
 _REGIONS = (
     "region_index", "region_target", "area", "energy", "epg", "iou", "seg_epg", "x_seg_epg", "has_segment",
 )  # fmt: skip
@@ -34,6 +35,7 @@ class Rows:
     logits: Tensor  # [N, K] float64
     targets: Tensor  # [N, K] bool
     groups: Tensor  # [N] long, -1 for a sample without a group
+    active: Tensor  # [N, S] float64: share of active cells in the mask of each of `stages`
     region_index: Tensor  # [R] long: identity of the sample that the pair belongs to
     region_target: Tensor  # [R] long: class
     area: Tensor  # [R] float64: share of the pixels that the mask covers
@@ -48,6 +50,7 @@ class Rows:
     single_label: bool = False  # every sample has exactly one positive class
     decision: str = "threshold"  # "threshold": logit >= 0, class by class; "argmax": the largest logit
     group_names: tuple[str, ...] = ()
+    stages: tuple[str, ...] = ()  # S masks of a net that masks its features, the last one "merged"; else none
     training_groups: tuple[int, ...] = ()  # samples of each group in the training split, for the adjusted accuracy
 
     def __post_init__(self) -> None:
@@ -71,6 +74,7 @@ def collect(
     batch: Batch,
     logits: Tensor,
     attribution: Tensor | None = None,
+    masks: Mapping[str, Tensor] = MappingProxyType({}),
     *,
     thresholds: Sequence[float] = IOU_THRESHOLDS,
     iou_threshold: float = 0.5,
@@ -79,7 +83,8 @@ def collect(
     group_names: Sequence[str] = (),
     training_groups: Sequence[int] = (),
 ) -> Rows:
-    """Rows of one batch, on the CPU. `logits` [B, K]; `attribution` [M, h, w] raw, of every pair, or None for no maps.
+    """Rows of one batch, on the CPU. `logits` [B, K]; `attribution` [M, h, w] raw, of every pair, or None for no maps;
+    `masks`: stage -> [B, 1, h, w] in {0, 1}.
 
     Segmentation scores are 0 for a pair whose segment is empty, and all of them where the batch has no segments.
     """
@@ -91,11 +96,15 @@ def collect(
     maps = upsample(raw, size)
     none = mask.new_zeros(pairs)
     segment = None if regions.segment is None else regions.segment[:pairs]
+    if masks:
+        masks = {**masks, "merged": merged_mask(masks)}
+    shares = [mask.detach().flatten(1).double().mean(1) for mask in masks.values()]
     tables = {
         "index": batch.index,
         "logits": logits.detach().double(),
         "targets": batch.targets > 0.5,
         "groups": batch.groups,
+        "active": torch.stack(shares, 1) if shares else batch.index.new_zeros((len(batch.index), 0)).double(),
         "region_index": batch.index[image],
         "region_target": target,
         "area": mask.sum((1, 2)).double() / (size[0] * size[1]),
@@ -109,7 +118,7 @@ def collect(
     return Rows(
         **{name: value.cpu() for name, value in tables.items()}, thresholds=tuple(thresholds),
         iou_threshold=iou_threshold, single_label=single_label, decision=decision, group_names=tuple(group_names),
-        training_groups=tuple(training_groups),
+        stages=tuple(masks), training_groups=tuple(training_groups),
     )  # fmt: skip
 
 
@@ -135,7 +144,7 @@ def merge(parts: Sequence[Rows]) -> Rows:
     rows = Rows(
         **{name: joined[name][order] for name, order in orders.items()}, thresholds=first.thresholds,
         iou_threshold=first.iou_threshold, single_label=first.single_label, decision=first.decision,
-        group_names=first.group_names, training_groups=first.training_groups,
+        group_names=first.group_names, stages=first.stages, training_groups=first.training_groups,
     )  # fmt: skip
     _check_unique(rows)
     return rows

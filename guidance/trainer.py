@@ -102,6 +102,7 @@ class Trainer:
     def _train_epoch(self, ddp: nn.Module, stop: StopRequest) -> bool:
         """One pass over the training data, from where the last one was interrupted; False if asked to stop."""
         self.objective.train()
+        self.objective.begin_epoch(self.epoch)
         self.batches.epoch, self.batches.start = self.epoch, self.position
         length = self._length()
         size = self.batches.batch_size
@@ -177,9 +178,10 @@ class Trainer:
     def _log_step(self, bar: tqdm[Any], rate: float) -> None:
         values = self.window.read()
         self.window = Means()
-        lr = self.optimizer.param_groups[0]["lr"]
         step = {f"step/{name}": value for name, value in values.items()}
-        self.log.log(self.step, step | {"step/lr": lr, "step/images_per_second": rate})
+        groups = self.optimizer.param_groups
+        rates = {f"step/lr{'/' + group['name'] if 'name' in group else ''}": group["lr"] for group in groups}
+        self.log.log(self.step, step | rates | {"step/images_per_second": rate})
         shown = {name: f"{values[name]:.4f}" for name in ("classification", "localization") if name in values}
         bar.set_postfix(shown | {"images/s": f"{rate:.0f}"})
 

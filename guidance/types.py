@@ -81,6 +81,8 @@ class Forward(NamedTuple):
     # depth -> (gradient by the logits [R, K], rows [R] of the batch or None for all) -> gradient by the features at that
     # depth [R, C, h, w], without a backward pass; only where the net offers it (guidance.models.pullback)
     pullbacks: Mapping[str, Callable[[Tensor, Tensor | None], Tensor]] = MappingProxyType({})
+    mask_logits: Mapping[str, Tensor] = MappingProxyType({})  # stage -> [B, 1, h, w] float: what its mask was made from
+    stage_logits: Mapping[str, Tensor] = MappingProxyType({})  # stage -> [B, K]: of its own, auxiliary classifier
 
 
 class Step(NamedTuple):

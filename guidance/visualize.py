@@ -48,7 +48,7 @@ def overlay(image: Tensor, attribution: Tensor, *, scale: float | None = None) -
     to `scale` (default: `colour_scale` of this map; give one value to maps that are to be compared). Not finite values
     are shown as zero. Returns [H, W, 3] uint8.
     """
-    _check_image(image)
+    check_image(image)
     attribution = torch.nan_to_num(attribution.detach().float().cpu(), nan=0.0, posinf=0.0, neginf=0.0)
     scale = colour_scale([attribution]) if scale is None else scale
     height, width = image.shape[1:]
@@ -57,10 +57,11 @@ def overlay(image: Tensor, attribution: Tensor, *, scale: float | None = None) -
     grey = image.detach().float().cpu().clamp(0, 1).mean(0).numpy()[..., None]
     background = _WASH * grey + (1.0 - _WASH)
     colour = np.where(values[..., None] > 0, _rgb(FOR), _rgb(AGAINST))
-    return _to_uint8(background * (1.0 - opacity) + colour * opacity)
+    return to_uint8(background * (1.0 - opacity) + colour * opacity)
 
 
-def _check_image(image: Tensor) -> None:
+def check_image(image: Tensor) -> None:
+    """Raises ValueError unless `image` is [3, H, W]."""
     if image.ndim != 3 or image.shape[0] != 3:
         raise ValueError(
             f"an image of shape {list(image.shape)} cannot be shown; expected [3, H, W] with values in [0, 1]"
@@ -71,7 +72,8 @@ def _rgb(colour: str) -> NDArray[np.float64]:
     return np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255.0
 
 
-def _to_uint8(image: NDArray[np.float64]) -> Image:
+def to_uint8(image: NDArray[np.float64]) -> Image:
+    """[H, W, 3] in [0, 1] -> the same in 0 to 255; what lies outside is cut off."""
     return np.rint(np.clip(image, 0.0, 1.0) * 255.0).astype(np.uint8)
 
 
@@ -96,19 +98,21 @@ def panel(
     captions = captions or {}
     _check_panel(images, attributions, masks, captions, names)
     rows, columns = len(images), 1 + len(attributions)
-    layout = _Layout(rows, columns, cell, cell * images.shape[2] / images.shape[3])
+    legend = 0.46 if attributions else 0.0
+    layout = Layout(rows, columns, cell, cell * images.shape[2] / images.shape[3], foot=legend)
     figure = layout.figure(dpi)
     for row, (image, mask) in enumerate(zip(images, masks.cpu().numpy(), strict=True)):
         maps = {title: a[row] for title, a in attributions.items()}
         shared = colour_scale(list(maps.values())) if shared_scale and maps else None
-        pixels = _to_uint8(image.detach().double().cpu().permute(1, 2, 0).numpy())
-        _draw_cell(layout.axes(figure, row, 0), pixels, mask, _shorten(names[row] if names else "", cell, 9))
+        pixels = to_uint8(image.detach().double().cpu().permute(1, 2, 0).numpy())
+        draw_cell(layout.axes(figure, row, 0), pixels, mask, shorten(names[row] if names else "", cell, 9))
         for column, (title, attribution) in enumerate(maps.items(), start=1):
-            text = _shorten(captions[title][row] if title in captions else "", cell, 9)
-            _draw_cell(layout.axes(figure, row, column), overlay(image, attribution, scale=shared), mask, text)
+            text = shorten(captions[title][row] if title in captions else "", cell, 9)
+            draw_cell(layout.axes(figure, row, column), overlay(image, attribution, scale=shared), mask, text)
     for column, title in enumerate(["image", *attributions]):
         layout.title(figure, column, title)
-    layout.legend(figure, "one scale per row" if shared_scale else "one scale per map")
+    if attributions:
+        layout.legend(figure, "one scale per row" if shared_scale else "one scale per map")
     return to_array(figure)
 
 
@@ -134,8 +138,8 @@ def _check_panel(
 
 
 @dataclass(frozen=True)
-class _Layout:
-    """Where the cells of a panel lie; lengths in inches."""
+class Layout:
+    """Where the pictures of a panel lie; lengths in inches."""
 
     rows: int
     columns: int
@@ -145,13 +149,12 @@ class _Layout:
     gap: float = 0.12
     title_height: float = 0.30
     caption_height: float = 0.26
-    legend_height: float = 0.46
+    foot: float = 0.0  # room below the last row, for a legend
 
     @property
     def size(self) -> tuple[float, float]:
         width = 2 * self.margin + self.columns * self.width + (self.columns - 1) * self.gap
-        height = self.title_height + self.rows * (self.height + self.caption_height) + self.margin
-        return width, height + (self.legend_height if self.columns > 1 else 0.0)
+        return width, self.title_height + self.rows * (self.height + self.caption_height) + self.margin + self.foot
 
     def figure(self, dpi: int) -> Figure:
         figure = Figure(figsize=self.size, dpi=dpi, facecolor="white")
@@ -167,15 +170,13 @@ class _Layout:
     def title(self, figure: Figure, column: int, text: str) -> None:
         width, height = self.size
         x = self.margin + column * (self.width + self.gap) + self.width / 2
-        text = _shorten(text, self.width, 10)
+        text = shorten(text, self.width, 10)
         figure.text(
             x / width, 1 - 0.5 * self.title_height / height, text, size=10, weight="bold", ha="center", va="center"
         )
 
     def legend(self, figure: Figure, note: str) -> None:
-        """A ramp of the colours, at the foot of the figure; nothing where there are no maps."""
-        if self.columns == 1:
-            return
+        """A ramp of the colours, at the foot of the figure."""
         height = self.size[1]
         ramp = np.linspace(-1, 1, 201)[None]
         colours = np.where(ramp[..., None] > 0, _rgb(FOR), _rgb(AGAINST))
@@ -189,7 +190,8 @@ class _Layout:
         figure.text(0.5, self.margin / height, note, size=7, color="0.35", ha="center", va="bottom")
 
 
-def _draw_cell(axes: Axes, pixels: Image, mask: NDArray[np.bool_], caption: str) -> None:
+def draw_cell(axes: Axes, pixels: Image, mask: NDArray[np.bool_], caption: str) -> None:
+    """One picture of a panel: `pixels`, the outline of `mask` [H, W] over them, and the text below."""
     height, width = mask.shape
     axes.imshow(pixels, extent=(0, width, height, 0), interpolation="nearest", aspect="auto")
     padded = np.pad(mask.astype(float), 1)
@@ -203,7 +205,7 @@ def _draw_cell(axes: Axes, pixels: Image, mask: NDArray[np.bool_], caption: str)
     axes.set_xlabel(caption, size=9, labelpad=3)
 
 
-def _shorten(text: str, width: float, size: float) -> str:
+def shorten(text: str, width: float, size: float) -> str:
     """`text`, cut with an ellipsis where it would be wider than `width` inches at that font size."""
     fitting = max(4, int(width * 72 / (0.6 * size)))
     return text if len(text) <= fitting else text[: fitting - 1] + "…"

@@ -7,11 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from guidance.build import build_objective, build_optimizer, learning_rate_factor
+from guidance.build import build_classifier, build_objective, build_optimizer, learning_rate_factor, parameter_groups
 from guidance.config import check_processes, dump_config, load_config, parse_config
 from guidance.data import Source
-from guidance.models import build_model
-from guidance.objectives import GuidedClassification
+from guidance.objectives import AIMMasking, GuidedClassification
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 DEMO = {"data": {"name": "demo"}}
@@ -22,14 +21,19 @@ VOC = {"data": {"name": "voc", "root": "x"}}
 def test_every_shipped_config_is_built(path: Path) -> None:
     config = load_config(path)
     classes = tuple("abc")
-    model = build_model(config.model.name, num_classes=3, batchnorm=config.model.batchnorm)
+    config = config.model_copy(update={"model": config.model.model_copy(update={"weights": "none"})})
+    model = build_classifier(config, 3, pretrained=True)
     source = Source("x", "train", classes, (), True)
     if config.objective.class_weights == "balanced":
         config = load_config(path, ["objective.class_weights=none"])
     objective = build_objective(config, model, source)
     assert isinstance(objective, GuidedClassification)
     assert (objective.localization is None) == (config.objective.localization.weight == 0)
-    build_optimizer(config, list(objective.parameters()), 10)
+    assert isinstance(objective, AIMMasking) == (config.objective.mode == "aim")
+    optimizer, _ = build_optimizer(config, parameter_groups(config, model), 10)
+    updated = [id(p) for group in optimizer.param_groups for p in group["params"]]
+    assert sorted(updated) == sorted(id(p) for p in objective.parameters())
+    assert (config.evaluation.attribution or config.objective.attribution).depth in model.depths
     check_processes(config, 1)
 
 
@@ -39,6 +43,86 @@ def test_shipped_names() -> None:
         for depth in ("input", "final"):
             assert {f"voc_resnet50_{loss}_{depth}", f"voc_resnet50_gradcam_{loss}_{depth}"} <= names
     assert {"demo", "waterbirds100_resnet18_energy", "voc_sample_resnet18_energy"} <= names
+
+
+def test_aim_configs_hold_the_published_values() -> None:
+    """Tables 4 and 5 of the paper, and the ablations that it makes."""
+    folder = CONFIGS[0].parent
+    for path in folder.glob("waterbirds*_aim_*.yaml"):
+        if "sample" in path.stem:
+            continue
+        config = load_config(path)
+        assert (config.trainer.batch_size, config.trainer.epochs, config.schedule.name) == (512, 200, "cosine")
+        optimizer, data = config.optimizer, config.data
+        assert (optimizer.name, optimizer.lr, optimizer.weight_decay) == ("adamw", 0.01, 0.001)
+        assert optimizer.backbone_lr == (7e-6 if config.model.name == "convnext_tiny" else 1e-3)
+        assert (data.augmentation, data.randaugment_ops, data.randaugment_magnitude) == ("randaugment", 3, 9)
+        assert (config.objective.label_smoothing, config.aim.dropout, config.aim.area_weight) == (0.05, 0.3, 6.0)
+        assert config.model.drop_path == (0.3 if config.model.name == "convnext_tiny" else None)
+        assert config.aim.threshold is None or (config.aim.threshold, config.aim.anneal_epochs) == (0.25, 100)
+    changed = {
+        "one_estimator": lambda c: c.aim.estimators == "one", "edges": lambda c: c.aim.initialization == "edges",
+        "no_auxiliary": lambda c: not c.aim.auxiliary, "no_annealing": lambda c: c.aim.threshold is None,
+        "shifted": lambda c: c.evaluation.crop == "shifted",
+        "bottom_up_123": lambda c: (c.aim.masking, c.aim.stop_stage) == ("bottom_up", 1),
+        "bottom_up_23": lambda c: (c.aim.masking, c.aim.stop_stage) == ("bottom_up", 2),
+        "bottom_up_3": lambda c: (c.aim.masking, c.aim.stop_stage) == ("bottom_up", 3),
+    }  # fmt: skip
+    for name, holds in changed.items():
+        assert holds(load_config(folder / f"waterbirds95_aim_{name}.yaml")), name
+
+
+def test_two_learning_rates() -> None:
+    """The backbone is what pretrained weights fill; the rest learns at `lr`."""
+    text = DEMO | {"model": {"name": "resnet18"}, "optimizer": {"lr": 0.5, "backbone_lr": 0.25}}
+    for change, rest in (
+        ({}, {"fc.weight", "fc.bias"}),
+        ({"objective": {"mode": "aim"}}, None),
+        ({"objective": {"mode": "aim"}, "aim": {"masking": "bottom_up", "stop_stage": 4}}, None),
+    ):
+        config = parse_config(text | change)
+        model = build_classifier(config, 3, pretrained=False)
+        first, backbone = parameter_groups(config, model)
+        names = {id(p): name for name, p in model.net.named_parameters()}
+        found = {names[id(p)] for p in first["params"]}
+        if rest is None:
+            head = {"backbone.fc.weight", "backbone.fc.bias"} & set(names.values())
+            rest = {name for name in names.values() if not name.startswith("backbone.")} | head
+        assert found == rest
+        assert {names[id(p)] for p in backbone["params"]} == set(names.values()) - rest
+        optimizer, _ = build_optimizer(config, [first, backbone], 3)
+        assert [group["lr"] for group in optimizer.param_groups] == [0.5, 0.25]
+    config = parse_config(DEMO)
+    assert len(parameter_groups(config, build_classifier(config, 3, pretrained=False))) == 1
+
+
+def test_aim_settings_that_do_not_fit() -> None:
+    aim = {"objective": {"mode": "aim", "classification": "cross_entropy"}}
+    for change, message in (
+        ({"aim": {"stop_stage": 2}, "objective": {}}, None),
+        ({"aim": {"stop_stage": 3}, "objective": {}}, "aim: these settings need objective.mode: aim"),
+        ({"aim": {"stop_stage": 0}}, r"aim.stop_stage: resnet50 has no stage 0 that can be masked; it has 1, 2, 3, 4"),
+        ({"aim": {"stop_stage": 4}, "model": {"name": "convnext_tiny"}}, r"no stage 4 .* it has 0, 1, 2, 3"),
+        ({"aim": {"threshold": 0}}, r"aim.threshold: .*greater than 0"),
+        ({"aim": {"threshold": 1.5}}, r"aim.threshold: .*less than or equal to 1"),
+        ({"aim": {"masking": "sideways"}}, r"aim.masking: .*'top_down' or 'bottom_up'"),
+        ({"aim": {"stop_stag": 1}}, r"Did you mean 'stop_stage'"),
+        ({"model": {"name": "bcos_resnet50"}}, r"aim cannot mask the stages of bcos_resnet50; it can those of resnet18"),
+        ({"aim": {"area_ratio": "batch"}, "trainer": {"accumulate": 2}}, r"area_ratio: batch needs trainer.accumulate: 1"),
+        (
+            {"objective": {"mode": "aim", "attribution": {"depth": "mid3"}}},
+            r"objective.attribution.depth: resnet50\+AIM\[2\] has no depth 'mid3'; it has input, mid1, mid2, final",
+        ),
+        ({"objective": {"mode": "aim", "label_smoothing": 0.1}}, r"label_smoothing: it belongs to .*cross_entropy"),
+        (VOC | {"aim": {"mask_weight": 1}, "objective": {"mode": "aim"}}, r"classes_per_image: all"),
+        ({"data": {"name": "demo", "annotated_fraction": 0}, "aim": {"mask_weight": 1}}, r"guidance needs annotated images"),
+        ({"pareto": {"metrics": ["sparsity"]}}, "more sparsity is not better"),
+    ):  # fmt: skip
+        if message is None:
+            parse_config(DEMO | aim | change)
+            continue
+        with pytest.raises(ValueError, match=message):
+            parse_config(DEMO | aim | change)
 
 
 def test_resolved_config_reads_back(tmp_path: Path) -> None:

@@ -44,18 +44,21 @@ def demo_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def train(root: Path, output: Path, *more: str) -> list[str]:
-    return ["launch/train.py", "--config", "configs/demo.yaml", "--output", str(output), *more,
+def train(root: Path, output: Path, *more: str, config: str = "demo") -> list[str]:
+    return ["launch/train.py", "--config", f"configs/{config}.yaml", "--output", str(output), *more,
             "--set", f"data.root={root}", *SMALL]  # fmt: skip
 
 
-@pytest.mark.parametrize("processes", [1, 2])
-def test_sigkill_in_the_middle_of_an_epoch(demo_root: Path, tmp_path: Path, processes: int) -> None:
-    """Killed by the kernel at an arbitrary moment of the second epoch, then resumed: bit-identical to a whole run."""
-    run(*train(demo_root, tmp_path / "whole"), processes=processes)
+@pytest.mark.parametrize(("processes", "config"), [(1, "demo"), (2, "demo"), (2, "demo_aim")])
+def test_sigkill_in_the_middle_of_an_epoch(demo_root: Path, tmp_path: Path, processes: int, config: str) -> None:
+    """Killed by the kernel at an arbitrary moment of the second epoch, then resumed: bit-identical to a whole run.
+
+    With AIM that means the threshold of that epoch, and every drawn mask.
+    """
+    run(*train(demo_root, tmp_path / "whole", config=config), processes=processes)
     output = tmp_path / "killed"
     victim = subprocess.Popen(
-        command(*train(demo_root, output), processes=processes), cwd=ROOT,
+        command(*train(demo_root, output, config=config), processes=processes), cwd=ROOT,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
     log = output / "metrics.jsonl"
@@ -71,7 +74,7 @@ def test_sigkill_in_the_middle_of_an_epoch(demo_root: Path, tmp_path: Path, proc
     saved = snapshot(output)
     assert 5 <= saved["last"]["step"] < 10
     assert list(saved["pareto"]) == ["epoch_0001.pt"]
-    run(*train(demo_root, output, "--resume"), processes=processes)
+    run(*train(demo_root, output, "--resume", config=config), processes=processes)
     assert_same(snapshot(output), snapshot(tmp_path / "whole"))
 
 
@@ -112,6 +115,29 @@ def test_run_folder_can_be_run_again_from_its_config(demo_root: Path, tmp_path: 
     assert "worst_group_accuracy" in printed
     metrics = json.loads((tmp_path / "again/last.test.json").read_text())
     assert 0 <= metrics["epg"] <= 1
+
+
+def test_an_aim_run_shows_its_masks(demo_root: Path, tmp_path: Path) -> None:
+    """Masks in TensorBoard after every epoch; sparsity among the metrics; the other attributions of the paper."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    output = tmp_path / "aim"
+    run(*train(demo_root, output, config="demo_aim"), "data.annotated_fraction=0")
+    events = EventAccumulator(str(output / "tensorboard"))
+    events.Reload()
+    assert {"probe", "masks"} <= set(events.Tags()["images"])
+    assert len(events.Images("masks")) == 2
+    lines = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
+    epochs = [line for line in lines if "epoch" in line]
+    assert [line["train/threshold"] for line in epochs] == pytest.approx([1, 1 - 0.75 / 7])
+    assert all(0 <= epochs[-1][f"val/sparsity/stage{n}"] <= 1 for n in (2, 3, 4))
+    found = {}
+    for method in ("guided_backprop", "guided_gradcam"):
+        settings = [f"evaluation.attribution.method={method}", "evaluation.attribution.depth=input"]
+        done = run("launch/evaluate.py", "--checkpoint", str(output), "--set", *settings)
+        assert f"{method}: gradients are clamped at relu+gelu" in done.stdout + done.stderr
+        found[method] = json.loads((output / "last.test.json").read_text())["epg"]
+    assert len(set(found.values())) == 2
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ def make_rows(logits: Sequence[Sequence[float]], targets: Sequence[Sequence[floa
         index=torch.arange(n),
         logits=torch.tensor(logits, dtype=torch.float64).reshape(n, -1),
         targets=torch.tensor(targets).reshape(n, -1) > 0,
-        groups=torch.full((n,), -1),
+        groups=torch.full((n,), -1), active=torch.zeros(n, 0).double(),
         region_index=none.long(), region_target=none.long(), area=none.double(), energy=none.bool(), epg=none.double(),
         iou=none.double().reshape(0, len(IOU_THRESHOLDS)), seg_epg=none.double(), x_seg_epg=none.double(),
         has_segment=none.bool(),
@@ -337,6 +337,34 @@ def test_rows_without_maps_or_without_segments() -> None:
     assert not math.isnan(without_segments["epg"])
     assert math.isnan(without_segments["seg_epg"])
     assert math.isnan(without_segments["x_seg_epg"])
+
+
+def test_sparsity_by_hand() -> None:
+    """Two images, masks of 4 and of 16 cells; the merged mask is that of the larger stage or of the other one, enlarged."""
+    large = torch.zeros(2, 1, 4, 4)
+    large[0, 0, 0, :3] = 1
+    small = torch.zeros(2, 1, 2, 2)
+    small[0, 0, 1, 1] = small[1, 0, 0, 0] = 1
+    logits, batch = torch.randn(2, 3), images_without_regions(2)
+    rows = merge([collect(batch, logits, None, {"stage2": large, "stage3": small})])
+    assert rows.stages == ("stage2", "stage3", "merged")
+    assert rows.active.tolist() == [[3 / 16, 1 / 4, 7 / 16], [0, 1 / 4, 4 / 16]]
+    found = summarize(rows)
+    assert found["sparsity/stage2"] == 3 / 32
+    assert found["sparsity/stage3"] == 1 / 4
+    assert found["sparsity_merged"] == 11 / 32
+    assert found["sparsity"] == (3 / 32 + 1 / 4) / 2
+    plain = summarize(merge([collect(batch, logits, None)]))
+    assert math.isnan(plain["sparsity"])
+    assert math.isnan(plain["sparsity_merged"])
+    assert not any(name.startswith("sparsity/") for name in plain)
+
+
+def images_without_regions(count: int) -> Batch:
+    nothing = torch.zeros(0, dtype=torch.long)
+    regions = Regions(nothing, nothing, torch.zeros(0, 4, 4, dtype=torch.bool), None, 0)
+    targets = torch.nn.functional.one_hot(torch.arange(count) % 3, 3).float()
+    return Batch(torch.zeros(count, 3, 4, 4), targets, regions, torch.full((count,), -1), torch.arange(count))
 
 
 def test_an_undefined_metric_is_nan() -> None:

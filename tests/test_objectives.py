@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -61,6 +62,20 @@ def test_cross_entropy_equals_torch() -> None:
         ours = classification_loss(logits, targets, kind="cross_entropy", weights=weights, weighting=weighting)
         expected = torch.nn.functional.cross_entropy(logits, labels, weight=weights, reduction="none")
         torch.testing.assert_close(ours, expected)
+
+
+def test_label_smoothing_equals_torch() -> None:
+    logits, labels = torch.randn(5, 3, dtype=torch.float64), torch.tensor([0, 2, 1, 1, 0])
+    targets = torch.nn.functional.one_hot(labels, 3).double()
+    weights = torch.tensor([1.0, 0.5, 0.25], dtype=torch.float64)
+    smoothed = partial(classification_loss, logits, targets, kind="cross_entropy", label_smoothing=0.1)
+    expected = partial(torch.nn.functional.cross_entropy, logits, labels, reduction="none", label_smoothing=0.1)
+    torch.testing.assert_close(smoothed(weights=None, weighting="sample"), expected())
+    torch.testing.assert_close(smoothed(weights=weights, weighting="class"), expected(weight=weights))
+    # By sample, the weight of an image is that of its class, however its target is smoothed.
+    torch.testing.assert_close(smoothed(weights=weights, weighting="sample"), weights[labels] * expected())
+    with pytest.raises(ValueError, match="label_smoothing needs classification 'cross_entropy'"):
+        objective(label_smoothing=0.1)
 
 
 @pytest.mark.parametrize("reduction", ["sum", "mean"])

@@ -20,9 +20,10 @@ from guidance.data import GuidanceDataset, TrainBatches, build_loader, generate_
 from guidance.inference import evaluate_checkpoint
 from guidance.losses import LOCALIZATION_LOSSES
 from guidance.models import build_model
+from guidance.models.aim import build_aim
 from guidance.models.classifier import Classifier
 from guidance.models.normalization import SyncBatchNorm2d, convert_batchnorm
-from guidance.objectives import GuidedClassification
+from guidance.objectives import AIMMasking, GuidedClassification
 from guidance.types import Batch
 from tests.processes import run_processes
 
@@ -40,6 +41,15 @@ SCENARIOS: dict[str, tuple[str, str, str, str, str, str, int]] = {
     "sync intgrad": ("sync", "mean", "mid1", "intgrad", "energy", "some", 1),
     "frozen none annotated": ("frozen", "mean", "input", "ixg", "energy", "none", 1),
 }
+# name -> settings of AIMMasking (guided by the Energy loss where they say so), which samples are annotated, chunks
+AIM_SCENARIOS: dict[str, tuple[dict[str, Any], str, int]] = {
+    "aim": ({}, "none", 1),
+    "aim, area of the batch": ({"area_ratio": "batch"}, "none", 1),
+    "aim, two chunks": ({}, "none", 2),
+    "aim, guided masks": ({"mask_weight": 0.5, "reduction": "mean"}, "some", 1),
+    "aim, guided attributions": ({"weight": 0.5, "attribution": "ixg", "depth": "final"}, "some", 2),
+    "aim, one annotated image": ({"weight": 0.5, "mask_weight": 0.5, "depth": "mid1"}, "one", 1),
+}
 
 
 def small_net(num_classes: int) -> Classifier:
@@ -54,29 +64,45 @@ def small_net(num_classes: int) -> Classifier:
     return Classifier(net, stages)
 
 
-def train_epoch(root: Path, scenario: str) -> dict[str, Any]:
-    """The losses of every step of an epoch, and the weights after it."""
+def guided(scenario: str, num_classes: int) -> tuple[GuidedClassification, str, int]:
+    """The objective of a scenario, which samples are annotated, and the number of chunks."""
+    model = small_net(num_classes)
+    if scenario in AIM_SCENARIOS:
+        settings, annotated, chunks = AIM_SCENARIOS[scenario]
+        convert_batchnorm(model.net, "frozen")
+        masked = build_aim(
+            model, (6, 8), first_stage=1, stop_stage=1, num_classes=num_classes, width=8, mask_width=4
+        )  # fmt: skip
+        aim = AIMMasking(masked, threshold=0.3, anneal_epochs=4, localization=LOCALIZATION_LOSSES["energy"], **settings)
+        aim.begin_epoch(2)
+        return aim, annotated, chunks
     batchnorm, reduction, depth, attribution, loss, annotated, chunks = SCENARIOS[scenario]
-    source = load_demo(root, "train", num_train=40, num_val=9, num_test=10, image_size=32)
-    subsets = {"some": range(0, 40, 3), "one": [7], "none": []}
-    dataset = GuidanceDataset(source, train_transform(32, "none", "normalized"), training=True,
-                              classes_per_image="one", annotated=subsets[annotated])  # fmt: skip
-    batches = TrainBatches(len(dataset), BATCH, seed=0, rank=distributed.rank(),
-                           world_size=distributed.world_size(), chunks=chunks)  # fmt: skip
-    model = small_net(len(source.classes))
     convert_batchnorm(model.net, batchnorm)
     objective = GuidedClassification(
         model, classification="cross_entropy", localization=LOCALIZATION_LOSSES[loss], weight=0.1,
         reduction=reduction, attribution=attribution, depth=depth,
         class_weights=torch.tensor([1.0, 0.5, 0.25]),
-    ).double()  # fmt: skip
+    )  # fmt: skip
+    return objective, annotated, chunks
+
+
+def train_epoch(root: Path, scenario: str) -> dict[str, Any]:
+    """The losses of every step of an epoch, and the weights after it."""
+    source = load_demo(root, "train", num_train=40, num_val=9, num_test=10, image_size=32)
+    objective, annotated, chunks = guided(scenario, len(source.classes))
+    objective.double()
+    subsets = {"some": range(0, 40, 3), "one": [7], "none": []}
+    dataset = GuidanceDataset(source, train_transform(32, "none", "normalized"), training=True,
+                              classes_per_image="one", annotated=subsets[annotated])  # fmt: skip
+    batches = TrainBatches(len(dataset), BATCH, seed=0, rank=distributed.rank(),
+                           world_size=distributed.world_size(), chunks=chunks)  # fmt: skip
     ddp = distributed.parallel(objective, torch.device("cpu"))
     optimizer = torch.optim.SGD(objective.parameters(), 0.05)
     losses = []
     for batch in build_loader(dataset, batches):
         batch = batch._replace(images=batch.images.double(), targets=batch.targets.double())
         losses.append(_update(ddp, objective, optimizer, batch, chunks))
-    return {"losses": losses, "weights": copy.deepcopy(model.state_dict())}
+    return {"losses": losses, "weights": copy.deepcopy(objective.model.state_dict())}
 
 
 def _update(
@@ -129,7 +155,8 @@ def whole_run(root: Path, folder: Path, batchnorm: str) -> list[dict[str, Any]]:
 
 def everything(root: Path) -> dict[str, Any]:
     runs = {f"run {b}": whole_run(root, root.parent / "runs", b) for b in ("frozen", "sync", "local")}
-    return {name: train_epoch(root, name) for name in SCENARIOS} | {"evaluation": evaluate_split(root)} | runs
+    epochs = {name: train_epoch(root, name) for name in (*SCENARIOS, *AIM_SCENARIOS)}
+    return epochs | {"evaluation": evaluate_split(root)} | runs
 
 
 @pytest.fixture(scope="module")
@@ -141,14 +168,21 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[int, list[dict[str
 
 
 @pytest.mark.parametrize("world_size", [2, 3])
-@pytest.mark.parametrize("scenario", SCENARIOS)
+@pytest.mark.parametrize("scenario", [*SCENARIOS, *AIM_SCENARIOS])
 def test_losses_and_weights_do_not_depend_on_processes(
     results: Mapping[int, list[dict[str, Any]]], scenario: str, world_size: int
 ) -> None:
     alone = results[1][0][scenario]
     assert len(alone["losses"]) == 3
-    guided = "none annotated" not in scenario
-    assert any("localization" in step for step in alone["losses"]) == guided
+    if scenario in AIM_SCENARIOS:
+        settings = AIM_SCENARIOS[scenario][0]
+        assert any("localization" in step for step in alone["losses"]) == ("weight" in settings)
+        assert any("mask_localization" in step for step in alone["losses"]) == ("mask_weight" in settings)
+        assert all(step["threshold"] == pytest.approx(0.65) for step in alone["losses"])
+        assert 0 < alone["losses"][0]["active/stage1"] < 1
+    else:
+        annotated = "none annotated" not in scenario
+        assert any("localization" in step for step in alone["losses"]) == annotated
     for process in results[world_size]:
         for expected, found in zip(alone["losses"], process[scenario]["losses"], strict=True):
             assert found.keys() == expected.keys()

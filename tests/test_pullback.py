@@ -168,7 +168,7 @@ def map_by_autograd(out: Forward, depth: str, image: Tensor, target: Tensor) -> 
 
 
 def layers_above(model: Classifier, depth: str) -> list[nn.Module]:
-    stages = list(model._stages.items())[model.depths.index(depth) :]
+    stages = list(model.stages.items())[model.depths.index(depth) :]
     return [layer for _, names in stages for layer in model._modules_of(names)]  # type: ignore[misc]
 
 

@@ -18,7 +18,7 @@ LAYERS = [
     ["attribution", "losses", "rows", "scores", "metrics", "pareto"],
     ["data", "models"],
     ["objectives"],
-    ["checkpoint", "logs", "visualize", "plots", "runs"],
+    ["checkpoint", "logs", "visualize", "mask_pictures", "plots", "runs"],
     ["evaluation", "probe", "guard", "run_state", "trainer"],
     ["config", "build", "inference"],
 ]

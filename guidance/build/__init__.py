@@ -4,11 +4,14 @@ from guidance.build.evaluation import Evaluator, build_evaluator
 from guidance.build.parts import (
     build_attribution,
     build_classifier,
+    build_eval_transform,
     build_evaluation_dataset,
     build_objective,
     build_optimizer,
     build_source,
+    evaluation_attribution,
     learning_rate_factor,
+    parameter_groups,
 )
 from guidance.build.training import build_trainer
 
@@ -16,11 +19,14 @@ __all__ = [
     "Evaluator",
     "build_attribution",
     "build_classifier",
+    "build_eval_transform",
     "build_evaluation_dataset",
     "build_evaluator",
     "build_objective",
     "build_optimizer",
     "build_source",
     "build_trainer",
+    "evaluation_attribution",
     "learning_rate_factor",
+    "parameter_groups",
 ]

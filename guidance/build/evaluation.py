@@ -101,6 +101,9 @@ def build_epoch_evaluation(
         if probe is not None:
             maps = probe.maps(model, attribution=method, depth=depth, device=device)
             log.image(step, "probe", probe.picture({f"{name} at {depth}": maps}))
+            masks = probe.masks(model, device=device)
+            if masks:
+                log.image(step, "masks", probe.mask_picture(masks))
         log.hparams(flat, {name: metrics[name] for name in config.pareto.metrics})
         return metrics
 

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from inspect import signature
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,13 +23,15 @@ from guidance.data import (
     DATASETS,
     GuidanceDataset,
     Source,
+    Transform,
     annotated_subset,
     eval_transform,
     train_transform,
 )
 from guidance.losses import LOCALIZATION_LOSSES
 from guidance.models import BACKBONES, Classifier, build_model
-from guidance.objectives import GuidedClassification, Objective
+from guidance.models.aim import MaskedClassifier, build_aim
+from guidance.objectives import AIMMasking, GuidedClassification, Objective
 from guidance.types import lookup
 
 LOG = logging.getLogger(__name__)
@@ -57,7 +60,18 @@ def build_classifier(config: Config, num_classes: int, *, pretrained: bool) -> C
         weights=model.weights if pretrained else None,
         batchnorm=model.batchnorm,
         logit_bias=model.logit_bias,
+        drop_path=model.drop_path,
+        wrap=partial(_with_aim, config, num_classes) if config.objective.mode == "aim" else None,
     )
+
+
+def _with_aim(config: Config, num_classes: int, plain: Classifier) -> Classifier:
+    backbone, aim = BACKBONES[config.model.name], config.aim
+    return build_aim(
+        plain, backbone.channels, first_stage=backbone.first_stage, stop_stage=aim.stop_stage, num_classes=num_classes,
+        masking=aim.masking, estimators=aim.estimators, initialization=aim.initialization, auxiliary=aim.auxiliary,
+        width=aim.width, mask_width=aim.mask_width, dropout=aim.dropout, temperature=aim.temperature,
+    )  # fmt: skip
 
 
 def evaluation_attribution(config: Config) -> AttributionSettings:
@@ -84,23 +98,58 @@ def build_objective(config: Config, model: Classifier, train: Source) -> Objecti
 def build_guided(config: Config, model: Classifier, train: Source) -> Objective:
     """Classification with guidance; class weights come from the training split."""
     settings = config.objective
-    loss = lookup(LOCALIZATION_LOSSES, settings.localization.loss, "localisation loss")
-    if settings.localization.loss == "energy_star":
-        loss = partial(loss, alpha=settings.localization.alpha, area=settings.localization.area)  # type: ignore[call-arg]
     return GuidedClassification(
         model,
         classification=settings.classification,
         class_weights=class_weights(settings.class_weights, train),
         weighting=settings.weighting,
-        localization=loss,
+        localization=_localization(config),
         weight=settings.localization.weight,
         reduction=settings.reduction,
         attribution=_attribution(settings.attribution.method, settings.attribution.steps),
         depth=settings.attribution.depth,
+        label_smoothing=settings.label_smoothing,
     )
 
 
-OBJECTIVES: dict[str, Callable[[Config, Classifier, Source], Objective]] = {"guided": build_guided}
+def build_masking(config: Config, model: Classifier, train: Source) -> Objective:
+    """AIM, guided where the config says so."""
+    settings, aim = config.objective, config.aim
+    assert isinstance(model, MaskedClassifier)
+    return AIMMasking(
+        model,
+        area_weight=aim.area_weight,
+        area_ratio=aim.area_ratio,
+        threshold=aim.threshold,
+        anneal_start=aim.anneal_start,
+        anneal_epochs=aim.anneal_epochs,
+        noise_epochs=round(aim.noise_until * config.trainer.epochs) if aim.noise_until < 1 else None,
+        mask_weight=aim.mask_weight,
+        seed=config.seed,
+        classification=settings.classification,
+        class_weights=class_weights(settings.class_weights, train),
+        weighting=settings.weighting,
+        localization=_localization(config),
+        weight=settings.localization.weight,
+        reduction=settings.reduction,
+        attribution=_attribution(settings.attribution.method, settings.attribution.steps),
+        depth=settings.attribution.depth,
+        label_smoothing=settings.label_smoothing,
+    )
+
+
+def _localization(config: Config) -> Callable[[Tensor, Tensor], Tensor]:
+    settings = config.objective.localization
+    loss = lookup(LOCALIZATION_LOSSES, settings.loss, "localisation loss")
+    if settings.loss == "energy_star":
+        loss = partial(loss, alpha=settings.alpha, area=settings.area)  # type: ignore[call-arg]
+    return loss
+
+
+OBJECTIVES: dict[str, Callable[[Config, Classifier, Source], Objective]] = {
+    "guided": build_guided,
+    "aim": build_masking,
+}
 
 
 def class_weights(choice: str | Sequence[float], train: Source) -> Tensor | None:
@@ -121,8 +170,28 @@ def class_weights(choice: str | Sequence[float], train: Source) -> Tensor | None
     return torch.tensor(choice, dtype=torch.float32)
 
 
+def parameter_groups(config: Config, model: Classifier) -> list[dict[str, Any]]:
+    """What the optimizer updates: all weights, or the backbone's and the others with their own learning rates.
+
+    The backbone is what pretrained weights fill: all but the classifier, or all but what AIM adds.
+    """
+    rate, named = config.optimizer.backbone_lr, list(model.net.named_parameters())
+    if rate is None:
+        return [{"params": [p for _, p in named]}]
+    inside = isinstance(model, MaskedClassifier)
+    head = f"{'backbone.' if inside else ''}{BACKBONES[config.model.name].head}."
+
+    def is_backbone(name: str) -> bool:
+        return not name.startswith(head) and (not inside or name.startswith("backbone."))
+
+    return [
+        {"params": [p for name, p in named if not is_backbone(name)]},
+        {"params": [p for name, p in named if is_backbone(name)], "lr": rate, "name": "backbone"},
+    ]
+
+
 def build_optimizer(
-    config: Config, parameters: Sequence[nn.Parameter], steps_per_epoch: int
+    config: Config, parameters: Sequence[nn.Parameter] | Sequence[dict[str, Any]], steps_per_epoch: int
 ) -> tuple[Optimizer, LambdaLR]:
     """The optimizer, and the schedule as a factor of its learning rate for each step."""
     settings = config.optimizer
@@ -160,7 +229,10 @@ def build_training_dataset(config: Config, train: Source) -> tuple[GuidanceDatas
     data = config.data
     candidates = [i for i, record in enumerate(train.records) if record.boxes]
     annotated = annotated_subset(candidates, data.annotated_fraction, config.seed)
-    transform = train_transform(data.image_size, data.augmentation, encoding(config))
+    transform = train_transform(
+        data.image_size, data.augmentation, encoding(config),
+        randaugment_ops=data.randaugment_ops, randaugment_magnitude=data.randaugment_magnitude,
+    )  # fmt: skip
     dataset = GuidanceDataset(
         train, transform, training=True, seed=config.seed, classes_per_image=data.classes_per_image,
         annotated=annotated, dilation=data.dilation, on_error=data.on_error,
@@ -170,11 +242,16 @@ def build_training_dataset(config: Config, train: Source) -> tuple[GuidanceDatas
 
 def build_evaluation_dataset(config: Config, source: Source) -> GuidanceDataset:
     """A split without augmentation, with every region and, where it has them, the segmentations."""
-    transform = eval_transform(config.data.image_size, encoding(config))
     return GuidanceDataset(
-        source, transform, training=False, classes_per_image="all", load_segments=source.read_segments is not None,
-        on_error=config.data.on_error,
+        source, build_eval_transform(config), training=False, classes_per_image="all",
+        load_segments=source.read_segments is not None, on_error=config.data.on_error,
     )  # fmt: skip
+
+
+def build_eval_transform(config: Config) -> Transform:
+    """What evaluation does to an image."""
+    settings = config.evaluation
+    return eval_transform(config.data.image_size, encoding(config), crop=settings.crop, shift=settings.shift)
 
 
 def encoding(config: Config) -> str:

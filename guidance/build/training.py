@@ -17,6 +17,7 @@ from guidance.build.parts import (
     build_optimizer,
     build_source,
     build_training_dataset,
+    parameter_groups,
 )
 from guidance.config import Config, dump_config
 from guidance.data import (
@@ -50,7 +51,7 @@ def build_trainer(
         len(dataset), config.trainer.batch_size, seed=config.seed,
         rank=distributed.rank(), world_size=distributed.world_size(), chunks=config.trainer.accumulate,
     )  # fmt: skip
-    optimizer, schedule = build_optimizer(config, list(objective.parameters()), batches.batches_per_epoch)
+    optimizer, schedule = build_optimizer(config, parameter_groups(config, model), batches.batches_per_epoch)
     runs.prepare_folder(folder, dump_config(config), resume=resume)
     runs.write_annotated(folder, annotated, config.data.annotated_fraction)
     shown = dict.fromkeys([*config.pareto.metrics, "accuracy", "worst_group_accuracy", "epg", "epg_chance"])

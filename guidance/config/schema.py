@@ -10,7 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from guidance.attribution import ATTRIBUTIONS
 from guidance.losses import LOCALIZATION_LOSSES
 from guidance.metrics import METRICS
-from guidance.models import BACKBONES
+from guidance.models import BACKBONES, Backbone
 from guidance.types import lookup
 
 
@@ -34,7 +34,9 @@ class CommonData(Section):
     train_split: str = "train"
     val_split: str = "val"
     image_size: Count = 224
-    augmentation: Literal["none", "flip", "crop_flip"] = "none"
+    augmentation: Literal["none", "flip", "crop_flip", "randaugment"] = "none"
+    randaugment_ops: Count = 3
+    randaugment_magnitude: Annotated[int, Field(ge=0, le=30)] = 9
     annotated_fraction: Fraction = 1.0  # of the training images; subsets are nested
     dilation: NotNegative = 0.0  # of training boxes: each side grows by this fraction of the width or height
     classes_per_image: Literal["one", "all"] = "one"  # guided classes of an image: one drawn at random, or all
@@ -74,7 +76,7 @@ class DemoData(CommonData):
 
 
 Data = Annotated[VOCData | WaterbirdsData | DemoData, Field(discriminator="name")]
-NOT_MAXIMISED = ("epg_chance", "zero_maps")  # metrics that describe a split or a failure
+NOT_MAXIMISED = ("epg_chance", "zero_maps", "sparsity", "sparsity_merged")  # metrics that describe a split or a failure
 # What a metric needs of the data set.
 NEEDS = {
     "worst_group_accuracy": "groups",
@@ -90,6 +92,7 @@ class Model(Section):
     weights: str = "none"  # none | imagenet | bcos-v2 | xdnn | PATH of a state dict or checkpoint
     batchnorm: Literal["local", "sync", "frozen"] = "local"
     logit_bias: Literal["published", "classes"] = "published"  # of B-cos nets: ln(0.001 / 0.999), or -ln(K - 1)
+    drop_path: Fraction | None = None  # of the last residual branch, falling to 0 at the first; None: the net's own
 
 
 class Localization(Section):
@@ -106,8 +109,9 @@ class Attribution(Section):
 
 
 class Objective(Section):
-    mode: Literal["guided"] = "guided"
+    mode: Literal["guided", "aim"] = "guided"
     classification: Literal["bce", "cross_entropy"] = "bce"
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0  # cross_entropy only
     class_weights: Literal["none", "balanced"] | list[Positive] = "none"  # balanced: 1 / frequency, largest 1
     weighting: Literal["sample", "class"] = "sample"  # what a class weight multiplies: an image's loss, or one output's
     reduction: Literal["sum", "mean"] = "sum"  # of the localisation loss over the annotated images of a batch
@@ -115,9 +119,33 @@ class Objective(Section):
     attribution: Attribution = Attribution()
 
 
+class AIM(Section):
+    """Self-supervised masking (objective.mode: aim)."""
+
+    stop_stage: int = (
+        2  # the last stage that the top-down pathway reaches; stages are masked from the coarsest down to it
+    )
+    masking: Literal["top_down", "bottom_up"] = "top_down"
+    estimators: Literal["each", "one"] = "each"  # a mask estimator for each stage, or one for all, at the coarsest
+    initialization: Literal["default", "edges"] = "default"  # of the mask estimators: edges emphasises rims of kernels
+    auxiliary: bool = True  # a classifier and a loss for each stage
+    width: Count = 256
+    mask_width: Count = 32
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.3  # before each classifier of the top-down pathway
+    temperature: Positive = 1.0  # of the straight-through gradient
+    noise_until: Fraction = 1.0  # share of the epochs after which masks are no longer drawn
+    threshold: Annotated[float, Field(gt=0, le=1)] | None = 0.25  # share of active cells; None: no area loss
+    anneal_start: Annotated[int, Field(ge=0)] = 0  # epoch at which the threshold leaves 1 ...
+    anneal_epochs: Annotated[int, Field(ge=0)] = 100  # ... and how many epochs it takes to its final value
+    area_weight: NotNegative = 6.0  # lambda
+    area_ratio: Literal["sample", "batch"] = "sample"  # the share of active cells of each image, or of a batch
+    mask_weight: NotNegative = 0.0  # of objective.localization.loss on the soft masks, where there are regions
+
+
 class OptimizerSettings(Section):
     name: Literal["adam", "adamw", "sgd"] = "adam"
     lr: Positive = 1e-4
+    backbone_lr: Positive | None = None  # of all but the classifier, or all but what AIM adds; None: lr
     weight_decay: NotNegative = 0.0
     momentum: Fraction = 0.9  # sgd only
 
@@ -149,6 +177,8 @@ class TrainerSettings(Section):
 class Evaluation(Section):
     batch_size: Count = 16  # of each process
     attribution: Attribution | None = None  # None: the one that is guided
+    crop: Literal["none", "center", "shifted"] = "none"  # of the images of every evaluated split
+    shift: Annotated[float, Field(ge=0, lt=0.5)] = 0.25  # shifted: of the centre, as a share of the short side
     iou_threshold: Fraction | Literal["fit"] = 0.5  # fit: best on the validation split, kept in the checkpoint
 
 
@@ -170,6 +200,7 @@ class Config(Section):
     data: Data
     model: Model = Model()
     objective: Objective = Objective()
+    aim: AIM = AIM()
     optimizer: OptimizerSettings = OptimizerSettings()
     schedule: Schedule = Schedule()
     trainer: TrainerSettings = TrainerSettings()
@@ -181,6 +212,13 @@ class Config(Section):
     def _fields_fit_together(self) -> Config:
         backbone = lookup(BACKBONES, self.model.name, "model.name")
         lookup(LOCALIZATION_LOSSES, self.objective.localization.loss, "objective.localization.loss")
+        net, depths = self.model.name, backbone.depths
+        if self.objective.mode == "aim":
+            self._check_aim(backbone)
+            if self.aim.masking == "top_down":
+                net, depths = f"{net}+AIM[{self.aim.stop_stage}]", backbone.aim_depths(self.aim.stop_stage)
+        elif self.aim != AIM():
+            raise ValueError("aim: these settings need objective.mode: aim")
         for place, attribution in (
             ("objective", self.objective.attribution),
             ("evaluation", self.evaluation.attribution),
@@ -193,16 +231,17 @@ class Config(Section):
                     f"{place}.attribution.method: {self.model.name} cannot give {attribution.method!r}; "
                     f"it gives {', '.join(name for name in ATTRIBUTIONS if name not in backbone.refuses)}"
                 )
-            if attribution.depth not in backbone.depths:
+            if attribution.depth not in depths:
                 raise ValueError(
-                    f"{place}.attribution.depth: {self.model.name} has no depth {attribution.depth!r}; "
-                    f"it has {', '.join(backbone.depths)}"
+                    f"{place}.attribution.depth: {net} has no depth {attribution.depth!r}; it has {', '.join(depths)}"
                 )
         if self.objective.classification == "cross_entropy" and not self.data.single_label:
             raise ValueError(
                 f"objective.classification: images of {self.data.name} have several labels; use 'bce' instead of cross_entropy"
             )
-        if self.objective.localization.weight > 0 and self.data.annotated_fraction == 0:
+        if self.objective.label_smoothing and self.objective.classification != "cross_entropy":
+            raise ValueError("objective.label_smoothing: it belongs to objective.classification: cross_entropy")
+        if max(self.objective.localization.weight, self.aim.mask_weight) > 0 and self.data.annotated_fraction == 0:
             raise ValueError(
                 "objective.localization.weight is above 0 but data.annotated_fraction is 0: guidance needs annotated images"
             )
@@ -212,6 +251,25 @@ class Config(Section):
             )
         self._check_metrics()
         return self
+
+    def _check_aim(self, backbone: Backbone) -> None:
+        if not backbone.channels:
+            masked = ", ".join(name for name, row in BACKBONES.items() if row.channels)
+            raise ValueError(
+                f"objective.mode: aim cannot mask the stages of {self.model.name}; it can those of {masked}"
+            )
+        stages = backbone.stages
+        if self.aim.stop_stage not in stages:
+            raise ValueError(
+                f"aim.stop_stage: {self.model.name} has no stage {self.aim.stop_stage} that can be masked; it has "
+                f"{', '.join(map(str, stages))}, of which the last is the coarsest"
+            )
+        if self.aim.area_ratio == "batch" and self.trainer.accumulate > 1:
+            raise ValueError("aim.area_ratio: batch needs trainer.accumulate: 1, because chunks do not see the batch")
+        if self.aim.mask_weight > 0 and not self.data.single_label and self.data.classes_per_image == "one":
+            raise ValueError(
+                "aim.mask_weight: a mask has no class; with several labels set data.classes_per_image: all"
+            )
 
     def _check_metrics(self) -> None:
         if len(set(self.pareto.metrics)) < len(self.pareto.metrics):

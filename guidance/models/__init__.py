@@ -10,7 +10,11 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from torch import nn
+from torchvision.ops import StochasticDepth
+
 from guidance.models import weights as weight_files
+from guidance.models.aim.nets import stage_depths
 from guidance.models.bcos.cnns import build_bcos_densenet121, build_bcos_resnet
 from guidance.models.bcos.modules import set_logit_bias
 from guidance.models.bcos.vit import build_bcos_simple_vit_s, build_bcos_vitc_s
@@ -39,6 +43,18 @@ class Backbone:
     refuses: tuple[str, ...] = ("bcos",)  # attributions that it cannot give
     encoding: str = "normalized"  # of the input: "normalized" (3 channels) or "inverse" (x and 1 - x, 6 channels)
     stride: int = 32  # pixels of the input per cell at depth "final"
+    channels: tuple[int, ...] = ()  # at the depths from mid1 on; with them, AIM can mask the stages of this net
+    first_stage: int = 0  # what AIM calls the stage that ends at mid1
+
+    @property
+    def stages(self) -> dict[int, str]:
+        """AIM's index of each stage -> the depth that is its output."""
+        return stage_depths(self.depths, self.first_stage)
+
+    def aim_depths(self, stop_stage: int) -> tuple[str, ...]:
+        """The depths of AIM[stop_stage] around this net: those that decide its output alone."""
+        below = [depth for index, depth in self.stages.items() if index <= stop_stage and depth != "final"]
+        return ("input", *below, "final")
 
 
 def _bcos(build: Callable[[int], Classifier], head: str, weights: Mapping[str, str], *, stride: int = 32) -> Backbone:
@@ -46,13 +62,21 @@ def _bcos(build: Callable[[int], Classifier], head: str, weights: Mapping[str, s
     return Backbone(build, head, addresses, refuses=(), encoding="inverse", stride=stride)
 
 
+def _resnet(name: str, file: str, channels: tuple[int, ...]) -> Backbone:
+    # AIM counts the stem of a ResNet as its stage 0.
+    return Backbone(
+        partial(build_resnet, name), "fc", {"imagenet": TORCHVISION + file}, channels=channels, first_stage=1
+    )
+
+
 # The published guidance experiments start from torchvision's V1 weights.
 BACKBONES: dict[str, Backbone] = {
-    "resnet18": Backbone(partial(build_resnet, "resnet18"), "fc", {"imagenet": TORCHVISION + "resnet18-f37072fd.pth"}),
-    "resnet50": Backbone(partial(build_resnet, "resnet50"), "fc", {"imagenet": TORCHVISION + "resnet50-0676ba61.pth"}),
-    "resnet101": Backbone(partial(build_resnet, "resnet101"), "fc", {"imagenet": TORCHVISION + "resnet101-63fe2227.pth"}),
+    "resnet18": _resnet("resnet18", "resnet18-f37072fd.pth", (64, 128, 256, 512)),
+    "resnet50": _resnet("resnet50", "resnet50-0676ba61.pth", (256, 512, 1024, 2048)),
+    "resnet101": _resnet("resnet101", "resnet101-63fe2227.pth", (256, 512, 1024, 2048)),
     "convnext_tiny": Backbone(
-        build_convnext_tiny, "classifier.2", {"imagenet": TORCHVISION + "convnext_tiny-983f1562.pth"}
+        build_convnext_tiny, "classifier.2", {"imagenet": TORCHVISION + "convnext_tiny-983f1562.pth"},
+        channels=(96, 192, 384, 768),
     ),
     "xdnn_resnet18": Backbone(partial(build_xdnn_resnet, "xdnn_resnet18"), "fc", {}),
     "xdnn_resnet50": Backbone(
@@ -89,20 +113,49 @@ def build_model(
     weights: str | Path | None = None,
     batchnorm: str = "local",
     logit_bias: str = "published",
+    drop_path: float | None = None,
+    wrap: Callable[[Classifier], Classifier] | None = None,
 ) -> Classifier:
     """Build backbone `name` for `num_classes` classes.
 
     `weights`: None or "none" (fresh), a name in the backbone's table such as "imagenet" (downloaded once), or the path of a
     state dict or checkpoint; a classifier layer of another size stays fresh. `batchnorm`: local, sync or frozen.
     `logit_bias`, of B-cos nets: "published" (ln(0.001 / 0.999) for any number of classes) or "classes" (-ln(K - 1)).
-    Raises ValueError for an unknown name and for weights that are missing or do not fit.
+    `drop_path`: largest probability with which a residual branch is dropped in training, growing linearly with its depth;
+    None keeps the net's own. `wrap` builds the classifier around the backbone (AIM); weights of the bare backbone and of the
+    whole are both accepted. Raises ValueError for an unknown name and for weights that are missing or do not fit.
     """
     backbone = lookup(BACKBONES, name, "backbone (model.name)")
     model = backbone.build(num_classes)
-    if weights is not None and str(weights) != "none":
+    if drop_path is not None:
+        set_drop_path(model.net, drop_path)
+    if weights is None or str(weights) == "none":
+        model = wrap(model) if wrap else model
+    else:
         url = backbone.weights.get(str(weights))
-        state = weight_files.fetch(url) if url else weight_files.read(Path(weights))
-        weight_files.load_weights(model.net, state, head=backbone.head, source=str(weights))
+        state = weight_files.strip_prefixes(weight_files.fetch(url) if url else weight_files.read(Path(weights)))
+        whole = any(key.startswith("backbone.") for key in state)
+        if whole and wrap is None:
+            raise ValueError(
+                f"{weights} holds a net of objective.mode: aim; set the mode, or give weights of {name} itself"
+            )
+        if wrap and whole:
+            model = wrap(model)
+        weight_files.load_weights(model.net, state, head="heads" if whole else backbone.head, source=str(weights))
+        if wrap and not whole:
+            model = wrap(model)
     convert_batchnorm(model.net, batchnorm)
     set_logit_bias(model.net, logit_bias, num_classes=num_classes)
     return model
+
+
+def set_drop_path(net: nn.Module, probability: float) -> None:
+    """Spread drop-path over the residual blocks of `net`: from 0 at the first to `probability` at the last, linearly.
+
+    As torchvision does (Huang et al. 2016, Sec. 3). Raises ValueError for a net without such layers.
+    """
+    paths = [module for module in net.modules() if isinstance(module, StochasticDepth)]
+    if not paths:
+        raise ValueError("model.drop_path: this net has no stochastic depth; leave it null (convnext_tiny has it)")
+    for i, path in enumerate(paths):
+        path.p = probability * i / max(1, len(paths) - 1)

@@ -46,7 +46,7 @@ class Classifier(nn.Module):
         self.net, self.channels, self.homogeneous = net, channels, homogeneous
         self.layerwise, self.channels_last = layerwise, channels_last
         self.dynamic = any(getattr(module, "dynamic", False) for module in net.modules())
-        self._stages = {depth: tuple(layers) for depth, layers in stages.items()}
+        self.stages = {depth: tuple(layers) for depth, layers in stages.items()}
         for module in net.modules():
             if getattr(module, "inplace", False):
                 module.inplace = False  # type: ignore[assignment]
@@ -54,7 +54,7 @@ class Classifier(nn.Module):
     @property
     def depths(self) -> tuple[str, ...]:
         """Where attributions can be taken, from the input to the last spatial layer."""
-        return ("input", *list(self._stages)[:-1])
+        return ("input", *list(self.stages)[:-1])
 
     def forward(self, images: Tensor) -> Forward:
         """`images` [B, C, H, W] -> logits [B, K] and the features at every depth."""
@@ -64,7 +64,7 @@ class Classifier(nn.Module):
         """The part of the net above `depth`, applied to features of that depth [B, C, h, w]."""
         if depth == "input":
             self._check(features)
-        stages = list(self._stages.items())[self._position(depth) :]
+        stages = list(self.stages.items())[self._position(depth) :]
         known, steps = {depth: features}, []
         x = features.contiguous(memory_format=torch.channels_last) if self.channels_last else features
         for name, layers in stages:
@@ -82,7 +82,7 @@ class Classifier(nn.Module):
         """The part of the net below `depth`: images [B, C, H, W] -> features of that depth [B, C, h, w]."""
         self._check(images)
         x = images
-        for layers in list(self._stages.values())[: self._position(depth)]:
+        for layers in list(self.stages.values())[: self._position(depth)]:
             x = self._run(layers, x)
         return x
 
