@@ -1,0 +1,99 @@
+"""Draw which cells of each stage a net with masks (AIM) used for some images, and what is left when they are merged.
+
+    python tools/show_masks.py --checkpoint runs/demo_aim --images bird.jpg lake.png --output masks.png --gradcam
+
+A run folder stands for its last checkpoint. --gradcam adds the GradCAM map of the predicted class, or of --target.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from guidance.attribution import attribute
+from guidance.data import to_display
+from guidance.inference import Run, load_run
+from guidance.logs import Image, report_error
+from guidance.maps import merged_mask
+from guidance.mask_pictures import mask_panel
+from guidance.models import BACKBONES
+from guidance.types import lookup
+from guidance.visualize import write_png
+
+BATCH = 16  # images at a time
+
+
+def draw(run: Run, paths: Sequence[Path], *, gradcam: bool = False, target: str | None = None) -> Image:
+    """A row for each image file, with the predicted class below it.
+
+    `gradcam`: also the GradCAM map at the last depth, of class `target` or, without one, of the predicted class.
+    Raises ValueError for a net without masks, an unknown class and an image that cannot be read.
+    """
+    classes = {name: i for i, name in enumerate(run.classes)}
+    chosen = None if target is None else lookup(classes, target, "class")
+    images = torch.cat([run.read(path) for path in paths])
+    parts = [_explain(run, images[i : i + BATCH], chosen) for i in range(0, len(images), BATCH)]
+    masks = {stage: torch.cat([part.masks[stage] for part in parts]) for stage in parts[0].masks}
+    if not masks:
+        raise ValueError(
+            f"the net of this checkpoint ({run.config.model.name}) has no masks; only nets that were trained with "
+            "objective.mode: aim have them"
+        )
+    names = [run.classes[k] for part in parts for k in part.predicted.tolist()]
+    return mask_panel(
+        to_display(images.cpu(), BACKBONES[run.config.model.name].encoding),
+        masks,
+        merged_mask(masks),
+        names=[f"{path.stem}: {name}" for path, name in zip(paths, names, strict=True)],
+        attributions={"GradCAM": torch.cat([part.maps for part in parts])} if gradcam else None,
+        captions={"GradCAM": names if target is None else [target] * len(paths)} if gradcam else None,
+    )
+
+
+class Explained(NamedTuple):
+    """Of some images, on the host."""
+
+    masks: dict[str, Tensor]  # stage -> [B, 1, h, w]
+    maps: Tensor  # [B, h, w]
+    predicted: Tensor  # [B] long
+
+
+def _explain(run: Run, images: Tensor, chosen: int | None) -> Explained:
+    depth = run.model.depths[-1]
+    out = run.model.explainable(images, depth)
+    predicted = out.logits.argmax(1)
+    rows = torch.arange(len(images), device=images.device)
+    target = predicted if chosen is None else torch.full_like(predicted, chosen)
+    maps = attribute("gradcam", run.model, out, depth, rows, target, create_graph=False, rounds=1)
+    masks = {stage: mask.detach().cpu() for stage, mask in out.masks.items()}
+    return Explained(masks, maps.cpu(), predicted.cpu())
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--checkpoint", type=Path, required=True, help="a checkpoint, or a run folder")
+    parser.add_argument("--images", type=Path, nargs="+", required=True, help="image files")
+    parser.add_argument("--output", type=Path, default=Path("masks.png"), help="picture to write")
+    parser.add_argument("--gradcam", action="store_true", help="also draw GradCAM maps")
+    parser.add_argument("--target", metavar="CLASS", help="class of the GradCAM maps (default: the predicted one)")
+    args = parser.parse_args(argv)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        if args.target is not None and not args.gradcam:
+            raise ValueError("--target names the class of the GradCAM maps; ask for them with --gradcam")
+        picture = draw(load_run(args.checkpoint, device=device), args.images, gradcam=args.gradcam, target=args.target)
+        write_png(args.output, picture)
+    except (ValueError, OSError) as error:
+        return report_error(error)
+    print(f"written to {args.output}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
