@@ -73,7 +73,8 @@ def merged_mask(masks: Mapping[str, Tensor]) -> Tensor:
     """Where any stage's mask is active: [B, 1, h, w] in {0, 1} at the resolution of the largest mask.
 
     Masks are enlarged as the top-down pathway enlarges its features, from stage to stage by nearest neighbours, so the fused
-    features are zero where the merged mask is. Raises ValueError without masks.
+    features are zero where the merged mask is. (Where masks are applied bottom-up, the last one alone decides that.)
+    Raises ValueError without masks.
     """
     if not masks:
         raise ValueError("this net has no masks; only nets of objective.mode: aim have them")

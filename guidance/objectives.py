@@ -260,7 +260,10 @@ class AIMMasking(GuidedClassification):
         if self.threshold is not None:
             area, threshold = self._area(torch.stack(list(ratios.values())), counts)
             loss = loss + self.area_weight * area
-            terms |= {"area": area.detach(), "threshold": area.new_tensor(threshold * len(batch.images) * share)}
+            terms |= {
+                "area": area.detach(),
+                "threshold": torch.full_like(area.detach(), threshold * len(batch.images) * share),
+            }
         if self.mask_localization is not None and counts.regions > 0:
             per_region = self._localize_masks(out, batch)
             mean = per_region.sum() * (distributed.world_size() / counts.regions)

@@ -435,7 +435,7 @@ def test_guided_aim_follows_its_gradient() -> None:
 
 
 @pytest.mark.parametrize("depth", ["input", "mid1", "final"])
-@pytest.mark.parametrize("method", ["ixg", "gradcam"])
+@pytest.mark.parametrize("method", ["ixg", "gradcam", "intgrad", "guided_backprop", "guided_gradcam"])
 def test_an_aim_net_can_be_guided_at_its_depths(method: str, depth: str) -> None:
     guided = objective(localization=energy, weight=0.5, attribution=method, depth=depth).train()
     batch = batch_of(4)
@@ -443,6 +443,33 @@ def test_an_aim_net_can_be_guided_at_its_depths(method: str, depth: str) -> None
     step.loss.backward()
     assert {"localization", "area", "auxiliary"} <= set(step.terms)
     assert all(torch.isfinite(p.grad).all() for p in guided.parameters())
+
+
+def test_the_maps_that_are_guided_are_those_that_are_evaluated() -> None:
+    """A mask is a constant of an attribution, also in training, where a gradient for the losses passes through it."""
+    model = small(dropout=0.0)
+    model.set_noise(False)
+    images, pairs = torch.randn(2, 3, 12, 12, dtype=torch.float64), (torch.arange(2), torch.tensor([0, 2]))
+    for depth in model.depths:
+        maps = {}
+        for training in (True, False):
+            out = model.train(training)(images.clone().requires_grad_())
+            maps[training] = attribute("ixg", model, out, depth, *pairs, create_graph=training)
+        torch.testing.assert_close(maps[True], maps[False])
+        (gradient,) = torch.autograd.grad(
+            maps[True].square().sum(), model.net.masks["stage1"].score.weight, retain_graph=True
+        )
+        assert gradient.abs().sum() > 0, "a loss on the map trains the masks all the same"
+
+
+def test_a_classifier_with_a_dotted_name_is_dropped() -> None:
+    plain = tiny(channels=3)
+    plain.net.body = nn.Module()
+    plain.net.body.fc = plain.net.fc
+    del plain.net.fc
+    plain.stages["logits"] = (plain.stages["logits"][0], "body.fc")
+    model = build_aim(plain, (3, 4, 3), first_stage=1, stop_stage=2, num_classes=3, width=6)
+    assert not any("body" in name for name, _ in model.named_parameters())
 
 
 def test_wrong_options_are_named() -> None:
@@ -487,3 +514,16 @@ def test_weights_of_backbone_and_of_the_whole(tmp_path) -> None:  # type: ignore
     assert other.net.heads["final"].linear.weight.shape == (2, 8)
     with pytest.raises(ValueError, match=r"objective\.mode: aim"):
         build_model("resnet18", num_classes=4, weights=tmp_path / "aim.pt")
+
+    def wrap_bottom_up(plain):  # type: ignore[no-untyped-def]
+        return build_aim(plain, row.channels, first_stage=1, stop_stage=3, num_classes=2, masking="bottom_up")
+
+    with pytest.raises(ValueError, match=r"are aim\.stop_stage and aim\.masking its own"):
+        build_model("resnet18", num_classes=2, weights=tmp_path / "aim.pt", wrap=wrap_bottom_up)
+    bottom_up = build_model("resnet18", num_classes=2, wrap=wrap_bottom_up)
+    state = {name: value for name, value in bottom_up.state_dict().items() if "fc." not in name}
+    state |= {f"net.backbone.fc.{name}": torch.zeros(7, *shape) for name, shape in (("weight", (512,)), ("bias", ()))}
+    torch.save({"model": state}, tmp_path / "bottom_up.pt")
+    again = build_model("resnet18", num_classes=2, weights=tmp_path / "bottom_up.pt", wrap=wrap_bottom_up)
+    assert torch.equal(again.net.masks["stage3"].stem.weight, bottom_up.net.masks["stage3"].stem.weight)
+    assert again.net.backbone.fc.weight.shape == (2, 512)

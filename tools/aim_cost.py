@@ -129,6 +129,10 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
+    if args.rounds < 1:
+        parser.error(f"--rounds must be at least 1, not {args.rounds}")
+    if args.device.startswith("cuda") and not torch.cuda.is_available():
+        parser.error("this machine has no GPU that torch can use; leave --device out")
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
     print_table()

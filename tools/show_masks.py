@@ -38,7 +38,7 @@ def draw(run: Run, paths: Sequence[Path], *, gradcam: bool = False, target: str 
     classes = {name: i for i, name in enumerate(run.classes)}
     chosen = None if target is None else lookup(classes, target, "class")
     images = torch.cat([run.read(path) for path in paths])
-    parts = [_explain(run, images[i : i + BATCH], chosen) for i in range(0, len(images), BATCH)]
+    parts = [_explain(run, images[i : i + BATCH], chosen, gradcam) for i in range(0, len(images), BATCH)]
     masks = {stage: torch.cat([part.masks[stage] for part in parts]) for stage in parts[0].masks}
     if not masks:
         raise ValueError(
@@ -60,17 +60,18 @@ class Explained(NamedTuple):
     """Of some images, on the host."""
 
     masks: dict[str, Tensor]  # stage -> [B, 1, h, w]
-    maps: Tensor  # [B, h, w]
+    maps: Tensor  # [B, h, w]; empty where they were not asked for
     predicted: Tensor  # [B] long
 
 
-def _explain(run: Run, images: Tensor, chosen: int | None) -> Explained:
-    depth = run.model.depths[-1]
+def _explain(run: Run, images: Tensor, chosen: int | None, gradcam: bool) -> Explained:
+    depth, maps = run.model.depths[-1], images.new_zeros(0)
     out = run.model.explainable(images, depth)
     predicted = out.logits.argmax(1)
-    rows = torch.arange(len(images), device=images.device)
-    target = predicted if chosen is None else torch.full_like(predicted, chosen)
-    maps = attribute("gradcam", run.model, out, depth, rows, target, create_graph=False, rounds=1)
+    if gradcam:
+        rows = torch.arange(len(images), device=images.device)
+        target = predicted if chosen is None else torch.full_like(predicted, chosen)
+        maps = attribute("gradcam", run.model, out, depth, rows, target, create_graph=False, rounds=1)
     masks = {stage: mask.detach().cpu() for stage, mask in out.masks.items()}
     return Explained(masks, maps.cpu(), predicted.cpu())
 

@@ -141,7 +141,10 @@ def build_model(
             )
         if wrap and whole:
             model = wrap(model)
-        weight_files.load_weights(model.net, state, head="heads" if whole else backbone.head, source=str(weights))
+        head = backbone.head
+        if whole:  # of AIM; bottom-up, it has the backbone's own classifier
+            head = "heads" if any(key.startswith("heads.") for key in state) else f"backbone.{head}"
+        weight_files.load_weights(model.net, state, head=head, source=str(weights))
         if wrap and not whole:
             model = wrap(model)
     convert_batchnorm(model.net, batchnorm)

@@ -25,8 +25,8 @@ def sample_keys(seed: int, epoch: int, index: Tensor) -> Tensor:
 def uniform(keys: Tensor, stream: int, shape: Sequence[int]) -> Tensor:
     """Draws [B, *shape] in float32, uniform on the open interval (0, 1), one row for each of `keys` [B].
 
-    `stream` separates the draws of different layers. Every draw is a multiple of 2**-24, so that both log(u) and
-    log(1 - u) are exact and finite (SplitMix64: Steele et al. 2014, "Fast splittable pseudorandom number generators").
+    `stream` separates the draws of different layers. Every draw is a multiple of 2**-24, so that 1 - u is exact and
+    both log(u) and log(1 - u) are finite (SplitMix64: Steele et al. 2014, "Fast splittable pseudorandom number generators").
     """
     count = torch.Size(shape).numel()
     counter = torch.arange(1, count + 1, device=keys.device) * _GOLDEN

@@ -105,6 +105,7 @@ def load_weights(net: nn.Module, state: Mapping[str, Tensor], *, head: str, sour
     if any(problems.values()):
         text = "; ".join(f"{what}: {', '.join(keys)}" for what, keys in problems.items() if keys)
         raise ValueError(
-            f"the weights of {source} do not fit this net. Keys {text}. Is model.name the net they belong to?"
+            f"the weights of {source} do not fit this net. Keys {text}. Is model.name the net they belong to "
+            "(and for an AIM net, are aim.stop_stage and aim.masking its own)?"
         )
     net.load_state_dict({**own, **state})

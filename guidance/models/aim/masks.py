@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from guidance.models.dynamic import dynamic
 from guidance.models.noise import Keyed
 
 
@@ -15,11 +16,15 @@ def binary_mask(logits: Tensor, noise: Tensor | None = None, *, temperature: flo
     `logits` [B, 1, h, w] -> a mask of the same shape in {0, 1}, exactly. It is 1 where logits + noise >= 0, and its gradient
     is that of sigmoid((logits + noise) / temperature). `noise`: the difference of two Gumbel draws, which is logistic, so
     that a cell is active with probability sigmoid(logits) at any temperature; None is deterministic.
+
+    Losses train the mask through that gradient; attributions take it as a constant (a gradient inside
+    `guidance.models.dynamic.linearized` leaves it out), so that the maps that are guided are those that are evaluated.
+    GradCAM, which is not linearised, keeps it below the fused features.
     """
     shifted = logits if noise is None else logits + noise
     soft = torch.sigmoid(shifted / temperature)
     # soft - soft is exactly zero; hard - soft + soft would not be exactly one.
-    return (shifted >= 0).to(logits.dtype) + (soft - soft.detach())
+    return (shifted >= 0).to(logits.dtype) + dynamic(soft - soft.detach())
 
 
 def logistic(uniform: Tensor) -> Tensor:
@@ -32,9 +37,9 @@ class MaskEstimator(Keyed):
 
     A 3x3 convolution, three residual blocks of two 3x3 convolutions, the result beside its mean over all cells, and a 1x1
     convolution to one channel. The paper names neither activations nor norms. Here they are ReLU and, after every 3x3
-    convolution, a norm over the whole map of a sample, without weights: its parameter counts (Table 6) leave room for
-    width 32 and for nothing else, and without a norm the logits of unbounded features grow until the sigmoid has no
-    gradient left, while the threshold is still near 1. In training `noisy` masks are drawn; else they are 1[A >= 0].
+    convolution, a norm over the whole map of a sample, without weights: the parameter counts (Table 6) fit width 32 and
+    cannot tell, and without a norm the logits of unbounded features grow until the sigmoid has no gradient left, while the
+    threshold is still near 1. In training `noisy` masks are drawn; else they are 1[A >= 0].
     """
 
     def __init__(

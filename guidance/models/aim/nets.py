@@ -227,7 +227,7 @@ def build_aim(
         return BottomUp(Parts(convert_drop_path(plain.net), masks, {}, {}), plain, masked)
     for layer in plain.stages["logits"]:
         if isinstance(layer, str):
-            setattr(plain.net, layer, nn.Identity())
+            plain.net.set_submodule(layer, nn.Identity())
     blocks: dict[str, nn.Module] = {stage: TopDownBlock(sizes[stage], width) for stage in masked}
     headed = [*masked, "final"] if auxiliary else ["final"]
     heads: dict[str, nn.Module] = {name: Head(width, num_classes, dropout) for name in headed}
