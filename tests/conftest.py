@@ -28,6 +28,11 @@ def voc_root() -> Path:
     return sample("voc_sample")
 
 
+@pytest.fixture
+def coco_root() -> Path:
+    return sample("coco_sample")
+
+
 @pytest.fixture(autouse=True)
 def fixed_seed() -> None:
     torch.manual_seed(0)

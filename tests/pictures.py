@@ -52,6 +52,7 @@ def make_source(
             classes=tuple(sorted({k for k, _ in pairs})),
             boxes=tuple(box for _, box in pairs),
             box_classes=tuple(k for k, _ in pairs),
+            segmentation=folder / "halves" if read_segments is not None and any(k != 3 for k, _ in pairs) else None,
             group=i % 2,
         )
         for i, pairs in enumerate(annotations)

@@ -14,28 +14,9 @@ import pytest
 import torch
 from PIL import Image
 
-from guidance.data import DATASETS, GuidanceDataset, eval_transform, load_voc, load_waterbirds
+from guidance.data import GuidanceDataset, eval_transform, load_voc, load_waterbirds
 from guidance.data.voc import CLASSES
-
-OBJECT = (
-    "<object><name>{name}</name><difficult>{difficult}</difficult><bndbox><xmin>{box[0]}</xmin><ymin>{box[1]}</ymin>"
-    "<xmax>{box[2]}</xmax><ymax>{box[3]}</ymax></bndbox></object>"
-)
-
-
-def write_voc(root: Path, annotations: dict[str, list[tuple[str, int, tuple[float, ...]]]]) -> Path:
-    """A VOC2007 tree of 20 x 30 images; `annotations`: id -> (class, difficult, 1-based inclusive box) of each object."""
-    folder = root / "VOCdevkit" / "VOC2007"
-    for name in ("ImageSets/Main", "Annotations", "JPEGImages"):
-        (folder / name).mkdir(parents=True)
-    (folder / "ImageSets/Main/train.txt").write_text("\n".join(annotations) + "\n")
-    (folder / "ImageSets/Main/dog_train.txt").write_text("".join(f"{name} -1\n" for name in annotations))
-    for name, objects in annotations.items():
-        Image.new("RGB", (30, 20)).save(folder / "JPEGImages" / f"{name}.jpg")
-        text = "".join(OBJECT.format(name=k, difficult=difficult, box=box) for k, difficult, box in objects)
-        (folder / "Annotations" / f"{name}.xml").write_text(f"<annotation>{text}</annotation>")
-    return folder
-
+from tests.layouts import OBJECT, edit, write_voc, write_waterbirds
 
 # --- VOC, the real sample ---------------------------------------------------------------------------------------------
 
@@ -139,6 +120,9 @@ def test_voc_missing_files_show_the_layout(tmp_path: Path) -> None:
         load_voc(tmp_path, "test")
     with pytest.raises(ValueError, match="VOC2012 does not exist"):
         load_voc(tmp_path, "train", year="2012")
+    edit(folder / "ImageSets/Main/train.txt", "1", "1\n1")
+    with pytest.raises(ValueError, match="image 1 is listed twice"):
+        load_voc(tmp_path, "train")
     shutil.rmtree(folder / "ImageSets")
     with pytest.raises(ValueError, match=r"(?s)train\.txt does not exist.*Expected layout"):
         load_voc(tmp_path, "train")
@@ -195,16 +179,6 @@ def test_waterbirds_sample_masks(waterbirds_root: Path) -> None:
         assert 0 < bird.masks.sum() < 32 * 32
 
 
-def write_waterbirds(root: Path, name: str = "waterbird_1.0_forest2water2") -> Path:
-    folder = root / name
-    folder.mkdir(parents=True)
-    rows = ["img_id,img_filename,y,split,place,place_filename", "7,a/x.jpg,1,0,0,p", "9,a/z.jpg,0,0,1,p"]
-    (folder / "metadata.csv").write_text("\n".join(rows) + "\n")
-    (root / "CUB_200_2011").mkdir()
-    (root / "CUB_200_2011" / "bounding_boxes.txt").write_text("7 1.0 2.0 3.0 4.0\n9 0.0 0.0 5.0 5.0\n")
-    return folder
-
-
 def test_waterbirds_versions_are_folders(tmp_path: Path) -> None:
     folder = write_waterbirds(tmp_path, "waterbird_complete95_forest2water2")
     assert [record.group for record in load_waterbirds(tmp_path, "train", version="95").records] == [2, 1]
@@ -216,11 +190,6 @@ def test_waterbirds_versions_are_folders(tmp_path: Path) -> None:
         load_waterbirds(tmp_path, "train", version="90")
 
 
-def edit(path: Path, old: str, new: str) -> None:
-    assert old in path.read_text()
-    path.write_text(path.read_text().replace(old, new))
-
-
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
@@ -228,6 +197,11 @@ def edit(path: Path, old: str, new: str) -> None:
         (lambda root: edit(root / "metadata.csv", "7,a/x.jpg,1", "7,a/x.jpg,4"), "line 2 of .*got y 4"),
         (lambda root: edit(root / "metadata.csv", "7,a/x.jpg,1,0,0,p", "7,a/x.jpg"), "line 2 of .*must be integers"),
         (lambda root: edit(root.parent / "CUB_200_2011/bounding_boxes.txt", "7 1.0", "8 1.0"), "img_id 7 has no line"),
+        (
+            lambda root: edit(root.parent / "CUB_200_2011/bounding_boxes.txt", "7 1.0", "7 one"),
+            "line 1 of .*four numbers",
+        ),
+        (lambda root: (root / "a/x.jpg").unlink(), r"line 2 of .*x\.jpg does not exist"),
     ],
 )
 def test_waterbirds_faulty_rows_are_named_or_counted(
@@ -241,6 +215,38 @@ def test_waterbirds_faulty_rows_are_named_or_counted(
     assert source.skipped == 1
 
 
+def test_waterbirds_images_are_listed_once(tmp_path: Path) -> None:
+    edit(write_waterbirds(tmp_path) / "metadata.csv", "9,a/z.jpg,0,0,1", "9,a/x.jpg,0,0,1")
+    with pytest.raises(ValueError, match=r"line 3 of .*x\.jpg is listed twice"):
+        load_waterbirds(tmp_path, "train")
+    source = load_waterbirds(tmp_path, "train", on_error="skip")
+    assert ([record.path.name for record in source.records], source.skipped) == (["x.jpg"], 1)
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_waterbirds_segmentations_are_those_of_cub(tmp_path: Path, beside: bool) -> None:
+    write_waterbirds(tmp_path)
+    if beside:
+        (tmp_path / "CUB_200_2011/segmentations").rename(tmp_path / "segmentations")
+    birds, background = (load_waterbirds(tmp_path, "train", task=task) for task in ("birds", "background"))
+    for source, label in ((birds, 1), (background, 0)):
+        assert source.read_segments is not None
+        found = source.read_segments(source.records[0])
+        assert list(found) == [label]
+        assert found[label].nonzero().min(0).values.tolist() == [3, 2]
+        assert found[label].sum() == 80
+        assert source.records[1].segmentation is None  # z.jpg has none
+        assert source.read_segments(source.records[1]) == {}
+    inside, outside = (
+        GuidanceDataset(source, eval_transform(30), training=False, region="segment", load_segments=True)[0, 0]
+        for source in (birds, background)
+    )
+    assert torch.equal(inside.masks, ~outside.masks)
+    assert inside.segments is not None
+    assert outside.segments is not None
+    assert torch.equal(inside.segments, ~outside.segments)
+
+
 def test_waterbirds_missing_files_show_the_layout(tmp_path: Path) -> None:
     folder = write_waterbirds(tmp_path)
     boxes = tmp_path / "CUB_200_2011" / "bounding_boxes.txt"
@@ -250,6 +256,9 @@ def test_waterbirds_missing_files_show_the_layout(tmp_path: Path) -> None:
     boxes.unlink()
     with pytest.raises(ValueError, match=r"(?s)bounding_boxes\.txt does not exist.*Expected layout"):
         load_waterbirds(tmp_path, "train")
+    boxes.write_text("7 1 2 3 4\n7 1 2 3 4\n")
+    with pytest.raises(ValueError, match=r"img_id 7 is listed twice in .*bounding_boxes\.txt"):
+        load_waterbirds(tmp_path, "train")
     boxes.write_text("7 1 2 3 4\n")
     edit(folder / "metadata.csv", "place,", "where,")
     with pytest.raises(ValueError, match="has no column place; expected the columns img_id"):
@@ -257,11 +266,3 @@ def test_waterbirds_missing_files_show_the_layout(tmp_path: Path) -> None:
     (folder / "metadata.csv").unlink()
     with pytest.raises(ValueError, match=r"metadata\.csv does not exist"):
         load_waterbirds(tmp_path, "train")
-
-
-@pytest.mark.parametrize("name", DATASETS)
-def test_wrong_names_are_errors(tmp_path: Path, name: str) -> None:
-    with pytest.raises(ValueError, match="'raise' or 'skip'"):
-        DATASETS[name](tmp_path, "train", on_error="ignore")
-    with pytest.raises(ValueError, match=r"does not exist|Did you mean 'train'"):
-        DATASETS[name](tmp_path, "trains")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -55,17 +56,39 @@ def read_class_map_segments(record: Record) -> Mapping[int, Tensor]:
     """
     if record.segmentation is None:
         return {}
-    try:
-        with Image.open(record.segmentation) as image:
-            labels = torch.from_numpy(np.array(image))
-    except Exception as error:
-        raise UnreadableError(f"segmentation {record.segmentation} cannot be read ({error})") from error
+    with _open_segmentation(record.segmentation) as image:
+        labels = torch.from_numpy(np.array(image))
     if labels.ndim != 2:
         raise UnreadableError(
             f"segmentation {record.segmentation} has {labels.ndim} dimensions, expected one channel of class indices; "
             "save it as a palette or grey PNG"
         )
     return {index: labels == index + 1 for index in record.classes}
+
+
+def read_object_segments(record: Record, *, threshold: int) -> Mapping[int, Tensor]:
+    """The segmentation {class: [H, W] bool} of a single-label record from a picture of its object: value >= `threshold`.
+
+    The value of a coloured pixel is its largest channel; of a palette picture, the index. Empty for a record without a
+    segmentation file.
+    """
+    if record.segmentation is None:
+        return {}
+    with _open_segmentation(record.segmentation) as image:
+        plain = image.mode in ("P", "I", "I;16")
+        values = np.array(image if plain else image.convert("RGB"))
+    if values.ndim == 3:
+        values = values.max(axis=2)
+    return {record.classes[0]: torch.from_numpy(values >= threshold)}
+
+
+@contextmanager
+def _open_segmentation(path: Path) -> Iterator[Image.Image]:
+    try:
+        with Image.open(path) as image:
+            yield image
+    except Exception as error:
+        raise UnreadableError(f"segmentation {path} cannot be read ({error})") from error
 
 
 def check_boxes(record: Record, height: int, width: int, on_error: str) -> tuple[Tensor, Tensor, int]:

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from torch import Tensor
+
+from guidance.types import lookup
+
+T = TypeVar("T")
 
 
 class Record(NamedTuple):
@@ -17,8 +21,10 @@ class Record(NamedTuple):
     classes: tuple[int, ...]  # positive classes, ascending; exactly one for single-label data
     boxes: tuple[tuple[float, float, float, float], ...] = ()  # x0, y0, x1, y1 in pixels of the file, half-open
     box_classes: tuple[int, ...] = ()  # class of each box
-    segmentation: Path | None = None  # what `Source.read_segments` reads
+    segmentation: Path | None = None  # what `Source.read_segments` reads; None for an image without a segmentation
     group: int = -1  # -1: the dataset has no groups
+    never_boxes: tuple[tuple[float, float, float, float], ...] = ()  # where evidence for a class must not lie
+    never_classes: tuple[int, ...] = ()  # class of each of them
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,20 @@ class Source:
     read_segments: Callable[[Record], Mapping[int, Tensor]] | None = None
     complement: bool = False
     skipped: int = 0  # records left out: faulty ones under `on_error: skip`, and images without any label that counts
+    problems: tuple[str, ...] = ()  # what is wrong with each of the faulty ones
+    left_alone: int = 0  # other files in the folders of classes: no images by their suffix, or a folder too deep
+
+
+class NoSplitError(ValueError):
+    """A split is not there, or no data set of the kind has one of that name; it is not that something is wrong with it."""
+
+
+def lookup_split(table: Mapping[str, T], split: str, dataset: str) -> T:
+    """`table[split]`; a miss is a NoSplitError that lists the splits and the closest match."""
+    try:
+        return lookup(table, split, f"split of {dataset}")
+    except ValueError as error:
+        raise NoSplitError(str(error)) from None
 
 
 def layout_error(dataset: str, missing: Path, tree: str) -> ValueError:
@@ -54,6 +74,11 @@ def check_on_error(on_error: str) -> None:
 
 def fail_or_count(problem: str, on_error: str) -> int:
     """Raise a ValueError about a faulty record, or return 1 for the caller to count it as skipped."""
+    return len(fail_or_note(problem, on_error))
+
+
+def fail_or_note(problem: str, on_error: str) -> list[str]:
+    """Raise a ValueError about a faulty record, or return [`problem`], to be joined to `Source.problems`."""
     if on_error == "skip":
-        return 1
+        return [problem]
     raise ValueError(f"{problem} (data.on_error: skip leaves such records out and counts them)")

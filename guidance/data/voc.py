@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import xml.etree.ElementTree as ElementTree
 from pathlib import Path
-from typing import NamedTuple
 
 from guidance.data.decode import read_class_map_segments
-from guidance.data.source import Record, Source, check_on_error, fail_or_count, layout_error
+from guidance.data.files import Box, Listing, Once, read_xml_objects
+from guidance.data.source import NoSplitError, Record, Source, check_on_error, fail_or_note, layout_error
 
 CLASSES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
@@ -25,12 +24,6 @@ from http://host.robots.ox.ac.uk/pascal/VOC/
 """
 
 
-class _Object(NamedTuple):
-    label: int
-    box: tuple[float, float, float, float]
-    difficult: bool
-
-
 def load_voc(
     root: str | Path, split: str, *, year: str = "2007", difficult: bool = True, on_error: str = "raise"
 ) -> Source:
@@ -44,24 +37,26 @@ def load_voc(
     check_on_error(on_error)
     folder = _find_folder(Path(root), year)
     segmentations = {path.stem for path in (folder / "SegmentationClass").glob("*.png")}
-    records, skipped = [], 0
+    records, unlabelled, listing, once = [], 0, Listing(), Once("voc: image")
+    problems: list[str] = []
     for name in _image_ids(folder, split):
-        annotation = folder / "Annotations" / f"{name}.xml"
         try:
-            objects = _read_objects(annotation)
+            once.check(name)
+            path = listing.require_image(folder / "JPEGImages" / f"{name}.jpg")
+            objects = read_xml_objects(folder / "Annotations" / f"{name}.xml", _CLASS_INDEX, "VOC's 20")
         except ValueError as error:
-            skipped += fail_or_count(str(error), on_error)
+            problems += fail_or_note(str(error), on_error)
             continue
         if not difficult:
             objects = [item for item in objects if not item.difficult]
         if not objects:
-            skipped += 1
+            unlabelled += 1
             continue
         records.append(
             Record(
-                path=folder / "JPEGImages" / f"{name}.jpg",
+                path=path,
                 classes=tuple(sorted({item.label for item in objects})),
-                boxes=tuple(item.box for item in objects),
+                boxes=tuple(_half_open(item.box) for item in objects),
                 box_classes=tuple(item.label for item in objects),
                 segmentation=folder / "SegmentationClass" / f"{name}.png" if name in segmentations else None,
             )
@@ -73,7 +68,8 @@ def load_voc(
         records=tuple(records),
         single_label=False,
         read_segments=read_class_map_segments if segmentations else None,
-        skipped=skipped,
+        skipped=unlabelled + len(problems),
+        problems=tuple(problems),
     )
 
 
@@ -92,34 +88,11 @@ def _image_ids(folder: Path, split: str) -> list[str]:
     if not path.is_file():
         splits = sorted(p.stem for p in path.parent.glob("*.txt") if "_" not in p.stem)
         if splits:
-            raise ValueError(f"voc has no split {split!r} ({path} does not exist); splits there: {', '.join(splits)}")
+            raise NoSplitError(f"voc has no split {split!r} ({path} does not exist); splits there: {', '.join(splits)}")
         raise layout_error("voc", path, TREE)
     return [line.split()[0] for line in path.read_text().splitlines() if line.strip()]
 
 
-def _read_objects(path: Path) -> list[_Object]:
-    """The objects of one annotation file; ValueError where it is missing, malformed, or without objects."""
-    try:
-        tree = ElementTree.parse(path)
-    except FileNotFoundError as error:
-        raise ValueError(f"annotation {path} does not exist; add it or remove the id from the split") from error
-    except ElementTree.ParseError as error:
-        raise ValueError(f"annotation {path} is not well-formed XML ({error}); correct the file") from error
-    objects = [_read_object(node, path) for node in tree.getroot().findall("object")]
-    if not objects:
-        raise ValueError(f"annotation {path} has no objects, so its image has no label; remove the id from the split")
-    return objects
-
-
-def _read_object(node: ElementTree.Element, path: Path) -> _Object:
-    name = (node.findtext("name") or "").strip()
-    if name not in _CLASS_INDEX:
-        raise ValueError(f"class {name!r} in {path} is not one of VOC's 20: {', '.join(CLASSES)}")
-    try:
-        xmin, ymin, xmax, ymax = (float(node.findtext(f"bndbox/{key}", "")) for key in ("xmin", "ymin", "xmax", "ymax"))
-    except ValueError as error:
-        raise ValueError(
-            f"an object {name!r} in {path} has no <bndbox> with numbers xmin, ymin, xmax and ymax; correct the file"
-        ) from error
-    difficult = (node.findtext("difficult") or "0").strip() == "1"
-    return _Object(_CLASS_INDEX[name], (xmin - 1, ymin - 1, xmax, ymax), difficult)
+def _half_open(box: Box) -> Box:
+    xmin, ymin, xmax, ymax = box
+    return xmin - 1, ymin - 1, xmax, ymax

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping
 from pathlib import Path
 
-from guidance.data.source import Record, Source, check_on_error, fail_or_count, layout_error
+from guidance.data.cub_files import Segmentations, Table, find_cub, read_boxes
+from guidance.data.files import Listing, Once, read_csv
+from guidance.data.source import Record, Source, check_on_error, fail_or_note, layout_error, lookup_split
 from guidance.types import lookup
 
 VERSIONS: Mapping[str, str] = {"95": "waterbird_complete95_forest2water2", "100": "waterbird_1.0_forest2water2"}
@@ -21,12 +22,12 @@ ROOT/
   waterbird_1.0_forest2water2/           version "100"; "95" is waterbird_complete95_forest2water2
     metadata.csv                         img_id,img_filename,y,split,place,place_filename
     <class>/<image>.jpg
-  CUB_200_2011/bounding_boxes.txt        img_id x y width height (from CUB-200-2011)
+  CUB_200_2011/                          may also lie beside that folder
+    bounding_boxes.txt                   img_id x y width height (from CUB-200-2011)
+    segmentations/<class>/<image>.png    optional; may also lie beside CUB_200_2011
 from https://github.com/kohpangwei/group_DRO (95) or https://github.com/spetryk/GALS (100), and
 https://www.vision.caltech.edu/datasets/cub_200_2011/
 """
-
-Box = tuple[float, float, float, float]
 
 
 def load_waterbirds(
@@ -42,24 +43,31 @@ def load_waterbirds(
 
     `version`: "100" or "95", the per cent of training images whose background fits the bird. `task` "birds": the label
     is the bird and evidence belongs inside its box; "background": the label is the background and evidence belongs
-    outside (`Source.complement`). `filter_validation` drops the validation groups where bird and background disagree,
-    as Rao et al. 2023 do, so that nothing about them leaks into model selection. `root` holds the dataset's folder or
-    is it. `on_error` "skip" leaves out and counts images whose row in metadata.csv is faulty or that have no box;
-    "raise" makes them a ValueError.
+    outside it (`Source.complement`, which inverts boxes and segmentations alike; what `read_segments` gives is the bird
+    in both tasks). `filter_validation` drops the validation groups where bird and background disagree,
+    as Rao et al. 2023 do, so that nothing about them leaks into model selection. The segmentations are CUB's, with
+    the bird where the grey value is at least 128. `root` holds the dataset's folder or is it. `on_error` "skip" leaves
+    out and counts images whose row in metadata.csv is faulty, or that have no box or no file; "raise" makes them a
+    ValueError.
     """
     check_on_error(on_error)
     classes = lookup(TASKS, task, "task of waterbirds")
-    lookup(SPLITS, split, "split of waterbirds")
+    lookup_split(SPLITS, split, "waterbirds")
     folder = _find_folder(Path(root), lookup(VERSIONS, version, "version of waterbirds"))
-    boxes = _read_boxes(_find_boxes(Path(root), folder))
-    records, skipped = [], 0
+    cub = find_cub((Path(root), folder.parent), "waterbirds", TREE)
+    boxes, segmentations = read_boxes(cub, "waterbirds", TREE), Segmentations(cub)
+    records, listing, once = [], Listing(), Once("waterbirds: image")
+    problems: list[str] = []
     for line, row in _read_rows(folder / "metadata.csv"):
         try:
-            record = _read_record(row, SPLITS[split], folder, boxes, task)
+            record = _read_record(row, SPLITS[split], folder, boxes, task, segmentations)
+            if record is None:
+                continue
+            once.check(listing.require_image(record.path))
         except ValueError as error:
-            skipped += fail_or_count(f"line {line} of {folder / 'metadata.csv'}: {error}", on_error)
+            problems += fail_or_note(f"line {line} of {folder / 'metadata.csv'}: {error}", on_error)
             continue
-        if record is None or (filter_validation and split == "val" and record.group in CONFLICTING_GROUPS):
+        if filter_validation and split == "val" and record.group in CONFLICTING_GROUPS:
             continue
         records.append(record)
     return Source(
@@ -69,8 +77,10 @@ def load_waterbirds(
         records=tuple(records),
         single_label=True,
         groups=GROUPS,
+        read_segments=segmentations.read,
         complement=task == "background",
-        skipped=skipped,
+        skipped=len(problems),
+        problems=tuple(problems),
     )
 
 
@@ -82,42 +92,15 @@ def _find_folder(root: Path, name: str) -> Path:
     raise layout_error("waterbirds", root / name, TREE)
 
 
-def _find_boxes(root: Path, folder: Path) -> Path:
-    candidates = [parent / "CUB_200_2011" / "bounding_boxes.txt" for parent in (root, folder.parent)]
-    for path in candidates:
-        if path.is_file():
-            return path
-    raise layout_error("waterbirds", candidates[-1], TREE)
-
-
-def _read_boxes(path: Path) -> dict[int, Box]:
-    boxes = {}
-    for number, line in enumerate(path.read_text().splitlines(), start=1):
-        if not line.strip():
-            continue
-        try:
-            name, x, y, width, height = line.split()
-            left, top = float(x), float(y)
-            boxes[int(name)] = (left, top, left + float(width), top + float(height))
-        except ValueError as error:
-            raise ValueError(f"line {number} of {path} is {line!r}, expected 'img_id x y width height'") from error
-    return boxes
-
-
 def _read_rows(path: Path) -> list[tuple[int, dict[str, str]]]:
     """The rows of metadata.csv with their line numbers."""
     if not path.is_file():
         raise layout_error("waterbirds", path, TREE)
-    with path.open(newline="") as file:
-        reader = csv.DictReader(file)
-        missing = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
-        if missing:
-            raise ValueError(f"{path} has no column {', '.join(missing)}; expected the columns {', '.join(COLUMNS)}")
-        return [(reader.line_num, row) for row in reader]
+    return read_csv(path, COLUMNS)
 
 
 def _read_record(
-    row: Mapping[str, str], wanted: int, folder: Path, boxes: Mapping[int, Box], task: str
+    row: Mapping[str, str], wanted: int, folder: Path, boxes: Table, task: str, segmentations: Segmentations
 ) -> Record | None:
     """The record of one row of metadata.csv; None where the row belongs to another split."""
     try:
@@ -128,13 +111,13 @@ def _read_record(
         raise ValueError(f"y and place must be 0 or 1, and split 0, 1 or 2; got y {bird}, place {place}, split {split}")
     if split != wanted:
         return None
-    if image not in boxes:
-        raise ValueError(f"img_id {image} has no line in CUB_200_2011/bounding_boxes.txt")
     label = bird if task == "birds" else place
+    name = row["img_filename"]
     return Record(
-        path=folder / row["img_filename"],
+        path=folder / name,
         classes=(label,),
-        boxes=(boxes[image],),
+        boxes=(boxes.box(image),),
         box_classes=(label,),
+        segmentation=segmentations.find(name),
         group=2 * bird + place,
     )
