@@ -30,28 +30,29 @@ def evaluate(
     collect: Collect,
     max_batches: int | None = None,
     description: str = "evaluation",
-) -> tuple[Rows, int]:
+) -> tuple[Rows, dict[str, float]]:
     """Score every sample and every annotated pair of a split, once, however many processes share the work.
 
     `loader` yields this process's share. Returns the rows of all processes in one fixed order, the same on every process,
-    and the number of unreadable samples left out. The model's mode is restored; its statistics and weights are untouched.
+    and what is not among them: "skipped", faulty samples and annotations, and "dropped", annotated pairs without a pixel
+    at the evaluated size. The model's mode is restored; its statistics and weights are untouched.
     Raises ValueError for a split without a readable sample.
     """
     training = model.training
     model.eval()
-    parts, skipped = [], 0
+    parts, skipped, dropped = [], 0, 0
     try:
         total = len(loader) if max_batches is None else min(max_batches, len(loader))
         for batch in tqdm(islice(read(loader), max_batches), total=total, desc=description, unit="batch", leave=False,
                           disable=not distributed.is_main(), dynamic_ncols=True):  # fmt: skip
-            skipped += batch.skipped
+            skipped, dropped = skipped + batch.skipped, dropped + batch.dropped
             if len(batch.images):
                 parts.append(_rows(model, batch.to(device), attribution, depth, collect))
     finally:
         model.train(training)
-    gathered = distributed.gather_objects((parts, skipped))
-    rows = merge([part for parts, _ in gathered for part in parts])
-    return rows, sum(count for _, count in gathered)
+    missing = dict(zip(("skipped", "dropped"), distributed.sum_numbers([skipped, dropped]), strict=True))
+    gathered = distributed.gather_objects(parts)
+    return merge([part for parts in gathered for part in parts]), missing
 
 
 def _rows(model: Classifier, batch: Batch, attribution: str | Attribution, depth: str, collect: Collect) -> Rows:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torchvision import tv_tensors
 
-from guidance import checkpoint, runs
+from guidance import checkpoint, per_sample, runs
 from guidance.attribution import attribute
-from guidance.attribution.guided import guided_rule
 from guidance.build import (
     build_attribution,
     build_classifier,
@@ -22,15 +20,15 @@ from guidance.build import (
     build_evaluation_dataset,
     build_evaluator,
     build_source,
-    evaluation_attribution,
+    log_guided_rule,
 )
 from guidance.config import Config, override_config, parse_config
+from guidance.data import Source
 from guidance.data.decode import read_image
 from guidance.maps import upsample
 from guidance.models import Classifier
+from guidance.rows import Rows
 from guidance.types import lookup
-
-LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -88,10 +86,32 @@ def evaluate_checkpoint(
     device: torch.device | str = "cpu",
 ) -> dict[str, float]:
     """Metrics of a checkpoint on a split, with the IoU threshold that the checkpoint holds. A collective call."""
+    return evaluate_in_detail(path, split, overrides=overrides, device=device).metrics
+
+
+class Evaluation(NamedTuple):
+    """What `evaluate_in_detail` returns; the same on every process."""
+
+    metrics: dict[str, float]
+    rows: Rows
+    source: Source
+    config: Config
+
+    def table(self) -> per_sample.Table:
+        """A row for each (image, class), see `per_sample.tabulate`."""
+        return per_sample.tabulate(self.rows, self.source, self.config.data.root)
+
+
+def evaluate_in_detail(
+    path: str | Path,
+    split: str,
+    *,
+    overrides: Sequence[str] = (),
+    device: torch.device | str = "cpu",
+) -> Evaluation:
+    """`evaluate_checkpoint`, with the rows that the metrics were computed from. A collective call."""
     run = load_run(path, overrides=overrides, device=device)
-    method = evaluation_attribution(run.config).method
-    if method.startswith("guided_"):
-        LOG.info("%s: gradients are clamped at %s", method, guided_rule(run.model))
+    log_guided_rule(run.config, run.model)
     source = build_source(run.config, split)
     if source.classes != run.classes:
         raise ValueError(
@@ -105,4 +125,5 @@ def evaluate_checkpoint(
     threshold = run.metrics.get("iou_threshold") if wanted == "fit" else float(wanted)
     if threshold is None:
         raise ValueError(f"{path} holds no fitted IoU threshold; set evaluation.iou_threshold to a number")
-    return evaluator(run.model, iou_threshold=threshold)
+    metrics, rows = evaluator.with_rows(run.model, iou_threshold=threshold)
+    return Evaluation(metrics, rows, source, run.config)

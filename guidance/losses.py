@@ -101,6 +101,8 @@ LOCALIZATION_LOSSES: dict[str, LocalizationLoss] = {
     "rrr": rrr,
     "energy_star": energy_star,
 }
+# They only penalise evidence outside the mask, so a mask may be everything but the places where evidence must not lie.
+OUTSIDE_LOSSES = ("energy", "rrr")
 
 
 def _normalise(attribution: Tensor) -> Tensor:

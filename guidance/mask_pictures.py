@@ -101,8 +101,7 @@ def _draw_edges(axes: Axes, active: NDArray[np.bool_], size: tuple[int, ...], si
     """The edges of all cells, if they are large enough, and between active and masked ones. `side`: of the axes, in pixels."""
     height, width = size
     if side / max(active.shape) >= _GRID:
-        everywhere = np.ones_like(active), np.ones_like(active)
-        lines = _edges(everywhere[0], height, width, inner=True)
+        lines = _edges(active, height, width, inner=True)
         axes.add_collection(LineCollection(lines, colors="0.5", linewidths=0.5, alpha=0.55))
     lines = _edges(active, height, width)
     for colour, line in (("black", 1.8), (OUTLINE, 0.9)):

@@ -9,19 +9,32 @@ here. To add a metric, write a function of `Rows` and a row in METRICS; a new sc
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from guidance.maps import upsample
 from guidance.rows import IOU_THRESHOLDS, Rows, collect, merge
-from guidance.scores import epg, has_energy, iou, seg_epg, x_seg_epg
+from guidance.scores import (
+    ALL_SCORES,
+    all_scores,
+    epg,
+    has_energy,
+    iou,
+    pixel_scores,
+    region_attribution,
+    seg_epg,
+    x_seg_epg,
+)
+from guidance.size_bias import mean, normalized_epg, size_correlation
 
 __all__ = [
-    "IOU_THRESHOLDS", "METRICS", "Rows", "collect", "epg", "fit_iou_threshold", "group_accuracy", "has_energy", "iou",
-    "merge", "seg_epg", "summarize", "upsample", "x_seg_epg",
+    "ALL_SCORES", "IOU_THRESHOLDS", "METRICS", "Rows", "all_scores", "collect", "epg", "fit_iou_threshold",
+    "group_accuracy", "has_energy", "iou", "merge", "pixel_scores", "region_attribution", "seg_epg", "summarize",
+    "upsample", "x_seg_epg",
 ]  # fmt: skip
 
 
@@ -52,7 +65,7 @@ def mean_average_precision(rows: Rows) -> float:
     """
     scores = rows.logits.log_softmax(1) if rows.decision == "argmax" else rows.logits
     values = [_average_precision(s, t) for s, t in zip(scores.T, rows.targets.T, strict=True) if t.any()]
-    return _mean(values)
+    return mean(values)
 
 
 def accuracy(rows: Rows) -> float:
@@ -60,7 +73,7 @@ def accuracy(rows: Rows) -> float:
 
     NaN without samples. Ties go to the first class.
     """
-    return _mean(_correct(rows).tolist())
+    return mean(_correct(rows).tolist())
 
 
 def group_accuracy(rows: Rows) -> dict[str, float]:
@@ -75,7 +88,7 @@ def worst_group_accuracy(rows: Rows) -> float:
 
 def mean_group_accuracy(rows: Rows) -> float:
     """Mean of the accuracies of the groups that have samples; NaN if none has."""
-    return _mean(_non_empty(rows))
+    return mean(_non_empty(rows))
 
 
 def adjusted_accuracy(rows: Rows) -> float:
@@ -93,42 +106,59 @@ def sparsity(rows: Rows) -> float:
 
     The paper does not say over which masks; `sparsity_merged` is that of the merged ones. NaN for a net without masks.
     """
-    return _mean(rows.active[:, :-1].flatten().tolist())
+    return mean(rows.active[:, :-1].flatten().tolist())
 
 
 def stage_sparsity(rows: Rows) -> dict[str, float]:
     """{"sparsity/<stage>": share of active cells of that stage's masks}, in order of the stages."""
-    return {f"sparsity/{stage}": _mean(rows.active[:, i].tolist()) for i, stage in enumerate(rows.stages[:-1])}
+    return {f"sparsity/{stage}": mean(rows.active[:, i].tolist()) for i, stage in enumerate(rows.stages[:-1])}
 
 
-METRICS: dict[str, Callable[[Rows], float]] = {
-    "f1": f1,
-    "precision": precision,
-    "recall": recall,
-    "map": mean_average_precision,
-    "accuracy": accuracy,
-    "worst_group_accuracy": worst_group_accuracy,
-    "mean_group_accuracy": mean_group_accuracy,
-    "adjusted_accuracy": adjusted_accuracy,
-    "epg": lambda rows: _mean(rows.epg.tolist()),
-    "epg_chance": lambda rows: _mean(rows.area.tolist()),  # the EPG of a uniform map
-    "zero_maps": lambda rows: _mean((~rows.energy).double().tolist()),
-    "iou": lambda rows: _mean(rows.iou_column().tolist()),
-    "seg_epg": lambda rows: _mean(rows.seg_epg[rows.has_segment].tolist()),
-    "x_seg_epg": lambda rows: _mean(rows.x_seg_epg[rows.has_segment].tolist()),
-    "sparsity": sparsity,
-    "sparsity_merged": lambda rows: _mean(rows.active[:, -1:].flatten().tolist()),
-}
+def _mean_located(rows: Rows, scores: Tensor) -> float:
+    return mean(scores[rows.located].tolist())
+
+
+def _mean_of_more(name: str, rows: Rows) -> float:
+    return _mean_located(rows, rows.more[name]) if name in rows.more else math.nan
+
+
+METRICS: dict[str, Callable[[Rows], float]] = (
+    {
+        "f1": f1,
+        "precision": precision,
+        "recall": recall,
+        "map": mean_average_precision,
+        "accuracy": accuracy,
+        "worst_group_accuracy": worst_group_accuracy,
+        "mean_group_accuracy": mean_group_accuracy,
+        "adjusted_accuracy": adjusted_accuracy,
+        "epg": lambda rows: _mean_located(rows, rows.epg),
+        "epg_chance": lambda rows: _mean_located(rows, rows.area),  # the EPG of a uniform map
+        "normalized_epg": lambda rows: _mean_located(rows, normalized_epg(rows)),
+        "epg_size_correlation": lambda rows: size_correlation(rows, rows.epg),
+        "normalized_epg_size_correlation": lambda rows: size_correlation(rows, normalized_epg(rows)),
+        "zero_maps": lambda rows: mean((~rows.energy).double().tolist()),
+        "iou": lambda rows: _mean_located(rows, rows.iou_column()),
+        "seg_epg": lambda rows: mean(rows.seg_epg[rows.has_seg_epg].tolist()),
+        "x_seg_epg": lambda rows: mean(rows.x_seg_epg[rows.has_segment].tolist()),
+        "never_energy": lambda rows: mean(rows.never_energy[rows.has_never].tolist()),
+        "sparsity": sparsity,
+        "sparsity_merged": lambda rows: mean(rows.active[:, -1:].flatten().tolist()),
+    }
+    | {name: partial(_mean_of_more, name) for name in ALL_SCORES}
+)
 
 
 def summarize(rows: Rows, *, iou_threshold: float | None = None) -> dict[str, float]:
     """Every metric of METRICS, every group's accuracy, every stage's sparsity; NaN where there is nothing to compute from.
 
-    `iou_threshold` replaces the one stored in the rows; it must be one of their thresholds.
+    Of ALL_SCORES only those that the rows hold: an evaluation computes them where it is asked to. `iou_threshold`
+    replaces the one stored in the rows; it must be one of their thresholds.
     """
     if iou_threshold is not None:
         rows = replace(rows, iou_threshold=iou_threshold)
-    return {name: metric(rows) for name, metric in METRICS.items()} | group_accuracy(rows) | stage_sparsity(rows)
+    names = [name for name in METRICS if name not in ALL_SCORES or name in rows.more]
+    return {name: METRICS[name](rows) for name in names} | group_accuracy(rows) | stage_sparsity(rows)
 
 
 def fit_iou_threshold(rows: Rows) -> float:
@@ -136,32 +166,26 @@ def fit_iou_threshold(rows: Rows) -> float:
 
     The lowest of equals; the threshold that the rows already use if they have no pairs.
     """
-    if not len(rows.iou):
+    if not rows.located.any():
         return rows.iou_threshold
-    means = [_mean(column) for column in rows.iou.T.tolist()]
-    return -max((mean, -threshold) for mean, threshold in zip(means, rows.thresholds, strict=True))[1]
+    scores = [mean(column) for column in rows.iou[rows.located].T.tolist()]
+    return -max((score, -threshold) for score, threshold in zip(scores, rows.thresholds, strict=True))[1]
 
 
 def _counts(rows: Rows) -> tuple[int, int, int]:
-    predicted = _decisions(rows)
+    predicted = rows.decisions()
     return int((predicted & rows.targets).sum()), int(predicted.sum()), int(rows.targets.sum())
-
-
-def _decisions(rows: Rows) -> Tensor:
-    if rows.decision == "threshold":
-        return rows.logits >= 0
-    return torch.zeros_like(rows.targets).scatter(1, rows.logits.argmax(1, keepdim=True), True)
 
 
 def _correct(rows: Rows) -> Tensor:
     if rows.single_label:
         return rows.targets.gather(1, rows.logits.argmax(1, keepdim=True))[:, 0].double()
-    return (_decisions(rows) == rows.targets).double().mean(1)
+    return (rows.decisions() == rows.targets).double().mean(1)
 
 
 def _by_group(rows: Rows) -> list[float]:
     correct = _correct(rows)
-    return [_mean(correct[rows.groups == group].tolist()) for group in range(len(rows.group_names))]
+    return [mean(correct[rows.groups == group].tolist()) for group in range(len(rows.group_names))]
 
 
 def _non_empty(rows: Rows) -> list[float]:
@@ -179,8 +203,3 @@ def _average_precision(scores: Tensor, positive: Tensor) -> float:
 
 def _ratio(numerator: int, denominator: int) -> float:
     return numerator / denominator if denominator else math.nan
-
-
-def _mean(values: Sequence[float]) -> float:
-    # fsum rounds once, so the mean does not depend on the order or on the number of threads.
-    return math.fsum(values) / len(values) if values else math.nan

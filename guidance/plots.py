@@ -1,4 +1,4 @@
-"""Pareto fronts and scores of single samples as figures, drawn with Agg; no pyplot, no display."""
+"""Pareto fronts, EPG by size and scores of single samples as figures, drawn with Agg; no pyplot, no display."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from guidance.pareto import Candidate, non_dominated
+from guidance.size_bias import SizeBin
 
 RUN_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F")
 RUN_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
@@ -98,6 +99,40 @@ def plot_samples(
     return figure
 
 
+def plot_size_bins(bins: Sequence[SizeBin]) -> Figure:
+    """Mean EPG against the share of the image that the mask covers, beside what a uniform map would reach.
+
+    One mark for each bin that has pairs, with their number; the shaded gain over chance is what the size does not explain.
+    """
+    if not any(b.pairs for b in bins):
+        raise ValueError("no (image, class) pair has a region, so there is nothing to draw by size")
+    figure = Figure(figsize=(5.4, 3.6), layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    _style_axes(axes, "share of the image that the mask covers, in %", "mean EPG")
+    places, epg, chance = range(len(bins)), [b.epg for b in bins], [b.chance for b in bins]  # NaN leaves a gap
+    axes.fill_between(places, epg, chance, color=RUN_COLOURS[0], alpha=0.12, linewidth=0)
+    axes.plot(places, epg, color=RUN_COLOURS[0], marker="o", label="EPG")
+    axes.plot(places, chance, color="0.35", marker="_", markersize=10, linestyle="--", label="chance (a uniform map)")
+    labels = [f"{100 * b.low:g} to {100 * b.high:g}\n{b.pairs}" for b in bins]
+    axes.set_xticks(places, labels)
+    axes.annotate("pairs", (0, 0), (-8, -17.5), xycoords="axes fraction", textcoords="offset points", size=8.5,
+                  ha="right", va="top")  # fmt: skip
+    axes.set_xlim(-0.5, len(bins) - 0.5)
+    axes.set_ylim(0, 1.02)
+    axes.legend(fontsize=8.5, frameon=False, loc="upper left")
+    return figure
+
+
+def _style_axes(axes: Axes, xlabel: str, ylabel: str) -> None:
+    axes.set_xlabel(xlabel, size=10)
+    axes.set_ylabel(ylabel, size=10)
+    axes.tick_params(labelsize=8.5)
+    axes.grid(color="0.9", linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
 def _draw_pair(
     axes: Axes,
     runs: Mapping[str, Sequence[Candidate]],
@@ -120,14 +155,9 @@ def _draw_pair(
     reached = sorted(members[i] for i in non_dominated(members, 0.0)) if len(metrics) == 2 else []
     axes.plot(*_columns(reached), color="0.45", linewidth=0.9, linestyle=":", drawstyle="steps-pre", zorder=1)
     labels = [LABELS.get(metric, metric) for metric in metrics]
-    axes.set_xlabel(labels[0] if len(labels) == 2 else "checkpoint", size=10)
-    axes.set_ylabel(labels[-1], size=10)
-    axes.tick_params(labelsize=8.5)
+    _style_axes(axes, labels[0] if len(labels) == 2 else "checkpoint", labels[-1])
     axes.margins(0.08)
     axes.locator_params(nbins=5)
-    axes.grid(color="0.9", linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
 
 
 def _point(candidate: Candidate, order: int, metrics: Sequence[str]) -> tuple[float, float]:

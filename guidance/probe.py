@@ -10,7 +10,8 @@ from torch import Tensor
 
 from guidance.attribution import attribute
 from guidance.attribution.gradient import Attribution
-from guidance.data import GuidanceDataset, collate, to_display
+from guidance.data import GuidanceDataset, Sample, collate, to_display
+from guidance.data.annotation import is_annotated
 from guidance.logs import Image
 from guidance.maps import merged_mask, upsample
 from guidance.mask_pictures import mask_panel
@@ -18,6 +19,13 @@ from guidance.metrics import epg
 from guidance.models.classifier import Classifier
 from guidance.types import Batch
 from guidance.visualize import panel
+
+
+def _with_empty_mask(sample: Sample) -> Sample:
+    """`sample` with its first class, of which nothing is known but that it is there."""
+    label = sample.targets.nonzero()[0]
+    nothing = torch.zeros((1, *sample.image.shape[-2:]), dtype=torch.bool)
+    return sample._replace(classes=label, masks=nothing, segments=None, kinds=None, never=None)
 
 
 @dataclass(frozen=True)
@@ -32,31 +40,19 @@ class Probe:
     def choose(dataset: GuidanceDataset, count: int, *, encoding: str) -> Probe | None:
         """`count` annotated images spread evenly over the split, each with its first annotated class.
 
-        Without any annotation images that have a class; None without any of these.
+        Where nothing is annotated, images with their first class and an empty mask; None without any of these.
         """
         records = dataset.source.records
-        annotated = [i for i, record in enumerate(records) if record.boxes]
+        indices = [i for i, record in enumerate(records) if is_annotated(record, dataset.region)]
+        annotated = bool(indices)
         if not annotated:
-            return Probe._without_regions(
-                dataset, [i for i, record in enumerate(records) if record.classes], count, encoding
-            )
-        picked = [annotated[i * len(annotated) // count] for i in range(min(count, len(annotated)))] if count else []
-        samples = [dataset[0, i] for i in picked]
-        samples = [
-            s._replace(classes=s.classes[:1], masks=s.masks[:1], segments=None)
-            for s in samples if s.kept and len(s.classes)
-        ]  # fmt: skip
-        return Probe(collate(samples), encoding, dataset.source.classes) if samples else None
-
-    @staticmethod
-    def _without_regions(dataset: GuidanceDataset, indices: list[int], count: int, encoding: str) -> Probe | None:
+            indices = [i for i, record in enumerate(records) if record.classes]
         picked = [indices[i * len(indices) // count] for i in range(min(count, len(indices)))] if count else []
-        samples = []
-        for i in picked:
-            sample = dataset[0, i]
-            classes = torch.tensor(dataset.source.records[i].classes[:1])
-            nothing = torch.zeros((1, *sample.image.shape[-2:]), dtype=torch.bool)
-            samples += [sample._replace(classes=classes, masks=nothing, segments=None)] if sample.kept else []
+        samples = [dataset[0, i] for i in picked]
+        if annotated:
+            samples = [s.choose(slice(1)) for s in samples if s.kept and len(s.classes)]
+        else:
+            samples = [_with_empty_mask(s) for s in samples if s.kept]
         return Probe(collate(samples), encoding, dataset.source.classes) if samples else None
 
     def maps(self, model: Classifier, *, attribution: str | Attribution, depth: str, device: torch.device) -> Tensor:

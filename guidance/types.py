@@ -22,16 +22,25 @@ class Regions(NamedTuple):
 
     image: Tensor  # [M] long: row of the batch
     target: Tensor  # [M] long: class index
-    mask: Tensor  # [M, H, W] bool: where evidence for the class may lie (union of boxes, or a segmentation)
+    mask: Tensor  # [M, H, W] bool: where evidence for the class may lie (union of boxes, or a segmentation; see `kind`)
     segment: (
         Tensor | None
     )  # [M, H, W] bool: the class's segmentation; all False for a pair without; None where not loaded
     rounds: int  # most pairs on one image: this many backward passes explain all of them (an int: no device sync)
+    kind: Tensor | None = None  # [M] long: guidance.regions.BOX, SEGMENT or NEVER; None where all are boxes
+    never: Tensor | None = None  # [M, H, W] bool: where evidence must not lie; None where no image of the split has any
 
     def to(self, device: torch.device | str) -> Regions:
-        segment = None if self.segment is None else self.segment.to(device, non_blocking=True)
-        image, target, mask = (x.to(device, non_blocking=True) for x in self[:3])
-        return Regions(image, target, mask, segment, self.rounds)
+        return self._map(lambda x: x.to(device, non_blocking=True))
+
+    def select(self, rows: Tensor) -> Regions:
+        """The pairs `rows` [m]; `image` and `rounds` as they are."""
+        return self._map(lambda x: x[rows])
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> Regions:
+        image, target, mask = (change(x) for x in self[:3])
+        segment, kind, never = (None if x is None else change(x) for x in (self.segment, self.kind, self.never))
+        return Regions(image, target, mask, segment, self.rounds, kind, never)
 
 
 class Batch(NamedTuple):
@@ -43,7 +52,7 @@ class Batch(NamedTuple):
     groups: Tensor  # [B] long, -1 where the dataset has none
     index: Tensor  # type: ignore[assignment]  # [B] long: position in the dataset (identity of the sample)
     skipped: int = 0  # unreadable samples that `data.on_error: skip` left out or replaced
-    dropped: int = 0  # annotated pairs whose region a crop removed (such an image is unannotated for this step)
+    dropped: int = 0  # annotated pairs left without a region: by a crop, or a never region that the loss cannot use
 
     def to(self, device: torch.device | str) -> Batch:
         images, targets, groups, index = (
@@ -62,9 +71,8 @@ class Batch(NamedTuple):
         for images in self.images.chunk(chunks):
             stop = start + len(images)
             rows = ((self.regions.image >= start) & (self.regions.image < stop)).nonzero().flatten()
-            r = self.regions
-            segment = None if r.segment is None else r.segment[rows]
-            regions = Regions(r.image[rows] - start, r.target[rows], r.mask[rows], segment, r.rounds)
+            regions = self.regions.select(rows)
+            regions = regions._replace(image=regions.image - start)
             counts = (self.skipped, self.dropped) if start == 0 else (0, 0)
             parts.append(Batch(images, self.targets[start:stop], regions, self.groups[start:stop],
                                self.index[start:stop], *counts))  # fmt: skip

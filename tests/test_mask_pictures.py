@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,8 @@ from guidance.mask_pictures import _edges, mask_panel, masked
 from guidance.models.classifier import Classifier
 from guidance.probe import Probe
 from guidance.types import Forward
-from guidance.visualize import OUTLINE, overlay
-from tests.nets import global_average
+from guidance.visualize import OUTLINE, overlay, panel
+from tests.nets import global_average, tiny
 from tests.pictures import make_source
 
 
@@ -206,6 +207,30 @@ def test_probe_sees_the_masks_of_evaluation(tmp_path: Path) -> None:
     assert list(masks) == ["stage1", "stage2"]
     assert all(torch.equal(masks[stage], expected[stage]) for stage in masks)
     assert probe.masks(masking_net(4, Classifier), device=torch.device("cpu")) == {}
+
+
+def test_images_without_annotation_are_probed_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """AIM needs no boxes, and its masks are to be seen all the same: no outline, and no EPG that would mean nothing."""
+    source = make_source(tmp_path, [[(0, (2, 2, 20, 10))], [(1, (4, 4, 9, 9))], [(2, (0, 0, 30, 20))]])
+    bare = replace(source, records=tuple(r._replace(boxes=(), box_classes=()) for r in source.records))
+    probe = Probe.choose(GuidanceDataset(bare, eval_transform(16), training=False), 2, encoding="normalized")
+    assert probe is not None
+    assert probe.batch.regions.target.tolist() == [0, 1]
+    assert probe.batch.regions.mask.shape == (2, 16, 16)
+    assert not probe.batch.regions.mask.any()
+    model = tiny(channels=3, num_classes=3, dtype=torch.float32)
+    maps = probe.maps(model, attribution="ixg", depth="mid1", device=torch.device("cpu"))
+    drawn: dict[str, Any] = {}
+
+    def draw(*args: Any, **settings: Any) -> np.ndarray:
+        drawn.update(settings)
+        return panel(*args, **settings)
+
+    monkeypatch.setattr("guidance.probe.panel", draw)
+    assert probe.picture({"maps": maps}).dtype == np.uint8
+    assert drawn["captions"] == {}
+    assert len(probe.mask_picture({"stage1": torch.ones(2, 1, 4, 4)}).shape) == 3
+    assert Probe.choose(GuidanceDataset(bare, eval_transform(16), training=False), 0, encoding="normalized") is None
 
 
 def test_probe_draws_its_masks_and_the_merged_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,7 +45,8 @@ def make_rows(logits: Sequence[Sequence[float]], targets: Sequence[Sequence[floa
         logits=torch.tensor(logits, dtype=torch.float64).reshape(n, -1),
         targets=torch.tensor(targets).reshape(n, -1) > 0,
         groups=torch.full((n,), -1), active=torch.zeros(n, 0).double(),
-        region_index=none.long(), region_target=none.long(), area=none.double(), energy=none.bool(), epg=none.double(),
+        region_index=none.long(), region_target=none.long(), kind=none.long(), area=none.double(),
+        pixels=none.double(), never_energy=none.double(), has_never=none.bool(), energy=none.bool(), epg=none.double(),
         iou=none.double().reshape(0, len(IOU_THRESHOLDS)), seg_epg=none.double(), x_seg_epg=none.double(),
         has_segment=none.bool(),
     )  # fmt: skip
@@ -417,7 +418,7 @@ def test_metrics_do_not_depend_on_the_number_of_threads() -> None:
 
 def test_means_do_not_depend_on_the_order_of_the_rows() -> None:
     scores = torch.rand(1000, dtype=torch.float64)
-    rows = replace(make_rows(LOGITS, TARGETS), epg=scores)
+    rows = replace(make_rows(LOGITS, TARGETS), epg=scores, kind=torch.zeros(1000, dtype=torch.long))
     assert all(
         METRICS["epg"](replace(rows, epg=scores[torch.randperm(1000)])) == METRICS["epg"](rows) for _ in range(5)
     )

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from guidance.regions import boxes_to_mask, complement, dilate_boxes, union_by_class
+from guidance.regions import boxes_to_mask, complement, dilate_boxes, not_empty, union_by_row
 
 sides = st.integers(1, 12)
 numbers = st.floats(-3, 15, width=32)
@@ -111,9 +111,9 @@ def test_a_mirrored_box_gives_the_mirrored_mask(
 def test_no_box_gives_no_mask() -> None:
     assert boxes_to_mask(torch.zeros(0, 4), 4, 5).shape == (0, 4, 5)
     assert dilate_boxes(torch.zeros(0, 4), 0.5, 4, 5).shape == (0, 4)
-    classes, masks = union_by_class(torch.zeros(0, 4, 5, dtype=torch.bool), torch.zeros(0, dtype=torch.long))
-    assert classes.shape == (0,)
-    assert masks.shape == (0, 4, 5)
+    none, rows = torch.zeros(0, 4, 5, dtype=torch.bool), torch.zeros(0, dtype=torch.long)
+    assert union_by_row(none, rows, 0).shape == (0, 4, 5)
+    assert not union_by_row(none, rows, 2).any()
 
 
 def test_dilation_moves_each_side_and_clamps() -> None:
@@ -143,16 +143,15 @@ def test_a_dilated_box_covers_the_box(
     assert (high >= boxes[:, 2:].clamp_min(0).minimum(limit)).all()
 
 
-def test_union_joins_the_masks_of_a_class() -> None:
+def test_union_joins_the_masks_of_a_row() -> None:
     masks = torch.eye(4, dtype=torch.bool)[:, None, :]  # four 1 x 4 masks of one pixel each
-    classes, union = union_by_class(masks, torch.tensor([7, 2, 7, 7]))
-    assert classes.tolist() == [2, 7]
-    assert union.int().tolist() == [[[0, 1, 0, 0]], [[1, 0, 1, 1]]]
+    union = union_by_row(masks, torch.tensor([2, 0, 2, 2]), 3)
+    assert union.int().tolist() == [[[0, 1, 0, 0]], [[0, 0, 0, 0]], [[1, 0, 1, 1]]]
 
 
 def test_union_of_very_many_masks_does_not_overflow() -> None:
     masks = torch.ones(512, 1, 1, dtype=torch.bool)
-    assert union_by_class(masks, torch.zeros(512, dtype=torch.long))[1].all()
+    assert union_by_row(masks, torch.zeros(512, dtype=torch.long), 1).all()
 
 
 @settings(deadline=None)
@@ -160,9 +159,9 @@ def test_union_of_very_many_masks_does_not_overflow() -> None:
 def test_union_equals_a_loop(pairs: list[tuple[int, int]]) -> None:
     masks = torch.tensor([[[bits >> i & 1 for i in range(6)]] for _, bits in pairs]).reshape(-1, 1, 6).bool()
     labels = [label for label, _ in pairs]
-    classes, union = union_by_class(masks, torch.tensor(labels, dtype=torch.long))
-    assert classes.tolist() == sorted(set(labels))
-    for label, mask in zip(classes.tolist(), union, strict=True):
+    union = union_by_row(masks, torch.tensor(labels, dtype=torch.long), 4)
+    assert len(union) == 4
+    for label, mask in enumerate(union):
         expected = torch.zeros(1, 6, dtype=torch.bool)
         for other, part in zip(labels, masks, strict=True):
             if other == label:
@@ -175,3 +174,10 @@ def test_complement_is_everything_else() -> None:
     outside: Tensor = complement(mask)
     assert outside.sum() == 12
     assert not (outside & mask).any()
+
+
+def test_not_empty() -> None:
+    masks = torch.zeros(3, 2, 3, dtype=torch.bool)
+    masks[1, 1, 2] = True
+    assert not_empty(masks).tolist() == [False, True, False]
+    assert not_empty(masks[:0]).shape == (0,)

@@ -15,11 +15,11 @@ PACKAGE = ROOT / "guidance"
 LAYERS = [
     ["types", "distributed"],
     ["regions", "maps"],
-    ["attribution", "losses", "rows", "scores", "metrics", "pareto"],
+    ["attribution", "losses", "rows", "scores", "size_bias", "metrics", "pareto"],
     ["data", "models"],
     ["objectives"],
     ["checkpoint", "logs", "visualize", "mask_pictures", "plots", "runs"],
-    ["evaluation", "probe", "guard", "run_state", "trainer"],
+    ["evaluation", "per_sample", "probe", "guard", "run_state", "trainer"],
     ["config", "build", "inference"],
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

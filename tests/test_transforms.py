@@ -15,12 +15,13 @@ from PIL import Image
 from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional
 
 from guidance.data import AUGMENTATIONS, CROPS, UnreadableError, eval_transform, to_display, train_transform
 from guidance.data.decode import check_boxes, read_class_map_segments, read_image
 from guidance.data.randaugment import OPERATIONS, RandAugment
 from guidance.data.source import Record
-from guidance.data.transforms import ShiftedCrop, View
+from guidance.data.transforms import Segments, ShiftedCrop, View
 from guidance.regions import boxes_to_mask
 from tests.pictures import Box, write_broken, write_picture
 
@@ -253,7 +254,9 @@ def test_each_operation_is_that_of_torchvision() -> None:
             assert torch.equal(operation.magnitudes(40, 56), known.float())
         for sign in (1, -1) if signed else (1,):
             value = 0.0 if known is None else sign * float(known[9])
-            expected = oracle._apply_image_or_video_transform(picture(), name, value, "nearest", oracle._fill)
+            expected = oracle._apply_image_or_video_transform(
+                picture(), name, value, v2.InterpolationMode.NEAREST, oracle._fill
+            )
             assert torch.equal(operation.apply({"image": picture()}, value)["image"], expected), name
 
 
@@ -444,3 +447,32 @@ def test_unknown_names_are_listed() -> None:
         eval_transform(8, "raw")
     with pytest.raises(ValueError, match="known: inverse, normalized"):
         to_display(torch.zeros(1, 3, 2, 2), "raw")
+
+
+# ------------------------------------------------------------------------------------------------- segmentations
+
+
+@pytest.mark.parametrize(
+    ("size", "target"), [((9, 7), (4, 4)), ((5, 5), (8, 8)), ((40, 30), (6, 6)), ((6, 10), (3, 5))]
+)
+def test_segmentations_are_taken_at_the_centres_of_their_cells(size: tuple[int, int], target: tuple[int, int]) -> None:
+    """Not at their corners, as torchvision takes masks: that moves them against the image and its boxes."""
+    segments = torch.randint(0, 2, (2, *size), dtype=torch.uint8)
+    resized = functional.resize(Segments(segments), list(target))
+    assert isinstance(resized, Segments)
+    for i in range(target[0]):
+        for j in range(target[1]):
+            row, column = int((i + 0.5) * size[0] / target[0]), int((j + 0.5) * size[1] / target[1])
+            assert torch.equal(resized[:, i, j], segments[:, row, column])
+    top, left, height, width = 1, 2, size[0] - 2, size[1] - 3
+    cropped = functional.resized_crop(Segments(segments), top, left, height, width, list(target), antialias=True)
+    again = functional.resize(Segments(segments[:, top : top + height, left : left + width]), list(target))
+    assert torch.equal(cropped, again)
+    assert isinstance(cropped, Segments)
+
+
+def test_segmentations_keep_their_shape_where_the_short_side_is_resized() -> None:
+    resized = functional.resize(Segments(torch.ones(1, 20, 31, dtype=torch.uint8)), [8])
+    image = functional.resize(torch.ones(3, 20, 31, dtype=torch.uint8), [8])
+    assert resized.shape[1:] == image.shape[1:]
+    assert functional.resize(Segments(torch.zeros(0, 20, 31, dtype=torch.uint8)), [4, 4]).shape == (0, 4, 4)

@@ -1,6 +1,6 @@
 """Config -> objects: the one place where the parts meet."""
 
-from guidance.build.evaluation import Evaluator, build_evaluator
+from guidance.build.evaluation import Evaluator, build_evaluator, log_guided_rule
 from guidance.build.parts import (
     build_attribution,
     build_classifier,
@@ -9,7 +9,6 @@ from guidance.build.parts import (
     build_objective,
     build_optimizer,
     build_source,
-    evaluation_attribution,
     learning_rate_factor,
     parameter_groups,
 )
@@ -26,7 +25,7 @@ __all__ = [
     "build_optimizer",
     "build_source",
     "build_trainer",
-    "evaluation_attribution",
     "learning_rate_factor",
+    "log_guided_rule",
     "parameter_groups",
 ]

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
 from torch.utils.data import DataLoader
 
 from guidance import checkpoint, distributed
+from guidance.attribution.guided import guided_rule
 from guidance.build.parts import build_attribution, build_evaluation_dataset, encoding, evaluation_attribution
 from guidance.config import Config
 from guidance.data import (
@@ -21,10 +23,12 @@ from guidance.data import (
 )
 from guidance.evaluation import evaluate
 from guidance.logs import Loggers
-from guidance.metrics import IOU_THRESHOLDS, collect, fit_iou_threshold, summarize
+from guidance.metrics import IOU_THRESHOLDS, Rows, all_scores, collect, fit_iou_threshold, summarize
 from guidance.models import Classifier
 from guidance.probe import Probe
 from guidance.types import Batch
+
+LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,12 @@ class Evaluator:
 
     def __call__(self, model: Classifier, *, iou_threshold: float | None = None) -> dict[str, float]:
         """The metrics. IoU uses `iou_threshold`, else the config's; "fit" takes the best on this split."""
-        wanted = iou_threshold if iou_threshold is not None else self.config.evaluation.iou_threshold
+        return self.with_rows(model, iou_threshold=iou_threshold)[0]
+
+    def with_rows(self, model: Classifier, *, iou_threshold: float | None = None) -> tuple[dict[str, float], Rows]:
+        """The metrics, and the rows of the whole split that they were computed from."""
+        choices = self.config.evaluation
+        wanted = iou_threshold if iou_threshold is not None else choices.iou_threshold
         method, depth = build_attribution(self.config)
         settings = partial(
             collect,
@@ -50,14 +59,17 @@ class Evaluator:
             decision="argmax" if self.config.objective.classification == "cross_entropy" else "threshold",
             group_names=self.source.groups,
             training_groups=self.training_groups,
-        )
-        rows, skipped = evaluate(
+            more=partial(all_scores, threshold=choices.pixel_threshold, sigma=choices.blur)
+            if choices.scores == "all" else None,
+        )  # fmt: skip
+        rows, missing = evaluate(
             model, self.loader, device=self.device, attribution=method, depth=depth, collect=settings,
             max_batches=self.max_batches, description=self.source.split,
         )  # fmt: skip
         threshold = fit_iou_threshold(rows) if wanted == "fit" else float(wanted)
-        unreadable = skipped + self.source.skipped
-        return summarize(rows, iou_threshold=threshold) | {"iou_threshold": threshold, "skipped": float(unreadable)}
+        missing["skipped"] += self.source.skipped
+        rows = replace(rows, iou_threshold=threshold)
+        return summarize(rows) | {"iou_threshold": threshold} | missing, rows
 
 
 def build_evaluator(
@@ -69,6 +81,13 @@ def build_evaluator(
     )
     loader = build_loader(dataset, batches, num_workers=config.data.num_workers, pin_memory=device.type == "cuda")
     return Evaluator(config, loader, dataset.source, group_counts(train), device, max_batches)
+
+
+def log_guided_rule(config: Config, model: Classifier) -> None:
+    """Say what Guided Backprop means for this net, where it is what evaluation uses."""
+    method = evaluation_attribution(config).method
+    if method.startswith("guided_"):
+        LOG.info("%s: gradients are clamped at %s", method, guided_rule(model))
 
 
 def group_counts(source: Source) -> tuple[int, ...]:
@@ -90,6 +109,7 @@ def build_epoch_evaluation(
     """What the trainer calls after each epoch: validation metrics, and pictures of the probe set in the log."""
     dataset = build_evaluation_dataset(config, val)
     evaluator = build_evaluator(config, dataset, train, device, max_batches=max_batches)
+    log_guided_rule(config, model)
     method, depth = build_attribution(config)
     name = evaluation_attribution(config).method
     count = config.log.probe_images if config.log.tensorboard and distributed.is_main() else 0

@@ -12,6 +12,7 @@ import torch
 from guidance import checkpoint, distributed, runs
 from guidance.build.evaluation import build_epoch_evaluation
 from guidance.build.parts import (
+    build_caches,
     build_classifier,
     build_objective,
     build_optimizer,
@@ -46,6 +47,8 @@ def build_trainer(
     state = resumable_state(folder, config) if resume else None
     model = build_classifier(config, len(train.classes), pretrained=state is None)
     objective = build_objective(config, model, train).to(device)
+    if not dry_run:
+        build_caches(config, train, val)
     dataset, annotated = build_training_dataset(config, train)
     batches = TrainBatches(
         len(dataset), config.trainer.batch_size, seed=config.seed,
@@ -90,6 +93,10 @@ def resumable_state(folder: Path, config: Config) -> dict[str, Any] | None:
         return None
     state = checkpoint.load(path)
     # More epochs are no other run, unless the learning rate of every step depends on their number.
-    free = FREE_ON_RESUME + (() if config.schedule.name == "cosine" else ("trainer.epochs",))
+    # Nor what AIM does in a share of the epochs.
+    lasts = config.schedule.name == "cosine" or config.objective.mode == "aim"
+    free = FREE_ON_RESUME + (() if lasts else ("trainer.epochs",))
+    # Nor is a cache, unless crops are cut from its squares instead of from the files' images.
+    free += () if config.data.augmentation == "crop_flip" else ("data.cache", "data.cache_size")
     checkpoint.check_config(state["config"], config.model_dump(mode="json"), ignore=free)
     return state

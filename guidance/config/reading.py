@@ -12,7 +12,8 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from guidance.config.schema import Config, Data
+from guidance.config.data import Data
+from guidance.config.schema import Config
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:

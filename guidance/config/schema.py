@@ -1,82 +1,24 @@
-"""The sections of a config, their defaults, and which fields fit together."""
+"""The sections of a config (those of data sets are in data.py), their defaults, and which fields fit together."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from guidance.attribution import ATTRIBUTIONS
+from guidance.config.data import Data
+from guidance.config.fields import Count, Fraction, NotNegative, Positive, Section
 from guidance.losses import LOCALIZATION_LOSSES
-from guidance.metrics import METRICS
+from guidance.metrics import ALL_SCORES, METRICS
 from guidance.models import BACKBONES, Backbone
 from guidance.types import lookup
 
-
-class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, validate_default=True, protected_namespaces=())
-
-
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0)]
-NotNegative = Annotated[float, Field(ge=0)]
-Count = Annotated[int, Field(ge=1)]
-Text = Annotated[str, BeforeValidator(lambda value: str(value) if isinstance(value, int) else value)]
-
-
-class CommonData(Section):
-    """What every data set has."""
-
-    single_label: ClassVar[bool] = False  # every image has exactly one class
-    offers: ClassVar[tuple[str, ...]] = ()  # of "groups" and "segmentations"
-    root: Path
-    train_split: str = "train"
-    val_split: str = "val"
-    image_size: Count = 224
-    augmentation: Literal["none", "flip", "crop_flip", "randaugment"] = "none"
-    randaugment_ops: Count = 3
-    randaugment_magnitude: Annotated[int, Field(ge=0, le=30)] = 9
-    annotated_fraction: Fraction = 1.0  # of the training images; subsets are nested
-    dilation: NotNegative = 0.0  # of training boxes: each side grows by this fraction of the width or height
-    classes_per_image: Literal["one", "all"] = "one"  # guided classes of an image: one drawn at random, or all
-    on_error: Literal["raise", "skip"] = "raise"  # unreadable images and impossible boxes
-    num_workers: Annotated[int, Field(ge=0)] = 2  # loader processes of each training process
-
-
-class VOCData(CommonData):
-    offers: ClassVar[tuple[str, ...]] = ("segmentations",)
-    name: Literal["voc"]
-    year: Annotated[Text, Field(pattern=r"^20\d\d$")] = "2007"
-    difficult: bool = True  # whether objects marked difficult count, as in the published code
-
-
-class WaterbirdsData(CommonData):
-    single_label: ClassVar[bool] = True
-    offers: ClassVar[tuple[str, ...]] = ("groups",)
-    name: Literal["waterbirds"]
-    version: Annotated[Literal["95", "100"], BeforeValidator(lambda v: str(v) if isinstance(v, int) else v)] = "100"
-    task: Literal["birds", "background"] = "birds"  # label y with masks inside, or place with masks outside the boxes
-    filter_validation: bool = False  # keep only the training groups in the validation split, as in the paper
-
-
-class DemoData(CommonData):
-    """A generated set with a spurious background; it is made in `root` if it is not there."""
-
-    single_label: ClassVar[bool] = True
-    offers: ClassVar[tuple[str, ...]] = ("groups", "segmentations")
-    name: Literal["demo"]
-    root: Path = Path("data/demo")
-    image_size: Count = 64
-    num_train: Count = 960
-    num_val: Count = 240
-    num_test: Count = 480
-    correlation: Fraction = 0.95  # of background and class in the training and validation splits
-    seed: int = 0
-
-
-Data = Annotated[VOCData | WaterbirdsData | DemoData, Field(discriminator="name")]
-NOT_MAXIMISED = ("epg_chance", "zero_maps", "sparsity", "sparsity_merged")  # metrics that describe a split or a failure
+# Metrics that describe a split, a failure, or a net.
+NOT_MAXIMISED = (
+    "epg_chance", "zero_maps", "never_energy", "epg_size_correlation", "normalized_epg_size_correlation", "sparsity",
+    "sparsity_merged",
+)  # fmt: skip
 # What a metric needs of the data set.
 NEEDS = {
     "worst_group_accuracy": "groups",
@@ -133,10 +75,14 @@ class AIM(Section):
     mask_width: Count = 32
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.3  # before each classifier of the top-down pathway
     temperature: Positive = 1.0  # of the straight-through gradient
-    noise_until: Fraction = 1.0  # share of the epochs after which masks are no longer drawn
+    # Share of the epochs after which masks are no longer drawn but the most probable ones, as in the code that AIM adapts
+    # (Verelst & Tuytelaars 2020). Drawn to the end, cells of probability 0.25 are active in training and never after it.
+    noise_until: Fraction = 0.8
     threshold: Annotated[float, Field(gt=0, le=1)] | None = 0.25  # share of active cells; None: no area loss
     anneal_start: Annotated[int, Field(ge=0)] = 0  # epoch at which the threshold leaves 1 ...
-    anneal_epochs: Annotated[int, Field(ge=0)] = 100  # ... and how many epochs it takes to its final value
+    anneal_epochs: Annotated[int, Field(ge=0)] | None = (
+        None  # ... and how long it takes to its final value; None: half of all
+    )
     area_weight: NotNegative = 6.0  # lambda
     area_ratio: Literal["sample", "batch"] = "sample"  # the share of active cells of each image, or of a batch
     mask_weight: NotNegative = 0.0  # of objective.localization.loss on the soft masks, where there are regions
@@ -176,6 +122,10 @@ class TrainerSettings(Section):
 
 class Evaluation(Section):
     batch_size: Count = 16  # of each process
+    region: Literal["box", "segment", "best"] = "box"  # what EPG and IoU are measured against
+    scores: Literal["standard", "all"] = "standard"  # all: also region attribution, and precision and recall of pixels
+    pixel_threshold: Annotated[float, Field(ge=0, lt=1)] = 0.0  # of the largest value; above it a pixel is active
+    blur: Positive = 2.0  # standard deviation in pixels, of region attribution
     attribution: Attribution | None = None  # None: the one that is guided
     crop: Literal["none", "center", "shifted"] = "none"  # of the images of every evaluated split
     shift: Annotated[float, Field(ge=0, lt=0.5)] = 0.25  # shifted: of the centre, as a share of the short side
@@ -243,14 +193,26 @@ class Config(Section):
             raise ValueError("objective.label_smoothing: it belongs to objective.classification: cross_entropy")
         if max(self.objective.localization.weight, self.aim.mask_weight) > 0 and self.data.annotated_fraction == 0:
             raise ValueError(
-                "objective.localization.weight is above 0 but data.annotated_fraction is 0: guidance needs annotated images"
+                "objective.localization.weight or aim.mask_weight is above 0 but data.annotated_fraction is 0: guidance "
+                "needs annotated images"
             )
         if self.data.image_size < backbone.stride:
             raise ValueError(
                 f"data.image_size: {self.data.image_size} is smaller than one cell of {self.model.name} ({backbone.stride})"
             )
         self._check_metrics()
+        for place, region in (("data", self.data.region), ("evaluation", self.evaluation.region)):
+            if region == "segment" and "segmentations" not in self.data.offers:
+                raise ValueError(f"{place}.region: {self.data.name} has no segmentations; use 'box'")
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_not_used(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # A stored config must be readable when the defaults of a section that it does not use have changed.
+        content: dict[str, Any] = handler(self)
+        if self.objective.mode != "aim":
+            content.pop("aim", None)
+        return content
 
     def _check_aim(self, backbone: Backbone) -> None:
         if not backbone.channels:
@@ -263,6 +225,20 @@ class Config(Section):
             raise ValueError(
                 f"aim.stop_stage: {self.model.name} has no stage {self.aim.stop_stage} that can be masked; it has "
                 f"{', '.join(map(str, stages))}, of which the last is the coarsest"
+            )
+        if self.data.single_label and self.objective.classification == "bce":
+            raise ValueError(
+                "objective.classification: AIM is trained with cross_entropy where images have one label; set it"
+            )
+        if self.aim.masking == "bottom_up":
+            for name in ("estimators", "auxiliary", "width", "dropout"):
+                if getattr(self.aim, name) != AIM.model_fields[name].default:
+                    raise ValueError(f"aim.{name}: it belongs to aim.masking: top_down")
+        last = self.aim.anneal_start + (self.aim.anneal_epochs or 0)
+        if self.aim.threshold is not None and last >= self.trainer.epochs > 1:
+            raise ValueError(
+                f"aim.anneal_start, aim.anneal_epochs: the threshold would reach {self.aim.threshold:g} in epoch {last + 1} "
+                f"of {self.trainer.epochs}; shorten them, or raise trainer.epochs"
             )
         if self.aim.area_ratio == "batch" and self.trainer.accumulate > 1:
             raise ValueError("aim.area_ratio: batch needs trainer.accumulate: 1, because chunks do not see the batch")
@@ -283,6 +259,10 @@ class Config(Section):
                 raise ValueError(f"{place}: more {name} is not better, so it cannot select; use another metric")
             if name in NEEDS and NEEDS[name] not in self.data.offers:
                 raise ValueError(f"{place}: {name} needs {NEEDS[name]}, which {self.data.name} does not have")
+            if name == "seg_epg" and self.evaluation.region != "box":
+                raise ValueError(f"{place}: seg_epg compares segmentations with boxes; set evaluation.region to box")
+            if name in ALL_SCORES and self.evaluation.scores != "all":
+                raise ValueError(f"{place}: {name} is only computed with evaluation.scores: all")
 
 
 def check_processes(config: Config, processes: int) -> None:

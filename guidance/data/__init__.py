@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from guidance.data.cache import ImageCache, build_cache, cache_path, open_cache, shared_cache
+from guidance.data.coco import load_coco
+from guidance.data.cub import load_cub
+from guidance.data.custom import load_custom
 from guidance.data.dataset import GuidanceDataset, Sample
 from guidance.data.decode import UnreadableError
 from guidance.data.demo import generate_demo, load_demo
+from guidance.data.imagenet import load_hard_imagenet, load_imagenet100, load_imagewoof
 from guidance.data.loading import EvaluationBatches, TrainBatches, annotated_subset, build_loader, collate, read
 from guidance.data.source import Record, Source
 from guidance.data.transforms import (
@@ -18,11 +23,19 @@ from guidance.data.transforms import (
     to_display,
     train_transform,
 )
+from guidance.data.traveling_birds import load_traveling_birds
 from guidance.data.voc import load_voc
 from guidance.data.waterbirds import load_waterbirds
 
 DATASETS: Mapping[str, Callable[..., Source]] = {
+    "coco": load_coco,
+    "cub": load_cub,
+    "custom": load_custom,
     "demo": load_demo,
+    "hard_imagenet": load_hard_imagenet,
+    "imagenet100": load_imagenet100,
+    "imagewoof": load_imagewoof,
+    "traveling_birds": load_traveling_birds,
     "voc": load_voc,
     "waterbirds": load_waterbirds,
 }
@@ -34,6 +47,7 @@ __all__ = [
     "ENCODINGS",
     "EvaluationBatches",
     "GuidanceDataset",
+    "ImageCache",
     "Record",
     "Sample",
     "Source",
@@ -41,14 +55,25 @@ __all__ = [
     "Transform",
     "UnreadableError",
     "annotated_subset",
+    "build_cache",
     "build_loader",
+    "cache_path",
     "collate",
     "eval_transform",
     "generate_demo",
+    "load_coco",
+    "load_cub",
+    "load_custom",
     "load_demo",
+    "load_hard_imagenet",
+    "load_imagenet100",
+    "load_imagewoof",
+    "load_traveling_birds",
     "load_voc",
     "load_waterbirds",
+    "open_cache",
     "read",
+    "shared_cache",
     "to_display",
     "train_transform",
 ]

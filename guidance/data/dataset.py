@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -11,10 +11,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision import tv_tensors
 
-from guidance.data.decode import UnreadableError, check_boxes, read_image
-from guidance.data.source import Record, Source, check_on_error
-from guidance.data.transforms import Transform, View
-from guidance.regions import boxes_to_mask, complement, dilate_boxes, union_by_class
+from guidance.data.annotation import Annotation, Pairs, annotate, check_regime, resolve, unannotated
+from guidance.data.decode import UnreadableError, read_image
+from guidance.data.source import Source, check_on_error
+from guidance.data.transforms import Segments, Transform, View, to_frame
 
 
 class Sample(NamedTuple):
@@ -30,15 +30,15 @@ class Sample(NamedTuple):
     skipped: int = 0  # unreadable images that this one replaces, and its own faulty boxes and segmentations
     dropped: int = 0  # annotated classes whose region the transform removed
     kept: bool = True  # False: the image is unreadable and an evaluation batch leaves it out
+    kinds: Tensor | None = None  # [m] long; see `Regions.kind`
+    never: Tensor | None = None  # [m, H, W] bool; None where no image of the split has any
 
-
-class _Annotation(NamedTuple):
-    """What is known about the regions of one image, in the frame of its file."""
-
-    boxes: Tensor  # [n, 4] float32
-    box_classes: Tensor  # [n] long
-    segments: Tensor | None  # [k, H, W] uint8: one per distinct box class, ascending
-    skipped: int
+    def choose(self, rows: Tensor | slice) -> Sample:
+        """The same image with some of its regions."""
+        segments, kinds, never = (None if x is None else x[rows] for x in (self.segments, self.kinds, self.never))
+        return self._replace(
+            classes=self.classes[rows], masks=self.masks[rows], segments=segments, kinds=kinds, never=never
+        )
 
 
 class GuidanceDataset(Dataset[Sample]):
@@ -50,8 +50,11 @@ class GuidanceDataset(Dataset[Sample]):
     `training`: an unreadable image is replaced by the next readable one, so that batches keep their size; otherwise it
     is left out. Both only with `on_error` "skip"; with "raise" it is an `UnreadableError` (a ValueError).
     `classes_per_image`: "one" (drawn uniformly among the annotated classes that still have a region after the
-    transform) or "all". `annotated`: the indices whose regions may be used; None means all of them. `dilation`: see
-    `dilate_boxes`; boxes are dilated in the frame of the file, so a crop moves them like any other box.
+    transform) or "all". `annotated`: the indices whose regions may be used; None means all of them. `region`: what a
+    mask is made of, see `annotation.annotate`; `never_alone`: keep the classes that only know where evidence must not
+    lie, see `annotation.resolve`. `load_segments`: deliver segmentations beside the masks, for metrics. `dilation`: see
+    `dilate_boxes`; boxes are dilated in the frame of the file, so a crop moves them like any other box. `read`: gives
+    the [3, h, w] uint8 image of an index and the (height, width) of its file, as `ImageCache.read`; None decodes files.
     """
 
     def __init__(
@@ -63,20 +66,26 @@ class GuidanceDataset(Dataset[Sample]):
         seed: int = 0,
         classes_per_image: str = "all",
         annotated: Iterable[int] | None = None,
+        region: str = "box",
+        never_alone: bool = True,
         dilation: float = 0.0,
         load_segments: bool = False,
         on_error: str = "raise",
+        read: Callable[[int], tuple[Tensor, tuple[int, int]]] | None = None,
     ) -> None:
         check_on_error(on_error)
+        self.read = read or self._decode
         if classes_per_image not in ("one", "all"):
             raise ValueError(f"classes_per_image is 'one' or 'all'; got {classes_per_image!r}")
         if load_segments and source.read_segments is None:
             raise ValueError(f"dataset {source.name!r} has no segmentations; set load_segments to false")
         if not dilation >= 0:
             raise ValueError(f"dilation is a fraction of the box side and must be at least 0; got {dilation}")
+        check_regime(region, source)
         self.source, self.transform, self.training, self.seed = source, transform, training, seed
         self.classes_per_image, self.dilation, self.on_error = classes_per_image, dilation, on_error
-        self.load_segments = load_segments
+        self.load_segments, self.region, self.never_alone = load_segments, region, never_alone
+        self.load_never = any(record.never_boxes for record in source.records)
         self.annotated = None if annotated is None else frozenset(annotated)
         outside = [i for i in self.annotated or () if not 0 <= i < len(source.records)]
         if outside:
@@ -99,95 +108,72 @@ class GuidanceDataset(Dataset[Sample]):
         for tried in range(len(self)):
             position = (index + tried) % len(self)
             try:
-                image = read_image(self.source.records[position].path)
+                image, size = self.read(position)
             except UnreadableError:
                 if self.on_error == "raise":
                     raise
                 if not self.training:
                     return self._left_out(index)
                 continue
-            sample = self._sample(image, epoch, position)
+            sample = self._sample(image, size, epoch, position)
             return sample._replace(skipped=sample.skipped + tried)
         raise UnreadableError(f"no image of {self.source.name} {self.source.split} can be read; check data.root")
 
-    def _sample(self, image: Tensor, epoch: int, index: int) -> Sample:
+    def _decode(self, index: int) -> tuple[Tensor, tuple[int, int]]:
+        image = read_image(self.source.records[index].path)
+        return image, (image.shape[1], image.shape[2])
+
+    def _sample(self, image: Tensor, size: tuple[int, int], epoch: int, index: int) -> Sample:
         record = self.source.records[index]
         if self.annotated is not None and index not in self.annotated:
-            record = record._replace(boxes=(), box_classes=())
-        annotation = self._annotation(record, *image.shape[-2:])
+            annotation = unannotated(*size)
+        else:
+            annotation = annotate(
+                self.source, record, *size, region=self.region, dilation=self.dilation,
+                load_segments=self.load_segments, on_error=self.on_error,
+            )  # fmt: skip
         draw_seed, transform_seed = np.random.SeedSequence((self.seed, epoch, index)).generate_state(2).tolist()
-        view = self._transformed(image, annotation, transform_seed)
-        classes, masks, segments, dropped = self._regions(view, annotation.box_classes)
-        if self.classes_per_image == "one" and len(classes) > 1:
-            chosen = torch.randint(len(classes), (1,), generator=torch.Generator().manual_seed(draw_seed))
-            classes, masks = classes[chosen], masks[chosen]
-            segments = None if segments is None else segments[chosen]
-        targets, skipped = self._targets(record.classes), annotation.skipped
-        return Sample(view["image"], targets, classes, masks, segments, record.group, index, skipped, dropped)
+        view = self._transformed(image, annotation, size, transform_seed)
+        pairs = resolve(view, annotation, invert=self.source.complement, never_alone=self.never_alone)
+        sample = self._join(view["image"], record.classes, pairs, record.group, index)._replace(
+            skipped=annotation.skipped, dropped=pairs.dropped
+        )
+        if self.classes_per_image == "one" and len(pairs.classes) > 1:
+            chosen = torch.randint(len(pairs.classes), (1,), generator=torch.Generator().manual_seed(draw_seed))
+            sample = sample.choose(chosen)
+        return sample
+
+    def _join(self, image: Tensor, labels: tuple[int, ...], pairs: Pairs, group: int, index: int) -> Sample:
+        segments = pairs.segments if self.load_segments else None
+        never = pairs.never if self.load_never else None
+        targets = self._targets(labels)
+        return Sample(
+            image, targets, pairs.classes, pairs.masks, segments, group, index, kinds=pairs.kinds, never=never
+        )
 
     def _targets(self, classes: tuple[int, ...]) -> Tensor:
         targets = torch.zeros(len(self.source.classes))
         targets[list(classes)] = 1
         return targets
 
-    def _annotation(self, record: Record, height: int, width: int) -> _Annotation:
-        boxes, classes, skipped = check_boxes(record, height, width, self.on_error)
-        if self.dilation > 0:
-            boxes = dilate_boxes(boxes, self.dilation, height, width)
-        present = sorted(set(classes.tolist()))
-        if not self.load_segments or not present:
-            return _Annotation(boxes, classes, None, skipped)
-        segments = torch.zeros((len(present), height, width), dtype=torch.uint8)
-        try:
-            self._read_segments(record, present, segments)
-        except UnreadableError:
-            if self.on_error == "raise":
-                raise
-            skipped += 1
-        return _Annotation(boxes, classes, segments, skipped)
-
-    def _read_segments(self, record: Record, classes: list[int], out: Tensor) -> None:
-        assert self.source.read_segments is not None
-        found = self.source.read_segments(record)
-        for row, index in enumerate(classes):
-            if index not in found:
-                continue
-            if found[index].shape != out.shape[1:]:
-                raise UnreadableError(
-                    f"segmentation {record.segmentation} is {tuple(found[index].shape)} (height, width), but its image "
-                    f"{record.path} is {tuple(out.shape[1:])}; both must have the same size"
-                )
-            out[row] = found[index]
-
-    def _transformed(self, image: Tensor, annotation: _Annotation, seed: int) -> View:
+    def _transformed(self, image: Tensor, annotation: Annotation, size: tuple[int, int], seed: int) -> View:
+        """The transformed view of an image; its annotation is in the frame of its file, (height, width) `size`."""
         view: View = {
             "image": tv_tensors.Image(image),
-            "boxes": tv_tensors.BoundingBoxes(annotation.boxes, format="XYXY", canvas_size=tuple(image.shape[-2:])),
+            "boxes": tv_tensors.BoundingBoxes(annotation.boxes, format="XYXY", canvas_size=size),
         }
-        if annotation.segments is not None:
-            view["segments"] = tv_tensors.Mask(annotation.segments)
+        if len(annotation.segments):
+            view["segments"] = Segments(annotation.segments)
+        if image.shape[-2:] != size:
+            view = to_frame(view, image.shape[-2], image.shape[-1])
         # Not torch.manual_seed: it also reseeds the GPUs, and fork_rng without devices would not restore them.
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
             return self.transform(view)
 
-    def _regions(self, view: View, box_classes: Tensor) -> tuple[Tensor, Tensor, Tensor | None, int]:
-        """Classes, masks and segments of the regions that are left, and the number of classes without one."""
-        height, width = view["image"].shape[-2:]
-        boxes = boxes_to_mask(view["boxes"].as_subclass(Tensor), height, width)
-        classes, masks = union_by_class(boxes, box_classes)
-        segments = view["segments"].as_subclass(Tensor) > 0 if "segments" in view else None
-        if self.load_segments and segments is None:
-            segments = torch.zeros_like(masks)
-        if self.source.complement:
-            masks = complement(masks)
-        left = masks.flatten(1).any(1)
-        dropped = int((~left).sum())
-        return classes[left], masks[left], None if segments is None else segments[left], dropped
-
     def _left_out(self, index: int) -> Sample:
         """A placeholder of the right shapes, which `collate` counts and removes."""
-        nothing = _Annotation(torch.zeros(0, 4), torch.zeros(0, dtype=torch.long), None, 0)
-        view = self._transformed(torch.zeros((3, 8, 8), dtype=torch.uint8), nothing, seed=0)
-        classes, masks, segments, _ = self._regions(view, nothing.box_classes)
-        return Sample(view["image"], self._targets(()), classes, masks, segments, -1, index, skipped=1, kept=False)
+        nothing = unannotated(8, 8)
+        view = self._transformed(torch.zeros((3, 8, 8), dtype=torch.uint8), nothing, (8, 8), seed=0)
+        sample = self._join(view["image"], (), resolve(view, nothing), -1, index)
+        return sample._replace(skipped=1, kept=False)

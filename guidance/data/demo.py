@@ -14,8 +14,7 @@ from PIL import Image
 
 from guidance.data.decode import read_class_map_segments
 from guidance.data.demo_drawing import SYMBOLS, TEXTURES, draw
-from guidance.data.source import Record, Source, check_on_error
-from guidance.types import lookup
+from guidance.data.source import Record, Source, check_on_error, lookup_split
 
 CLASSES, BACKGROUNDS = tuple(SYMBOLS), tuple(TEXTURES)
 GROUPS = tuple(f"{symbol}/{texture}" for symbol in CLASSES for texture in BACKGROUNDS)
@@ -41,7 +40,7 @@ def load_demo(
     for the other options. A `root` that holds something else, or a set with other options, is a ValueError.
     """
     check_on_error(on_error)
-    lookup(SPLITS, split, "split of demo")
+    lookup_split(SPLITS, split, "demo")
     root = Path(root)
     settings = _settings(num_train, num_val, num_test, image_size, correlation, seed)
     if not (root / ANNOTATIONS).is_file():

@@ -35,8 +35,10 @@ def collate(samples: Sequence[Sample]) -> Batch:
         image=torch.repeat_interleave(torch.arange(len(kept)), counts),
         target=torch.cat([sample.classes for sample in kept] or [samples[0].classes]),
         mask=torch.cat([sample.masks for sample in kept] or [samples[0].masks]),
-        segment=_join_segments(kept or samples[:1]),
+        segment=_join([sample.segments for sample in kept or samples[:1]]),
         rounds=int(counts.max()) if kept else 0,
+        kind=_join([sample.kinds for sample in kept or samples[:1]]),
+        never=_join([sample.never for sample in kept or samples[:1]]),
     )
     return Batch(
         images=torch.stack([sample.image for sample in kept]) if kept else samples[0].image[None][:0],
@@ -49,9 +51,9 @@ def collate(samples: Sequence[Sample]) -> Batch:
     )
 
 
-def _join_segments(samples: Sequence[Sample]) -> Tensor | None:
-    segments = [sample.segments for sample in samples if sample.segments is not None]
-    return torch.cat(segments) if segments else None
+def _join(parts: Sequence[Tensor | None]) -> Tensor | None:
+    given = [part for part in parts if part is not None]
+    return torch.cat(given) if given else None
 
 
 class TrainBatches(Sampler[Keys]):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -11,11 +12,44 @@ from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
+from torchvision.transforms.v2.functional import register_kernel
 
 from guidance.data.randaugment import RandAugment
 from guidance.types import lookup
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, as torchvision's weights expect
+
+
+class Segments(tv_tensors.Mask):  # type: ignore[misc]
+    """Segmentations [k, H, W] uint8 whose cells are taken at their centres when they are resized.
+
+    torchvision takes them at their upper left corners, which moves a segmentation by up to half a pixel of the result
+    against its image and its boxes: much, where a photograph becomes 64 pixels wide.
+    """
+
+
+@register_kernel(functional.resize, Segments)  # type: ignore[untyped-decorator]
+def _resize_segments(
+    segments: Tensor, size: list[int], interpolation: Any = None, max_size: Any = None, antialias: Any = True
+) -> Segments:
+    height, width = segments.shape[-2:]
+    if len(size) == 1:  # of the short side
+        size = [int(size[0] * side / min(height, width)) for side in (height, width)]
+    if not len(segments):
+        return Segments(segments.new_zeros((0, *size)))
+    cells = torch.nn.functional.interpolate(segments.as_subclass(Tensor)[None], size, mode="nearest-exact")[0]
+    return Segments(cells)
+
+
+@register_kernel(functional.resized_crop, Segments)  # type: ignore[untyped-decorator]
+def _crop_segments(
+    segments: Tensor, top: int, left: int, height: int, width: int, size: list[int], interpolation: Any = None,
+    antialias: Any = True,
+) -> Segments:  # fmt: skip
+    cells = functional.crop_mask(segments.as_subclass(Tensor), top, left, height, width)
+    resized: Segments = _resize_segments(cells, size)
+    return resized
+
 
 # "image" [3, H, W] uint8 -> [C, s, s] float; "boxes" [n, 4] float32; "segments" [k, H, W] uint8, absent if not loaded
 View = dict[str, Any]
@@ -29,7 +63,7 @@ def add_inverse(image: Tensor) -> Tensor:
 
 def _normalize(image: Tensor) -> Tensor:
     mean, std = (image.new_tensor(values).view(3, 1, 1) for values in (MEAN, STD))
-    return (image - mean) / std
+    return (image - mean).div_(std)
 
 
 ENCODINGS: Mapping[str, Callable[[Tensor], Tensor]] = {"normalized": _normalize, "inverse": add_inverse}
@@ -88,10 +122,16 @@ def train_transform(
     return _encoded(lookup(AUGMENTATIONS, augmentation, "data.augmentation")(settings), encoding)
 
 
-def _encoded(geometry: list[Any], encoding: str) -> Transform:
-    encode = v2.Lambda(lookup(ENCODINGS, encoding, "encoding"), tv_tensors.Image)
-    transform: Transform = v2.Compose([*geometry, v2.ToDtype(torch.float32, scale=True), encode])
-    return transform
+def _encoded(geometry: list[Callable[[View], View]], encoding: str) -> Transform:
+    return partial(_transform, geometry, lookup(ENCODINGS, encoding, "encoding"))
+
+
+def _transform(steps: list[Callable[[View], View]], encode: Callable[[Tensor], Tensor], view: View) -> View:
+    for step in steps:
+        view = step(view)
+    # Not transforms of v2: their dispatch takes longer than the arithmetic of a cached image.
+    image = functional.to_dtype_image(view["image"].as_subclass(Tensor).contiguous(), torch.float32, scale=True)
+    return {**view, "image": encode(image)}
 
 
 @dataclass(frozen=True)
@@ -150,6 +190,29 @@ def eval_transform(
     objects being there; see `ShiftedCrop` for `shift`).
     """
     return _encoded(lookup(CROPS, crop, "evaluation.crop")(image_size, shift), encoding)
+
+
+def resize_image(image: Tensor, size: int) -> Tensor:
+    """[3, H, W] uint8 -> [3, size, size] uint8, exactly as `eval_transform` stretches it."""
+    resized: Tensor = functional.resize_image(image, [size, size], antialias=True)
+    return resized
+
+
+def to_frame(view: View, height: int, width: int) -> View:
+    """Move every box and mask to an image of (height, width), as its resize moves them.
+
+    For an image that was resized when it was cached, while its annotation is in the frame of its file.
+    """
+    size, moved = [height, width], dict(view)
+    for name, value in view.items():
+        if isinstance(value, tv_tensors.BoundingBoxes):
+            boxes, canvas = functional.resize_bounding_boxes(
+                value.as_subclass(Tensor), canvas_size=value.canvas_size, size=size
+            )
+            moved[name] = tv_tensors.BoundingBoxes(boxes, format="XYXY", canvas_size=canvas)
+        elif isinstance(value, tv_tensors.Mask):
+            moved[name] = functional.resize(value, size)
+    return moved
 
 
 def to_display(images: Tensor, encoding: str) -> Tensor:

@@ -1,0 +1,140 @@
+"""The data sections of a config: what every data set has, and one section for each set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from guidance.config.fields import Count, Fraction, NotNegative, Section, Text, ToText
+
+
+class CommonData(Section):
+    """What every data set has."""
+
+    single_label: ClassVar[bool] = False  # every image has exactly one class
+    offers: ClassVar[tuple[str, ...]] = ()  # of "groups" and "segmentations"
+    root: Path
+    train_split: str = "train"
+    val_split: str = "val"
+    image_size: Count = 224
+    augmentation: Literal["none", "flip", "crop_flip", "randaugment"] = "none"
+    randaugment_ops: Count = 3
+    randaugment_magnitude: Annotated[int, Field(ge=0, le=30)] = 9
+    annotated_fraction: Fraction = 1.0  # of the training images; subsets are nested
+    region: Literal["box", "segment", "best"] = "box"  # guided mask of a class; best: its segmentation, else its boxes
+    dilation: NotNegative = 0.0  # of training boxes: each side grows by this fraction of the width or height
+    classes_per_image: Literal["one", "all"] = "one"  # guided classes of an image: one drawn at random, or all
+    on_error: Literal["raise", "skip"] = "raise"  # unreadable images and impossible boxes
+    num_workers: Annotated[int, Field(ge=0)] = 2  # loader processes of each training process
+    cache: Path | None = None  # folder of the decoded cache, see guidance/data/cache.py; null decodes files every time
+    cache_size: Count | None = None  # of cached training images; more than image_size gives crop_flip finer crops
+
+    @model_validator(mode="after")
+    def _cache_fits(self) -> CommonData:
+        size = self.cache_size
+        if self.cache is None or size in (None, self.image_size):
+            return self
+        if self.augmentation != "crop_flip":
+            raise ValueError(
+                f"cache_size {size} differs from image_size {self.image_size}, which serves crop_flip only; leave it out"
+            )
+        if size < self.image_size:
+            raise ValueError(f"cache_size {size} is smaller than image_size {self.image_size}; crops would be blurred")
+        return self
+
+
+class HeldOutData(CommonData):
+    """A set without a validation split of its own: it is held out from the training images."""
+
+    val_fraction: Fraction = 0.2  # of the training images
+    split_seed: int = 0  # chooses them; apart from `seed`, so that runs of several seeds share their splits
+
+
+class VOCData(CommonData):
+    offers: ClassVar[tuple[str, ...]] = ("segmentations",)
+    name: Literal["voc"]
+    year: Annotated[Text, Field(pattern=r"^20\d\d$")] = "2007"
+    difficult: bool = True  # whether objects marked difficult count, as in the published code
+
+
+class COCOData(HeldOutData):
+    offers: ClassVar[tuple[str, ...]] = ("segmentations",)
+    name: Literal["coco"]
+    year: Annotated[Literal["2014", "2017"], ToText] = "2014"
+    crowd: bool = True  # whether crowd annotations count, as in the published code
+    val_fraction: Fraction = 0.1  # only where the published split's files are absent
+
+
+class CUBData(HeldOutData):
+    single_label: ClassVar[bool] = True
+    offers: ClassVar[tuple[str, ...]] = ("segmentations",)
+    name: Literal["cub"]
+
+
+class WaterbirdsData(CommonData):
+    single_label: ClassVar[bool] = True
+    offers: ClassVar[tuple[str, ...]] = ("groups", "segmentations")
+    name: Literal["waterbirds"]
+    version: Annotated[Literal["95", "100"], ToText] = "100"
+    task: Literal["birds", "background"] = "birds"  # label y with masks inside, or place with masks outside the boxes
+    filter_validation: bool = False  # keep only the training groups in the validation split, as in the paper
+
+
+class TravelingBirdsData(HeldOutData):
+    single_label: ClassVar[bool] = True
+    offers: ClassVar[tuple[str, ...]] = ("segmentations",)
+    name: Literal["traveling_birds"]
+
+
+class ImageNet100Data(HeldOutData):
+    single_label: ClassVar[bool] = True
+    name: Literal["imagenet100"]
+    class_list: str = "imagenet100.txt"  # one WordNet id per line; a path, or a file in `root`
+
+
+class ImageWoofData(HeldOutData):
+    single_label: ClassVar[bool] = True
+    name: Literal["imagewoof"]
+
+
+class HardImageNetData(HeldOutData):
+    single_label: ClassVar[bool] = True
+    offers: ClassVar[tuple[str, ...]] = ("segmentations",)
+    name: Literal["hard_imagenet"]
+
+
+class CustomData(HeldOutData):
+    """Images of one's own."""
+
+    offers: ClassVar[tuple[str, ...]] = ("groups", "segmentations")
+    name: Literal["custom"]
+    layout: Literal["auto", "coco", "folders", "masks"] = "auto"  # auto: what lies in `root` tells
+    multi_label: bool = False  # whether an image may have several classes; only with a COCO JSON
+
+    @property
+    def single_label(self) -> bool:  # type: ignore[override]  # here it is a setting
+        return not self.multi_label
+
+
+class DemoData(CommonData):
+    """A generated set with a spurious background; it is made in `root` if it is not there."""
+
+    single_label: ClassVar[bool] = True
+    offers: ClassVar[tuple[str, ...]] = ("groups", "segmentations")
+    name: Literal["demo"]
+    root: Path = Path("data/demo")
+    image_size: Count = 64
+    num_train: Count = 960
+    num_val: Count = 240
+    num_test: Count = 480
+    correlation: Fraction = 0.95  # of background and class in the training and validation splits
+    seed: int = 0
+
+
+Data = Annotated[
+    VOCData | COCOData | CUBData | WaterbirdsData | TravelingBirdsData | ImageNet100Data | ImageWoofData | HardImageNetData
+    | CustomData | DemoData,
+    Field(discriminator="name"),
+]  # fmt: skip

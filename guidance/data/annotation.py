@@ -1,0 +1,183 @@
+"""Where the evidence for each class of an image may lie: read in the frame of its file, resolved after the transform."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from guidance.data.decode import UnreadableError, check_boxes
+from guidance.data.source import Record, Source
+from guidance.data.transforms import View
+from guidance.regions import BOX, NEVER, SEGMENT, boxes_to_mask, complement, dilate_boxes, not_empty, union_by_row
+
+REGIMES = ("box", "segment", "best")
+
+
+class Annotation(NamedTuple):
+    """The annotated classes of one image, k of them, in the frame of its file."""
+
+    classes: Tensor  # [k] long, ascending
+    kinds: Tensor  # [k] long: BOX, SEGMENT or NEVER
+    boxes: Tensor  # [n, 4] float32
+    box_rows: Tensor  # [n] long: row of `classes`
+    forbidden: Tensor  # [n] bool: evidence must not lie in this box
+    segments: Tensor  # [s, H, W] uint8
+    segment_rows: Tensor  # [s] long: row of `classes`
+    skipped: int  # faulty boxes and segmentations that were left out
+
+
+class Pairs(NamedTuple):
+    """The (image, class) pairs of one image that have a region in the network input, m of them."""
+
+    classes: Tensor  # [m] long, ascending
+    kinds: Tensor  # [m] long
+    masks: Tensor  # [m, H, W] bool
+    segments: Tensor  # [m, H, W] bool, all False for a class without
+    never: Tensor  # [m, H, W] bool, all False for a class without
+    dropped: int  # annotated classes that the transform left without a region
+
+
+def check_regime(region: str, source: Source) -> None:
+    """Raise ValueError for an unknown annotation regime, and for one that `source` cannot serve."""
+    if region not in REGIMES:
+        raise ValueError(f"region is one of {', '.join(REGIMES)}; got {region!r}")
+    if region == "segment" and source.read_segments is None:
+        raise ValueError(f"dataset {source.name!r} has no segmentations here, so region 'segment' is empty; use 'box'")
+
+
+def is_annotated(record: Record, region: str) -> bool:
+    """Whether `record` has a region under the regime: a box, a segmentation, or a place where evidence must not lie."""
+    boxes = region != "segment" and bool(record.boxes)
+    segments = region != "box" and record.segmentation is not None
+    return boxes or segments or bool(record.never_boxes)
+
+
+def only_never(records: Collection[Record], region: str) -> int:
+    """How many (image, class) pairs know where evidence must not lie, but not where it may."""
+    count = 0
+    for record in records:
+        allowed = set(record.box_classes) if region != "segment" else set()
+        if region != "box" and record.segmentation is not None:
+            allowed |= set(record.classes)
+        count += len(set(record.never_classes) - allowed)
+    return count
+
+
+def annotate(
+    source: Source,
+    record: Record,
+    height: int,
+    width: int,
+    *,
+    region: str = "box",
+    dilation: float = 0.0,
+    load_segments: bool = False,
+    on_error: str = "raise",
+) -> Annotation:
+    """What is known about an image whose file is `height` x `width` pixels.
+
+    `region` "box": classes with boxes; "segment": classes whose segmentation is not empty; "best": both, by their
+    segmentation where they have one. Classes with `never_boxes` are annotated under each. `dilation` grows the boxes,
+    not segmentations or never boxes. `load_segments` reads the segmentations also under "box", for metrics.
+    """
+    boxes, box_classes, skipped = torch.zeros(0, 4), torch.zeros(0, dtype=torch.long), 0
+    if region != "segment":
+        boxes, box_classes, skipped = check_boxes(record, height, width, on_error)
+        if dilation > 0:
+            boxes = dilate_boxes(boxes, dilation, height, width)
+    forbidding = record._replace(boxes=record.never_boxes, box_classes=record.never_classes)
+    never, never_classes, faulty = check_boxes(forbidding, height, width, on_error)
+    kinds = dict.fromkeys(never_classes.tolist(), NEVER) | dict.fromkeys(box_classes.tolist(), BOX)
+    segments: dict[int, Tensor] = {}
+    if region != "box" or (load_segments and kinds):
+        segments, unreadable = _read_segments(source, record, height, width, on_error)
+        faulty += unreadable
+    if region != "box":
+        kinds |= dict.fromkeys(segments, SEGMENT)
+    row = {index: position for position, index in enumerate(sorted(kinds))}
+    shown = [index for index in row if index in segments]
+    return Annotation(
+        classes=torch.tensor(list(row), dtype=torch.long),
+        kinds=torch.tensor([kinds[index] for index in row], dtype=torch.long),
+        boxes=torch.cat((boxes, never)),
+        box_rows=torch.tensor([row[k] for k in (*box_classes.tolist(), *never_classes.tolist())], dtype=torch.long),
+        forbidden=torch.arange(len(boxes) + len(never)) >= len(boxes),
+        segments=torch.stack([segments[k] for k in shown]).to(torch.uint8) if shown else _no_segments(height, width),
+        segment_rows=torch.tensor([row[k] for k in shown], dtype=torch.long),
+        skipped=skipped + faulty,
+    )
+
+
+def unannotated(height: int, width: int) -> Annotation:
+    """The annotation of an image without any region."""
+    none, segments = torch.zeros(0, dtype=torch.long), _no_segments(height, width)
+    return Annotation(none, none, torch.zeros(0, 4), none, none.bool(), segments, none, skipped=0)
+
+
+def resolve(view: View, annotation: Annotation, *, invert: bool = False, never_alone: bool = True) -> Pairs:
+    """The masks of the annotated classes in a transformed `view`.
+
+    The mask of a class is its boxes or its segmentation, by its kind, less the places where evidence must not lie; for a
+    class that knows only those, everything outside them. A class of whose segmentation no pixel is left goes back to its
+    boxes, if it has some. `invert`: evidence belongs outside boxes and segmentations (`Source.complement`). A class whose
+    mask is empty, or of whose only region, a never box, nothing is left, is dropped and counted; without `never_alone`, so
+    are all classes of the kind NEVER.
+    """
+    height, width = view["image"].shape[-2:]
+    count, kinds = len(annotation.classes), annotation.kinds
+    covered = boxes_to_mask(view["boxes"].as_subclass(Tensor), height, width)
+    rows, forbidden = annotation.box_rows, annotation.forbidden
+    segments, never = torch.zeros((2, count, height, width), dtype=torch.bool)
+    # What most images do not have is left out: it would cost a loader as much as the boxes do.
+    restricted = bool(forbidden.any())
+    if restricted:
+        never = union_by_row(covered[forbidden], rows[forbidden], count)
+    allowed = union_by_row(covered, rows, count)  # with never boxes, which are taken out again below
+    if "segments" in view:
+        segments[annotation.segment_rows] = view["segments"].as_subclass(Tensor) > 0
+    if invert:
+        allowed = complement(allowed)
+        segments[annotation.segment_rows] = complement(segments[annotation.segment_rows])
+    elif bool((kinds == SEGMENT).any()):
+        # A small object may fall between the cells of its segmentation, while its box always covers a pixel.
+        boxed = torch.zeros(count, dtype=torch.bool)
+        boxed[rows[~forbidden]] = True
+        kinds = torch.where((kinds == SEGMENT) & boxed & ~not_empty(segments), BOX, kinds)
+    masks = allowed
+    if bool((kinds != BOX).any()):
+        masks = torch.where((kinds == SEGMENT)[:, None, None], segments, allowed) | (kinds == NEVER)[:, None, None]
+    if restricted:
+        masks, segments = masks & ~never, segments & ~never
+    left = not_empty(masks) & ((kinds != NEVER) | (not_empty(never) & never_alone))
+    dropped, found = count - int(left.sum()), (annotation.classes, kinds, masks, segments, never)
+    if dropped:
+        found = (annotation.classes[left], kinds[left], masks[left], segments[left], never[left])
+    return Pairs(*found, dropped=dropped)
+
+
+def _read_segments(
+    source: Source, record: Record, height: int, width: int, on_error: str
+) -> tuple[dict[int, Tensor], int]:
+    """Segmentations of the image's classes that are not empty, and 1 if they are faulty and left out."""
+    if source.read_segments is None:
+        return {}, 0
+    try:
+        found = source.read_segments(record)
+        for mask in found.values():
+            if mask.shape != (height, width):
+                raise UnreadableError(
+                    f"segmentation {record.segmentation} is {tuple(mask.shape)} (height, width), but its image "
+                    f"{record.path} is {(height, width)}; both must have the same size"
+                )
+    except UnreadableError:
+        if on_error == "raise":
+            raise
+        return {}, 1
+    return {index: mask for index, mask in found.items() if index in record.classes and bool(mask.any())}, 0
+
+
+def _no_segments(height: int, width: int) -> Tensor:
+    return torch.zeros((0, height, width), dtype=torch.uint8)
