@@ -7,9 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from guidance.attribution import ATTRIBUTIONS
 from guidance.build import build_classifier, build_objective, build_optimizer, learning_rate_factor, parameter_groups
 from guidance.config import check_processes, dump_config, load_config, parse_config
 from guidance.data import Source
+from guidance.losses import LOCALIZATION_LOSSES
+from guidance.models.noise import DropPath
 from guidance.objectives import AIMMasking, GuidedClassification
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
@@ -48,7 +51,7 @@ def test_shipped_names() -> None:
 def test_aim_configs_hold_the_published_values() -> None:
     """Tables 4 and 5 of the paper, and the ablations that it makes."""
     folder = CONFIGS[0].parent
-    for path in folder.glob("waterbirds*_aim_*.yaml"):
+    for path in folder.glob("*_aim_*.yaml"):
         if "sample" in path.stem:
             continue
         config = load_config(path)
@@ -77,8 +80,13 @@ def test_two_learning_rates() -> None:
     text = DEMO | {"model": {"name": "resnet18"}, "optimizer": {"lr": 0.5, "backbone_lr": 0.25}}
     for change, rest in (
         ({}, {"fc.weight", "fc.bias"}),
-        ({"objective": {"mode": "aim"}}, None),
-        ({"objective": {"mode": "aim"}, "aim": {"masking": "bottom_up", "stop_stage": 4}}, None),
+        (
+            {
+                "objective": {"mode": "aim", "classification": "cross_entropy"},
+                "aim": {"masking": "bottom_up", "stop_stage": 4},
+            },
+            None,
+        ),
     ):
         config = parse_config(text | change)
         model = build_classifier(config, 3, pretrained=False)
@@ -96,6 +104,62 @@ def test_two_learning_rates() -> None:
     assert len(parameter_groups(config, build_classifier(config, 3, pretrained=False))) == 1
 
 
+def test_every_aim_setting_arrives() -> None:
+    """Each key away from its default, from the config to the net and the objective."""
+    config = parse_config({
+        "seed": 5, "data": {"name": "demo"}, "model": {"name": "resnet18"}, "trainer": {"epochs": 20},
+        "objective": {"mode": "aim", "classification": "cross_entropy", "label_smoothing": 0.1, "reduction": "mean",
+                      "class_weights": [1, 2, 3], "weighting": "class",
+                      "localization": {"loss": "rrr", "weight": 0.3},
+                      "attribution": {"method": "gradcam", "depth": "final"}},
+        "aim": {"stop_stage": 3, "estimators": "one", "auxiliary": False, "width": 24, "mask_width": 5, "dropout": 0.1,
+                "temperature": 2.0, "noise_until": 0.5, "threshold": 0.4, "anneal_start": 3, "anneal_epochs": 7,
+                "area_weight": 2.5, "area_ratio": "batch", "mask_weight": 0.2},
+    })  # fmt: skip
+    model = build_classifier(config, 3, pretrained=False)
+    made = build_objective(config, model, Source("x", "train", tuple("abc"), (), True))
+    assert isinstance(made, AIMMasking)
+    assert (made.threshold, made.anneal_start, made.anneal_epochs, made.noise_epochs) == (0.4, 3, 7, 10)
+    assert (made.area_weight, made.area_ratio, made.mask_weight, made.seed) == (2.5, "batch", 0.2, 5)
+    assert (made.label_smoothing, made.reduction, made.weighting, made.weight) == (0.1, "mean", "class", 0.3)
+    assert made.localization is made.mask_localization is LOCALIZATION_LOSSES["rrr"]
+    assert (made.attribution, made.depth) == (ATTRIBUTIONS["gradcam"], "final")
+    assert made.class_weights is not None
+    assert made.class_weights.tolist() == [1, 2, 3]
+    net = made.model.net
+    assert list(made.model.masked) == ["stage3", "stage4"]
+    assert (list(net.masks), list(net.heads)) == (["stage4"], ["final"])
+    assert net.heads["final"].dropout.p == 0.1
+    assert net.heads["final"].linear.in_features == 24
+    estimator = net.masks["stage4"]
+    assert (estimator.temperature, estimator.stem.out_channels) == (2.0, 5)
+    half = parse_config(DEMO | {"objective": {"mode": "aim", "classification": "cross_entropy"}})
+    assert (
+        build_objective(
+            half, build_classifier(half, 3, pretrained=False), Source("x", "t", tuple("abc"), (), True)
+        ).anneal_epochs
+        == 25
+    )
+    torch.manual_seed(0)
+    plain = build_classifier(half, 3, pretrained=False)
+    torch.manual_seed(0)
+    edges = build_classifier(
+        parse_config(half.model_dump() | {"aim": {"initialization": "edges"}}), 3, pretrained=False
+    )
+    first, second = (m.net.masks["stage4"].stem.weight.detach() for m in (plain, edges))
+    assert float((second / first)[..., 1, 1].mean()) < 0.2 < 1 < float((second / first)[..., 0, 0].mean())
+
+
+def test_bottom_up_drops_paths_by_sample() -> None:
+    config = parse_config(DEMO | {
+        "model": {"name": "convnext_tiny", "drop_path": 0.3},
+        "objective": {"mode": "aim", "classification": "cross_entropy"}, "aim": {"masking": "bottom_up"},
+    })  # fmt: skip
+    rates = [m.p for m in build_classifier(config, 3, pretrained=False).modules() if isinstance(m, DropPath)]
+    assert len(rates) == 18
+    assert max(rates) == pytest.approx(0.3)
+
+
 def test_aim_settings_that_do_not_fit() -> None:
     aim = {"objective": {"mode": "aim", "classification": "cross_entropy"}}
     for change, message in (
@@ -108,12 +172,17 @@ def test_aim_settings_that_do_not_fit() -> None:
         ({"aim": {"masking": "sideways"}}, r"aim.masking: .*'top_down' or 'bottom_up'"),
         ({"aim": {"stop_stag": 1}}, r"Did you mean 'stop_stage'"),
         ({"model": {"name": "bcos_resnet50"}}, r"aim cannot mask the stages of bcos_resnet50; it can those of resnet18"),
+        ({"objective": {"mode": "aim"}}, r"objective.classification: AIM is trained with cross_entropy"),
+        ({"aim": {"anneal_epochs": 50}}, r"the threshold would reach 0.25 in epoch 51 of 50; shorten them"),
+        ({"aim": {"anneal_start": 60}}, r"would reach 0.25 in epoch 61 of 50"),
+        ({"aim": {"masking": "bottom_up", "estimators": "one"}}, r"aim.estimators: it belongs to aim.masking: top_down"),
+        ({"aim": {"masking": "bottom_up", "dropout": 0.1}}, r"aim.dropout: it belongs to aim.masking: top_down"),
         ({"aim": {"area_ratio": "batch"}, "trainer": {"accumulate": 2}}, r"area_ratio: batch needs trainer.accumulate: 1"),
         (
-            {"objective": {"mode": "aim", "attribution": {"depth": "mid3"}}},
+            {"objective": {"mode": "aim", "classification": "cross_entropy", "attribution": {"depth": "mid3"}}},
             r"objective.attribution.depth: resnet50\+AIM\[2\] has no depth 'mid3'; it has input, mid1, mid2, final",
         ),
-        ({"objective": {"mode": "aim", "label_smoothing": 0.1}}, r"label_smoothing: it belongs to .*cross_entropy"),
+        ({"objective": {"label_smoothing": 0.1}}, r"label_smoothing: it belongs to .*cross_entropy"),
         (VOC | {"aim": {"mask_weight": 1}, "objective": {"mode": "aim"}}, r"classes_per_image: all"),
         ({"data": {"name": "demo", "annotated_fraction": 0}, "aim": {"mask_weight": 1}}, r"guidance needs annotated images"),
         ({"pareto": {"metrics": ["sparsity"]}}, "more sparsity is not better"),
@@ -130,6 +199,11 @@ def test_resolved_config_reads_back(tmp_path: Path) -> None:
     assert (config.optimizer.lr, config.seed) == (3e-5, 7)
     (tmp_path / "config.yaml").write_text(dump_config(config))
     assert load_config(tmp_path / "config.yaml") == config
+    assert ("aim" in config.model_dump()) == (config.objective.mode == "aim")
+    cross_entropy = {"mode": "aim", "classification": "cross_entropy"}
+    aim = parse_config(DEMO | {"objective": cross_entropy, "aim": {"threshold": 0.5}})
+    assert aim.model_dump()["aim"]["threshold"] == 0.5
+    assert "aim" not in parse_config(DEMO).model_dump(mode="json")
 
 
 @pytest.mark.parametrize(
@@ -171,8 +245,8 @@ def test_fields_that_contradict_the_data_set() -> None:
         parse_config(VOC | {"pareto": {"metrics": ["worst_group_accuracy"]}})
     with pytest.raises(ValueError, match="adjusted_accuracy needs groups, which voc does not have"):
         parse_config(VOC | {"trainer": {"early_stop": {"metric": "adjusted_accuracy"}}})
-    with pytest.raises(ValueError, match="seg_epg needs segmentations, which waterbirds does not have"):
-        parse_config({"data": {"name": "waterbirds", "root": "x"}, "pareto": {"metrics": ["f1", "seg_epg"]}})
+    with pytest.raises(ValueError, match="seg_epg needs segmentations, which imagewoof does not have"):
+        parse_config({"data": {"name": "imagewoof", "root": "x"}, "pareto": {"metrics": ["f1", "seg_epg"]}})
     with pytest.raises(ValueError, match="a metric is named twice in f1, f1"):
         parse_config(VOC | {"pareto": {"metrics": ["f1", "f1"]}})
     with pytest.raises(ValueError, match="more zero_maps is not better"):

@@ -24,15 +24,18 @@ SNIPPETS = [text for language, text in BLOCKS if language == "python"]
 DEMO = ["trainer.epochs=1", "data.num_train=40", "data.num_val=20", "data.num_test=20", "data.image_size=32",
         "trainer.batch_size=8", "data.num_workers=0", "trainer.device=cpu", "log.probe_images=2"]  # fmt: skip
 LESS = {
-    "demo_aim.yaml": " ".join(DEMO),
+    **dict.fromkeys(["demo.yaml", "demo_aim.yaml"], " ".join(DEMO)),
     "waterbirds100_aim_convnext_tiny.yaml": "model.weights=none data.image_size=64 data.num_workers=0 trainer.batch_size=4 "
     "trainer.device=cpu log.probe_images=1",
     "waterbirds100_resnet18_energy.yaml": "trainer.epochs=1 data.image_size=32 trainer.device=cpu log.probe_images=2",
+    "coco2014_bcos_energy.yaml": "model.weights=none data.year=2017 data.train_split=train2017 data.val_split=val2017 "
+    "data.image_size=64 data.num_workers=0 trainer.batch_size=4 trainer.device=cpu log.probe_images=1",
     **dict.fromkeys(
         ["voc_resnet50_energy_input.yaml", "voc_bcos_energy.yaml", "voc_xdnn_energy.yaml"],
         "model.weights=none data.image_size=64 data.num_workers=0 trainer.batch_size=4 trainer.device=cpu log.probe_images=1",
     ),
 }  # fmt: skip
+SAMPLES = {"/path/to/VOCdevkit": "voc_sample", "/path/to/coco": "coco_sample", "/path/to/waterbirds": "waterbirds100"}
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +69,7 @@ def smaller(command: str, project: Path) -> list[str]:
     """The same command with less to do: a dry run where it asks for a cluster, else fewer and smaller images."""
     if command == "bash launch/demo.sh":
         return ["bash", str(ROOT / "launch/demo.sh"), f"data.root={project / 'demo'}", *DEMO]
-    for place, name in (("/path/to/VOCdevkit", "voc_sample"), ("/path/to/waterbirds", "waterbirds100")):
+    for place, name in SAMPLES.items():
         command = command.replace(place, f"../shared/data/{name}")
     words = shlex.split(command)
     words = [word.replace("--nproc_per_node=8", "--nproc_per_node=2") for word in words]
@@ -75,7 +78,7 @@ def smaller(command: str, project: Path) -> list[str]:
         words[1:1] = ["--standalone"]
     if config in LESS:
         words += ["--set", *LESS[config].split()]
-        if config.startswith(("voc", "waterbirds100_aim")) and "--dry-run" not in words:
+        if config.startswith(("voc", "coco", "waterbirds100_aim")) and "--dry-run" not in words:
             words.append("--dry-run")
     return words
 
@@ -85,7 +88,7 @@ def test_command(command: str, project: Path) -> None:
     """In the order of the README: later commands use what earlier ones made."""
     words = smaller(command, project)
     if any("../shared" in w for w in words):
-        needed = SHARED / "data" / ("voc_sample" if "voc" in command else "waterbirds100")
+        needed = SHARED / "data" / next((name for place, name in SAMPLES.items() if place in command), "waterbirds100")
         if not needed.is_dir():
             pytest.skip(f"the real sample is not at ../shared/data/{needed.name}")
     printed = execute(words, project)

@@ -1,0 +1,220 @@
+"""Check data sets, make them, and get them ready for training.
+
+python tools/prepare_data.py verify --config configs/demo.yaml             # counts and mistakes; exit code 1 if any
+python tools/prepare_data.py cache --config FILE --set data.cache=CACHE    # decode all splits ahead of time
+python tools/prepare_data.py subset --config FILE --fractions 0.01 0.1     # which images guidance may use
+python tools/prepare_data.py synthesize waterbirds --cub CUB --backgrounds PLACES --output DIR --correlation 0.9
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+from guidance.build import build_source
+from guidance.build.parts import choose_annotated
+from guidance.config import Config, load_config, override_config
+from guidance.data import Source, build_cache, open_cache
+from guidance.data.cache_file import cache_bytes
+from guidance.data.checks import MISTAKES, SplitCheck, check_split, compare_splits, table
+from guidance.data.source import NoSplitError
+from guidance.data.synthesis import SETS, synthesize_traveling_birds, synthesize_waterbirds
+from guidance.data.waterbirds import VERSIONS
+from guidance.logs import report_error
+
+SHOWN = 20  # mistakes that are spelled out
+
+
+def read_splits(
+    config: Config, names: Sequence[str], read: Callable[[str], Source], broken: list[str]
+) -> Iterator[Source]:
+    """The splits named, or those of the config and "test", where the data set has one that is none of them.
+
+    What is wrong with such a "test" as a whole goes into `broken`; another split that cannot be read is an error.
+    """
+    data = config.data
+    own = names or [data.train_split, data.val_split]
+    sources: list[Source] = []
+    for split in dict.fromkeys([*own, *([] if names else ["test"])]):
+        try:
+            source = read(split)
+        except ValueError as error:
+            if split in own:
+                raise
+            if isinstance(error, NoSplitError):
+                print(f"{split}: not there ({str(error).splitlines()[0]})", file=sys.stderr)
+            else:
+                broken.append(f"{split}: {error}")
+            continue
+        if split not in own and any(source.records == other.records for other in sources):
+            continue  # another name of the same split
+        sources.append(source)
+        yield source
+
+
+def read_leniently(config: Config, split: str) -> Source:
+    """A split without its faulty records (see `Source.problems`)."""
+    try:
+        return build_source(override_config(config, ["data.on_error=skip"]), split)
+    except ValueError:
+        build_source(override_config(config, ["data.on_error=raise"]), split)  # says why, where no record is left
+        raise
+
+
+def verify(args: argparse.Namespace) -> int:
+    config = load_config(args.config, args.set)
+    checks: list[SplitCheck] = []
+    broken: list[str] = []
+    for source in read_splits(config, args.splits, partial(read_leniently, config), broken):
+        print(f"checking {len(source.records)} images of {source.split}", file=sys.stderr)
+        checks.append(check_split(source, quick=args.quick, threads=args.threads))
+    checks = compare_splits(checks)
+    print(f"{config.data.name} at {config.data.root}\n{table(checks)}\n")
+    return report_mistakes(checks, broken)
+
+
+def report_mistakes(checks: Sequence[SplitCheck], broken: Sequence[str]) -> int:
+    """Print what is wrong with the images, and the splits that are `broken`; returns the exit code."""
+    mistakes = len(broken) + sum(check.mistakes for check in checks)
+    if not mistakes:
+        print("nothing is wrong")
+        return 0
+    lines = [*broken, *(f"{check.source.split}: {text}" for check in checks for text in check.problems)]
+    print("\n".join(lines[:SHOWN]))
+    if len(lines) > SHOWN:
+        print(f"and {len(lines) - SHOWN} more")
+    print(f"{mistakes} mistakes (splits that cannot be read, {', '.join(MISTAKES)}); the other rows need not be wrong")
+    return 1
+
+
+def cache(args: argparse.Namespace) -> int:
+    config = load_config(args.config, args.set)
+    data = config.data
+    if data.cache is None:
+        raise ValueError("the config has no cache; add --set data.cache=FOLDER")
+    broken: list[str] = []
+    for source in read_splits(config, args.splits, partial(build_source, config), broken):
+        training = source.split == data.train_split
+        size = (data.cache_size or data.image_size) if training else data.image_size
+        print(f"{source.split}: {cache_split(config, source, size, threads=args.threads)}")
+    if broken:
+        raise ValueError("\n".join(broken))
+    return 0
+
+
+def cache_split(config: Config, source: Source, size: int, *, threads: int) -> str:
+    """Build the cache of a split, or check every pixel of the one that is there; says what was done."""
+    folder = config.data.cache
+    assert folder is not None
+    images, start = open_cache(folder, source, size), time.perf_counter()
+    what = "checked"
+    if images is None or images.damaged_images():
+        what = "built" if images is None else "built anew, because pixels were damaged"
+        images = build_cache(
+            folder, source, size, on_error=config.data.on_error, threads=threads, progress=sys.stderr.isatty()
+        )
+    each, seconds = cache_bytes(source, size) / len(images), time.perf_counter() - start
+    return (
+        f"{images.path} {what}: {len(images)} images of {size} pixels, {each:,.0f} bytes per image "
+        f"({each * len(images) / 1e6:,.1f} MB), {seconds:.2f} s"
+    )
+
+
+def subset(args: argparse.Namespace) -> int:
+    config = load_config(args.config, args.set)
+    train = build_source(config, config.data.train_split)
+    args.output.mkdir(parents=True, exist_ok=True)
+    inner: set[int] = set()
+    for fraction in sorted(set(args.fractions)):
+        indices = choose_annotated(override_config(config, [f"data.annotated_fraction={fraction}"]), train)
+        if not inner <= set(indices):
+            raise ValueError(f"the subset of fraction {fraction} does not hold that of the smaller one")
+        inner = set(indices)
+        images = [os.path.relpath(train.records[i].path, config.data.root) for i in indices]
+        content = {
+            "annotated_fraction": fraction, "indices": indices, "seed": config.seed, "split": train.split, "images": images,
+        }  # fmt: skip
+        path = args.output / f"annotated_{fraction:g}.json"
+        path.write_text(json.dumps(content, indent=1) + "\n")
+        print(f"{path}: {len(indices)} of {len(train.records)} images")
+    return 0
+
+
+def synthesize(args: argparse.Namespace) -> int:
+    options = {"correlation": args.correlation, "seed": args.seed, "threads": args.threads}
+    if args.name == "waterbirds":
+        folder = synthesize_waterbirds(
+            args.cub, args.backgrounds, args.output, corrected=args.corrected_labels, **options
+        )
+    else:
+        if args.corrected_labels:
+            raise ValueError("--corrected-labels belongs to waterbirds; the classes of traveling_birds are CUB's own")
+        folder = synthesize_traveling_birds(args.cub, args.backgrounds, args.output, **options)
+    version = [f" data.version={key}" for key, name in VERSIONS.items() if name == folder.name]
+    print(f"written to {folder}; train with --set data.name={args.name} data.root={folder}{''.join(version)}")
+    return 0
+
+
+def with_config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", type=Path, required=True, help="YAML file; its data section counts")
+    parser.add_argument(
+        "--set", nargs="+", action="extend", default=[], metavar="A.B=VALUE", help="change config values"
+    )
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    added = {name: commands.add_parser(name, help=text, description=text) for name, text in HELP.items()}
+    for name in ("verify", "cache", "subset"):
+        with_config(added[name])
+    for name in ("verify", "cache"):
+        added[name].add_argument("--splits", nargs="+", default=[], help="default: those of the config, and test")
+    added["verify"].add_argument("--quick", action="store_true", help="read the sizes of images, but decode none")
+    added["subset"].add_argument("--fractions", type=float, nargs="+", required=True, help="such as 0.01 0.1 1")
+    added["subset"].add_argument("--output", type=Path, default=Path("subsets"), help="folder (default: subsets)")
+    making = added["synthesize"]
+    making.add_argument("name", choices=SETS)
+    making.add_argument("--cub", type=Path, required=True, help="folder that holds CUB_200_2011, or is it")
+    making.add_argument("--backgrounds", type=Path, required=True, help="folder of <place>/*.jpg (land and water)")
+    making.add_argument("--output", type=Path, required=True, help="folder for the set and CUB's annotation")
+    making.add_argument("--correlation", type=float, default=0.95, help="0 to 1 (default: 0.95)")
+    making.add_argument("--seed", type=int, default=0)
+    making.add_argument("--corrected-labels", action="store_true", help="waterbirds: three land birds labelled right")
+    for name in ("verify", "cache", "synthesize"):
+        added[name].add_argument("--threads", type=int, default=os.cpu_count() or 1, help="default: one per core")
+    return parser.parse_args(argv)
+
+
+HELP: Mapping[str, str] = {
+    "verify": "count images, classes and boxes of each split, and find what is wrong; exit code 1 if anything is",
+    "cache": "build the decoded caches of all splits, or check every pixel of those that are there",
+    "subset": "write which training images are annotated at the given fractions; smaller subsets lie within larger ones",
+    "synthesize": "put the birds of CUB before other backgrounds, with any strength of correlation",
+}
+COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {
+    "verify": verify,
+    "cache": cache,
+    "subset": subset,
+    "synthesize": synthesize,
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parse(argv)
+    try:
+        return COMMANDS[args.command](args)
+    except (ValueError, OSError) as error:
+        return report_error(error)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
