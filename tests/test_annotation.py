@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from guidance.build.parts import build_evaluation_dataset, build_training_dataset, choose_annotated
+from guidance.build.sets import build_evaluation_dataset, build_training_dataset, choose_annotated
 from guidance.config import Config, parse_config
 from guidance.data import GuidanceDataset, Record, Sample, Source, collate, eval_transform, train_transform
 from guidance.data.annotation import annotate, is_annotated, only_never

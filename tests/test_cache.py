@@ -22,7 +22,7 @@ from torch import Tensor
 from torchvision import tv_tensors
 
 from guidance.build import build_source, build_trainer
-from guidance.build.parts import build_evaluation_dataset, build_training_dataset
+from guidance.build.sets import build_evaluation_dataset, build_training_dataset
 from guidance.build.training import resumable_state
 from guidance.config import parse_config
 from guidance.data import (

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from guidance.build.parts import build_source
+from guidance.build.sets import build_source
 from guidance.config import parse_config
 from guidance.config.data import Data
 from guidance.config.reading import sections_of

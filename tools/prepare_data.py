@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 
 from guidance.build import build_source
-from guidance.build.parts import choose_annotated
+from guidance.build.sets import choose_annotated
 from guidance.config import Config, load_config, override_config
 from guidance.data import Source, build_cache, open_cache
 from guidance.data.cache_file import cache_bytes

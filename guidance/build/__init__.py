@@ -4,14 +4,12 @@ from guidance.build.evaluation import Evaluator, build_evaluator, log_guided_rul
 from guidance.build.parts import (
     build_attribution,
     build_classifier,
-    build_eval_transform,
-    build_evaluation_dataset,
     build_objective,
     build_optimizer,
-    build_source,
     learning_rate_factor,
     parameter_groups,
 )
+from guidance.build.sets import build_eval_transform, build_evaluation_dataset, build_source
 from guidance.build.training import build_trainer
 
 __all__ = [

@@ -13,7 +13,8 @@ from torch.utils.data import DataLoader
 
 from guidance import checkpoint, distributed
 from guidance.attribution.guided import guided_rule
-from guidance.build.parts import build_attribution, build_evaluation_dataset, encoding, evaluation_attribution
+from guidance.build.parts import build_attribution, evaluation_attribution
+from guidance.build.sets import build_evaluation_dataset, encoding
 from guidance.config import Config
 from guidance.data import (
     EvaluationBatches,

@@ -11,15 +11,8 @@ import torch
 
 from guidance import checkpoint, distributed, runs
 from guidance.build.evaluation import build_epoch_evaluation
-from guidance.build.parts import (
-    build_caches,
-    build_classifier,
-    build_objective,
-    build_optimizer,
-    build_source,
-    build_training_dataset,
-    parameter_groups,
-)
+from guidance.build.parts import build_classifier, build_objective, build_optimizer, parameter_groups
+from guidance.build.sets import build_caches, build_source, build_training_dataset
 from guidance.config import Config, dump_config
 from guidance.data import (
     TrainBatches,
