@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from guidance import distributed
 from guidance.attribution import attribute
-from guidance.attribution.gradient import Attribution
+from guidance.attribution.gradient import Attribution, evaluation_mode
 from guidance.data import read
 from guidance.metrics import Rows, merge
 from guidance.models.classifier import Classifier
@@ -38,18 +38,14 @@ def evaluate(
     at the evaluated size. The model's mode is restored; its statistics and weights are untouched.
     Raises ValueError for a split without a readable sample.
     """
-    training = model.training
-    model.eval()
     parts, skipped, dropped = [], 0, 0
-    try:
-        total = len(loader) if max_batches is None else min(max_batches, len(loader))
+    total = len(loader) if max_batches is None else min(max_batches, len(loader))
+    with evaluation_mode(model):
         for batch in tqdm(islice(read(loader), max_batches), total=total, desc=description, unit="batch", leave=False,
                           disable=not distributed.is_main(), dynamic_ncols=True):  # fmt: skip
             skipped, dropped = skipped + batch.skipped, dropped + batch.dropped
             if len(batch.images):
                 parts.append(_rows(model, batch.to(device), attribution, depth, collect))
-    finally:
-        model.train(training)
     missing = dict(zip(("skipped", "dropped"), distributed.sum_numbers([skipped, dropped]), strict=True))
     gathered = distributed.gather_objects(parts)
     return merge([part for parts in gathered for part in parts]), missing

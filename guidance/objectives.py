@@ -139,11 +139,17 @@ class GuidedClassification(Objective):
         if not guided:
             return step
         per_region, zero = self._localize(out, batch, counts)
-        share = distributed.world_size() / counts.regions
-        mean = per_region.sum() * share
-        terms = {**step.terms, "localization": mean.detach(), "zero_maps": zero.sum() * share}
-        samples = {**step.samples, "localization": (batch.index[batch.regions.image], per_region.detach())}
-        scale = self.weight * (counts.regions if self.reduction == "sum" else 1.0)
+        step = self._add(step, "localization", self.weight, per_region, batch, counts)
+        return step._replace(
+            terms={**step.terms, "zero_maps": zero.sum() * (distributed.world_size() / counts.regions)}
+        )
+
+    def _add(self, step: Step, name: str, weight: float, per_region: Tensor, batch: Batch, counts: Counts) -> Step:
+        """`step` with a loss of every annotated pair [M] of this process, by `weight` and `reduction`."""
+        mean = per_region.sum() * (distributed.world_size() / counts.regions)
+        scale = weight * (counts.regions if self.reduction == "sum" else 1.0)
+        terms = {**step.terms, name: mean.detach()}
+        samples = {**step.samples, name: (batch.index[batch.regions.image], per_region.detach())}
         return Step(step.loss + scale * mean, terms, samples)
 
     def _run(self, images: Tensor, batch: Batch) -> Forward:
@@ -264,13 +270,11 @@ class AIMMasking(GuidedClassification):
                 "area": area.detach(),
                 "threshold": torch.full_like(area.detach(), threshold * len(batch.images) * share),
             }
+        step = Step(loss, terms, samples)
         if self.mask_localization is not None and counts.regions > 0:
             per_region = self._localize_masks(out, batch)
-            mean = per_region.sum() * (distributed.world_size() / counts.regions)
-            terms["mask_localization"] = mean.detach()
-            samples["mask_localization"] = (batch.index[batch.regions.image], per_region.detach())
-            loss = loss + self.mask_weight * (counts.regions if self.reduction == "sum" else 1.0) * mean
-        return Step(loss, terms, samples)
+            step = self._add(step, "mask_localization", self.mask_weight, per_region, batch, counts)
+        return step
 
     def _area(self, ratios: Tensor, counts: Counts) -> tuple[Tensor, float]:
         """From the active shares [S, B], the sum over stages of (r - threshold)^2 (Eq. 6); and this epoch's threshold."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from guidance.attribution import attribute
-from guidance.attribution.gradient import Attribution
+from guidance.attribution.gradient import Attribution, evaluation_mode
 from guidance.data import GuidanceDataset, Sample, collate, to_display
 from guidance.data.annotation import is_annotated
 from guidance.logs import Image
@@ -57,15 +57,11 @@ class Probe:
 
     def maps(self, model: Classifier, *, attribution: str | Attribution, depth: str, device: torch.device) -> Tensor:
         """Raw maps [B, H, W] of the annotated classes, upsampled to the images, on the host."""
-        training = model.training
-        model.eval()
-        try:
-            batch = self.batch.to(device)
+        batch = self.batch.to(device)
+        regions = batch.regions
+        with evaluation_mode(model):
             out = model.explainable(batch.images, depth)
-            regions = batch.regions
             raw = attribute(attribution, model, out, depth, regions.image, regions.target, create_graph=False, rounds=1)
-        finally:
-            model.train(training)
         return upsample(raw.detach(), (batch.images.shape[2], batch.images.shape[3])).cpu()
 
     def picture(self, maps: dict[str, Tensor]) -> Image:
@@ -85,13 +81,8 @@ class Probe:
 
     def masks(self, model: Classifier, *, device: torch.device) -> dict[str, Tensor]:
         """Stage -> mask [B, 1, h, w] in {0, 1} as in evaluation, on the host; empty for a net without masks."""
-        training = model.training
-        model.eval()
-        try:
-            with torch.no_grad():
-                masks = model(self.batch.images.to(device)).masks
-        finally:
-            model.train(training)
+        with evaluation_mode(model), torch.no_grad():
+            masks = model(self.batch.images.to(device)).masks
         return {stage: mask.cpu() for stage, mask in masks.items()}
 
     def mask_picture(self, masks: Mapping[str, Tensor]) -> Image:

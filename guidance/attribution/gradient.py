@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Protocol
 
 import torch
@@ -144,3 +144,17 @@ def _pull_back(out: Forward, depth: str, image: Tensor, target: Tensor, *, creat
 def _rows(out: Forward, depth: str, image: Tensor, create_graph: bool) -> Tensor:
     features = out.features[depth]
     return (features if create_graph else features.detach()).index_select(0, image)
+
+
+@contextmanager
+def evaluation_mode(model: Explainable) -> Iterator[None]:
+    """Every module in evaluation mode inside the block, and back in its own mode after it, also after an exception."""
+    modes: list[tuple[nn.Module, bool]] = [(module, module.training) for module in model.modules()]
+    # The attribute, not train(): nets that keep some layers frozen override it, and it would undo single choices.
+    try:
+        for module, _ in modes:
+            module.training = False
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training

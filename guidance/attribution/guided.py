@@ -8,8 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from guidance.attribution.gradient import Explainable, gradcam
-from guidance.attribution.intgrad import evaluation_mode
+from guidance.attribution.gradient import Explainable, evaluation_mode, gradcam
 from guidance.maps import full_precision, upsample
 from guidance.types import Forward
 

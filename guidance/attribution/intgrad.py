@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from guidance.attribution.gradient import Explainable, ixg
+from guidance.attribution.gradient import Explainable, evaluation_mode, ixg
 from guidance.maps import full_precision
 from guidance.types import Forward
 
@@ -54,17 +51,3 @@ def intgrad(
             (gradient,) = torch.autograd.grad(selected, point, create_graph=create_graph)
             mean = mean + gradient / steps
         return (x * mean).sum(1)
-
-
-@contextmanager
-def evaluation_mode(model: Explainable) -> Iterator[None]:
-    """Every module in evaluation mode inside the block, and back in its own mode after it, also after an exception."""
-    modes: list[tuple[nn.Module, bool]] = [(module, module.training) for module in model.modules()]
-    # The attribute, not train(): nets that keep some layers frozen override it, and it would undo single choices.
-    try:
-        for module, _ in modes:
-            module.training = False
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training

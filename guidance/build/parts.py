@@ -71,35 +71,31 @@ def build_objective(config: Config, model: Classifier, train: Source) -> Objecti
 
 def build_guided(config: Config, model: Classifier, train: Source) -> Objective:
     """Classification with guidance; class weights come from the training split."""
-    settings = config.objective
-    return GuidedClassification(
-        model,
-        classification=settings.classification,
-        class_weights=class_weights(settings.class_weights, train),
-        weighting=settings.weighting,
-        localization=_localization(config),
-        weight=settings.localization.weight,
-        reduction=settings.reduction,
-        attribution=_attribution(settings.attribution.method, settings.attribution.steps),
-        depth=settings.attribution.depth,
-        label_smoothing=settings.label_smoothing,
-    )
+    return _with_guidance(GuidedClassification, config, model, train)
 
 
 def build_masking(config: Config, model: Classifier, train: Source) -> Objective:
     """AIM, guided where the config says so."""
-    settings, aim = config.objective, config.aim
-    assert isinstance(model, MaskedClassifier)
-    return AIMMasking(
-        model,
+    aim, epochs = config.aim, config.trainer.epochs
+    masking = partial(
+        AIMMasking,
         area_weight=aim.area_weight,
         area_ratio=aim.area_ratio,
         threshold=aim.threshold,
         anneal_start=aim.anneal_start,
-        anneal_epochs=config.trainer.epochs // 2 if aim.anneal_epochs is None else aim.anneal_epochs,
-        noise_epochs=round(aim.noise_until * config.trainer.epochs) if aim.noise_until < 1 else None,
+        anneal_epochs=epochs // 2 if aim.anneal_epochs is None else aim.anneal_epochs,
+        noise_epochs=round(aim.noise_until * epochs) if aim.noise_until < 1 else None,
         mask_weight=aim.mask_weight,
         seed=config.seed,
+    )
+    return _with_guidance(masking, config, model, train)
+
+
+def _with_guidance(objective: Callable[..., Objective], config: Config, model: Classifier, train: Source) -> Objective:
+    """`objective` around `model`, with what every mode is told about classification and localisation."""
+    settings = config.objective
+    return objective(
+        model,
         classification=settings.classification,
         class_weights=class_weights(settings.class_weights, train),
         weighting=settings.weighting,

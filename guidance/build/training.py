@@ -85,11 +85,11 @@ def resumable_state(folder: Path, config: Config) -> dict[str, Any] | None:
         LOG.info("nothing to resume in %s: starting from the beginning", folder)
         return None
     state = checkpoint.load(path)
-    # More epochs are no other run, unless the learning rate of every step depends on their number.
-    # Nor what AIM does in a share of the epochs.
+    # More epochs are no other run, unless their number decides the learning rate of every step, or, in AIM, when annealing
+    # and noise end.
     lasts = config.schedule.name == "cosine" or config.objective.mode == "aim"
     free = FREE_ON_RESUME + (() if lasts else ("trainer.epochs",))
-    # Nor is a cache, unless crops are cut from its squares instead of from the files' images.
+    # Nor is a cache another run, unless crops are cut from its squares instead of from the files' images.
     free += () if config.data.augmentation == "crop_flip" else ("data.cache", "data.cache_size")
     checkpoint.check_config(state["config"], config.model_dump(mode="json"), ignore=free)
     return state

@@ -12,6 +12,7 @@ from guidance.config.fields import Count, Fraction, NotNegative, Positive, Secti
 from guidance.losses import LOCALIZATION_LOSSES
 from guidance.metrics import ALL_SCORES, METRICS
 from guidance.models import BACKBONES, Backbone
+from guidance.models.aim.nets import check_stop_stage
 from guidance.types import lookup
 
 # Metrics that describe a split, a failure, or a net.
@@ -64,9 +65,8 @@ class Objective(Section):
 class AIM(Section):
     """Self-supervised masking (objective.mode: aim)."""
 
-    stop_stage: int = (
-        2  # the last stage that the top-down pathway reaches; stages are masked from the coarsest down to it
-    )
+    # The last stage that the top-down pathway reaches: stages are masked from the coarsest down to it.
+    stop_stage: int = 2
     masking: Literal["top_down", "bottom_up"] = "top_down"
     estimators: Literal["each", "one"] = "each"  # a mask estimator for each stage, or one for all, at the coarsest
     initialization: Literal["default", "edges"] = "default"  # of the mask estimators: edges emphasises rims of kernels
@@ -80,9 +80,7 @@ class AIM(Section):
     noise_until: Fraction = 0.8
     threshold: Annotated[float, Field(gt=0, le=1)] | None = 0.25  # share of active cells; None: no area loss
     anneal_start: Annotated[int, Field(ge=0)] = 0  # epoch at which the threshold leaves 1 ...
-    anneal_epochs: Annotated[int, Field(ge=0)] | None = (
-        None  # ... and how long it takes to its final value; None: half of all
-    )
+    anneal_epochs: Annotated[int, Field(ge=0)] | None = None  # ... and for how many it falls; None: half of all
     area_weight: NotNegative = 6.0  # lambda
     area_ratio: Literal["sample", "batch"] = "sample"  # the share of active cells of each image, or of a batch
     mask_weight: NotNegative = 0.0  # of objective.localization.loss on the soft masks, where there are regions
@@ -220,12 +218,7 @@ class Config(Section):
             raise ValueError(
                 f"objective.mode: aim cannot mask the stages of {self.model.name}; it can those of {masked}"
             )
-        stages = backbone.stages
-        if self.aim.stop_stage not in stages:
-            raise ValueError(
-                f"aim.stop_stage: {self.model.name} has no stage {self.aim.stop_stage} that can be masked; it has "
-                f"{', '.join(map(str, stages))}, of which the last is the coarsest"
-            )
+        check_stop_stage(self.aim.stop_stage, backbone.stages, self.model.name)
         if self.data.single_label and self.objective.classification == "bce":
             raise ValueError(
                 "objective.classification: AIM is trained with cross_entropy where images have one label; set it"

@@ -14,7 +14,7 @@ from torch import nn
 from torchvision.ops import StochasticDepth
 
 from guidance.models import weights as weight_files
-from guidance.models.aim.nets import stage_depths
+from guidance.models.aim.nets import stage_depths, top_down_depths
 from guidance.models.bcos.cnns import build_bcos_densenet121, build_bcos_resnet
 from guidance.models.bcos.modules import set_logit_bias
 from guidance.models.bcos.vit import build_bcos_simple_vit_s, build_bcos_vitc_s
@@ -53,8 +53,7 @@ class Backbone:
 
     def aim_depths(self, stop_stage: int) -> tuple[str, ...]:
         """The depths of AIM[stop_stage] around this net: those that decide its output alone."""
-        below = [depth for index, depth in self.stages.items() if index <= stop_stage and depth != "final"]
-        return ("input", *below, "final")
+        return top_down_depths(self.depths, self.stages[stop_stage])
 
 
 def _bcos(build: Callable[[int], Classifier], head: str, weights: Mapping[str, str], *, stride: int = 32) -> Backbone:
@@ -129,24 +128,22 @@ def build_model(
     model = backbone.build(num_classes)
     if drop_path is not None:
         set_drop_path(model.net, drop_path)
-    if weights is None or str(weights) == "none":
-        model = wrap(model) if wrap else model
-    else:
+    state, head = None, backbone.head
+    if weights is not None and str(weights) != "none":
         url = backbone.weights.get(str(weights))
         state = weight_files.strip_prefixes(weight_files.fetch(url) if url else weight_files.read(Path(weights)))
-        whole = any(key.startswith("backbone.") for key in state)
-        if whole and wrap is None:
+    whole = state is not None and any(key.startswith("backbone.") for key in state)
+    if state is not None and whole:  # of AIM; bottom-up, it has the backbone's own classifier
+        if wrap is None:
             raise ValueError(
                 f"{weights} holds a net of objective.mode: aim; set the mode, or give weights of {name} itself"
             )
-        if wrap and whole:
-            model = wrap(model)
-        head = backbone.head
-        if whole:  # of AIM; bottom-up, it has the backbone's own classifier
-            head = "heads" if any(key.startswith("heads.") for key in state) else f"backbone.{head}"
+        model = wrap(model)
+        head = "heads" if any(key.startswith("heads.") for key in state) else f"backbone.{head}"
+    if state is not None:
         weight_files.load_weights(model.net, state, head=head, source=str(weights))
-        if wrap and not whole:
-            model = wrap(model)
+    if wrap and not whole:
+        model = wrap(model)
     convert_batchnorm(model.net, batchnorm)
     set_logit_bias(model.net, logit_bias, num_classes=num_classes)
     return model

@@ -18,8 +18,9 @@ _GOLDEN, _FIRST, _SECOND = -7046029254386353131, -4658895280553007687, -77235922
 
 def sample_keys(seed: int, epoch: int, index: Tensor) -> Tensor:
     """[B] long keys of the samples `index` [B] in an epoch of a run: equal only for equal arguments."""
-    root = _mix(_mix(torch.tensor(seed)) + epoch)
-    return _mix(root.to(index.device, non_blocking=True) + index * _GOLDEN)
+    # A number of the host, so that no step copies anything to the device of `index`.
+    root = int(_mix(_mix(torch.tensor(seed)) + epoch))
+    return _mix(index * _GOLDEN + root)
 
 
 def uniform(keys: Tensor, stream: int, shape: Sequence[int]) -> Tensor:

@@ -24,6 +24,20 @@ def stage_depths(depths: Sequence[str], first: int) -> dict[int, str]:
     return dict(enumerate((depth for depth in depths if depth != "input"), start=first))
 
 
+def top_down_depths(depths: Sequence[str], stop: str) -> tuple[str, ...]:
+    """The depths of AIM around a backbone of `depths`, whose pathway stops at `stop`: those that decide its output alone."""
+    return (*(depth for depth in depths[: depths.index(stop) + 1] if depth != "final"), "final")
+
+
+def check_stop_stage(stop_stage: int, stages: Mapping[int, str], net: str = "this net") -> None:
+    """Raise ValueError unless `stop_stage` is one of the `stages` (see `stage_depths`) of `net`."""
+    if stop_stage not in stages:
+        raise ValueError(
+            f"aim.stop_stage: {net} has no stage {stop_stage} that can be masked; it has "
+            f"{', '.join(map(str, stages))}, of which the last is the coarsest"
+        )
+
+
 class TopDownBlock(nn.Module):
     """Features [B, C, h, w] -> [B, F, h, w]: 1x1 and 3x3 convolution, LayerNorm over channels, GELU (AIM, Sec. 3)."""
 
@@ -119,9 +133,7 @@ class TopDown(MaskedClassifier):
 
     @property
     def depths(self) -> tuple[str, ...]:
-        names = super().depths
-        stop = names.index(next(iter(self.masked.values())))
-        return (*(name for name in names[: stop + 1] if name != "final"), "final")
+        return top_down_depths(super().depths, next(iter(self.masked.values())))
 
     def upper(self, features: Tensor, depth: str) -> Forward:
         if depth == "final":
@@ -203,11 +215,7 @@ def build_aim(
     Raises ValueError for a stage that does not exist and for unknown choices.
     """
     names = stage_depths(plain.depths, first_stage)
-    if stop_stage not in names:
-        raise ValueError(
-            f"aim.stop_stage: this net has no stage {stop_stage} that can be masked; it has "
-            f"{', '.join(map(str, names))}, of which the last is the coarsest"
-        )
+    check_stop_stage(stop_stage, names)
     for name, value, known in (
         ("aim.masking", masking, MASKINGS),
         ("aim.estimators", estimators, ("each", "one")),
