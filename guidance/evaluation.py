@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from itertools import islice
 
 import torch
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
 from guidance import distributed
 from guidance.attribution import attribute
@@ -15,7 +15,8 @@ from guidance.attribution.gradient import Attribution, evaluation_mode
 from guidance.data import read
 from guidance.metrics import Rows, merge
 from guidance.models.classifier import Classifier
-from guidance.types import Batch
+from guidance.progress import Progress
+from guidance.types import COUNTED, Batch
 
 Collect = Callable[..., Rows]  # `metrics.collect`, with its settings fixed by functools.partial
 
@@ -34,19 +35,19 @@ def evaluate(
     """Score every sample and every annotated pair of a split, once, however many processes share the work.
 
     `loader` yields this process's share. Returns the rows of all processes in one fixed order, the same on every process,
-    and what is not among them: "skipped", faulty samples and annotations, and "dropped", annotated pairs without a pixel
-    at the evaluated size. The model's mode is restored; its statistics and weights are untouched.
-    Raises ValueError for a split without a readable sample.
+    and what is not among them: "skipped", faulty samples and annotations, "dropped", annotated pairs without a pixel
+    at the evaluated size, and "clipped", boxes that stuck out of their images. The model's mode is restored; its
+    statistics and weights are untouched. Raises ValueError for a split without a readable sample.
     """
-    parts, skipped, dropped = [], 0, 0
+    parts, counts = [], Counter(dict.fromkeys(COUNTED, 0))
     total = len(loader) if max_batches is None else min(max_batches, len(loader))
-    with evaluation_mode(model):
-        for batch in tqdm(islice(read(loader), max_batches), total=total, desc=description, unit="batch", leave=False,
-                          disable=not distributed.is_main(), dynamic_ncols=True):  # fmt: skip
-            skipped, dropped = skipped + batch.skipped, dropped + batch.dropped
+    bar = Progress(description, total, unit="batch", keep=False, shown=distributed.is_main())
+    with evaluation_mode(model), bar:
+        for batch in bar.track(islice(read(loader), max_batches)):
+            counts.update({name: getattr(batch, name) for name in COUNTED})
             if len(batch.images):
                 parts.append(_rows(model, batch.to(device), attribution, depth, collect))
-    missing = dict(zip(("skipped", "dropped"), distributed.sum_numbers([skipped, dropped]), strict=True))
+    missing = dict(zip(COUNTED, distributed.sum_numbers([counts[name] for name in COUNTED]), strict=True))
     gathered = distributed.gather_objects(parts)
     return merge([part for parts in gathered for part in parts]), missing
 

@@ -25,6 +25,7 @@ from guidance.build import (
 from guidance.config import Config, override_config, parse_config
 from guidance.data import Source
 from guidance.data.decode import read_image
+from guidance.data.preflight import preflight
 from guidance.maps import upsample
 from guidance.models import Classifier
 from guidance.rows import Rows
@@ -42,7 +43,9 @@ class Run:
 
     def read(self, path: str | Path) -> Tensor:
         """The image file as the net takes it: [1, C, H, W]."""
-        view = {"image": tv_tensors.Image(read_image(Path(path)))}
+        view = {
+            "image": tv_tensors.Image(read_image(Path(path), displayed=self.config.data.orientation == "displayed"))
+        }
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(0)  # evaluation.crop: shifted draws, and should draw the same again
             image: Tensor = build_eval_transform(self.config)(view)["image"]
@@ -120,6 +123,7 @@ def evaluate_in_detail(
         )
     # The training split only tells how large its groups are.
     train = build_source(run.config, run.config.data.train_split) if source.groups else source
+    preflight(source, pixels=False, on_error=run.config.data.on_error, threads=run.config.data.num_workers)
     evaluator = build_evaluator(run.config, build_evaluation_dataset(run.config, source), train, torch.device(device))
     wanted = run.config.evaluation.iou_threshold
     threshold = run.metrics.get("iou_threshold") if wanted == "fit" else float(wanted)

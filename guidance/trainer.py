@@ -19,11 +19,12 @@ from guidance.data import TrainBatches, read
 from guidance.guard import LossGuard, NonFiniteError, raise_non_finite
 from guidance.logs import Loggers
 from guidance.objectives import Objective
+from guidance.progress import Progress
 from guidance.run_state import Means, StopRequest, get_rng, set_rng
-from guidance.types import Batch, Step
+from guidance.types import COUNTED, Batch, Step
 
 # Counted over an epoch: by each process on its own, and (the last two) over the global batches.
-TALLIED = ("skipped", "dropped", "regions", "images")
+TALLIED = (*COUNTED, "regions", "images")
 
 
 class Saver(Protocol):
@@ -106,8 +107,8 @@ class Trainer:
         self.batches.epoch, self.batches.start = self.epoch, self.position
         length = self._length()
         size = self.batches.batch_size
-        with tqdm(total=length, initial=self.position, desc=f"epoch {self.epoch + 1}/{self.epochs}", unit="batch",
-                  disable=not distributed.is_main(), dynamic_ncols=True) as bar:  # fmt: skip
+        with Progress(f"epoch {self.epoch + 1}/{self.epochs}", length, unit="batch", initial=self.position,
+                      shown=distributed.is_main()) as bar:  # fmt: skip
             begin, seen = time.perf_counter(), 0
             for batch in read(self.loader) if self.position < length else ():
                 self._train_step(ddp, batch)
@@ -158,8 +159,8 @@ class Trainer:
         self.schedule.step()
         self.step += 1
         self.position += 1
-        for name, value in zip(TALLIED, (batch.skipped, batch.dropped, counts.regions, counts.images), strict=True):
-            self.tally[name] += value
+        for name in TALLIED:
+            self.tally[name] += getattr(batch if name in COUNTED else counts, name)
         self.window.add(terms)
         self.total.add(terms)
 
@@ -175,7 +176,7 @@ class Trainer:
                 "The checkpoints on disk are from before. Lower optimizer.lr or set trainer.clip_norm."
             )
 
-    def _log_step(self, bar: tqdm[Any], rate: float) -> None:
+    def _log_step(self, bar: Progress, rate: float) -> None:
         values = self.window.read()
         self.window = Means()
         step = {f"step/{name}": value for name, value in values.items()}
@@ -183,7 +184,7 @@ class Trainer:
         rates = {f"step/lr{'/' + group['name'] if 'name' in group else ''}": group["lr"] for group in groups}
         self.log.log(self.step, step | rates | {"step/images_per_second": rate})
         shown = {name: f"{values[name]:.4f}" for name in ("classification", "localization") if name in values}
-        bar.set_postfix(shown | {"images/s": f"{rate:.0f}"})
+        bar.note(shown | {"images/s": f"{rate:.0f}"})
 
     def _finish_epoch(self) -> None:
         """Save, evaluate, offer to the front, log, save; in this order, so that a kill repeats what was not saved."""
@@ -204,8 +205,8 @@ class Trainer:
 
     def _read_tally(self) -> dict[str, float]:
         """What was left out in this epoch, over all processes, and the share of images that had a region."""
-        skipped, dropped = distributed.sum_numbers([self.tally["skipped"], self.tally["dropped"]])
-        return {"skipped": skipped, "dropped": dropped, "annotated": self.tally["regions"] / self.tally["images"]}
+        sums = distributed.sum_numbers([self.tally[name] for name in COUNTED])
+        return dict(zip(COUNTED, sums, strict=True)) | {"annotated": self.tally["regions"] / self.tally["images"]}
 
     def _hopeless(self) -> bool:
         """Whether the best value of the `minimum` metric is too low after its patience."""
@@ -254,5 +255,5 @@ class Trainer:
         if same:
             self.window.load_state_dict(state["window"][rank], self.device)
             self.total.load_state_dict(state["total"][rank], self.device)
-            self.tally = dict(state["tally"][rank])
+            self.tally |= state["tally"][rank]  # a checkpoint of an earlier release lacks what was not counted then
             self._resumed_rng = state["rng"][rank]

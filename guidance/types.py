@@ -43,6 +43,9 @@ class Regions(NamedTuple):
         return Regions(image, target, mask, segment, self.rounds, kind, never)
 
 
+COUNTED = ("skipped", "dropped", "clipped")  # what a batch counts
+
+
 class Batch(NamedTuple):
     """A batch of samples; everything that an objective or a metric may ask for."""
 
@@ -53,12 +56,15 @@ class Batch(NamedTuple):
     index: Tensor  # type: ignore[assignment]  # [B] long: position in the dataset (identity of the sample)
     skipped: int = 0  # unreadable samples that `data.on_error: skip` left out or replaced
     dropped: int = 0  # annotated pairs left without a region: by a crop, or a never region that the loss cannot use
+    clipped: int = 0  # boxes that stuck out of their images
 
     def to(self, device: torch.device | str) -> Batch:
         images, targets, groups, index = (
             x.to(device, non_blocking=True) for x in (self.images, self.targets, self.groups, self.index)
         )
-        return Batch(images, targets, self.regions.to(device), groups, index, self.skipped, self.dropped)
+        return self._replace(
+            images=images, targets=targets, regions=self.regions.to(device), groups=groups, index=index
+        )
 
     def chunk(self, chunks: int) -> list[Batch]:
         """Split into `chunks` batches along B (sizes as `torch.chunk`), each with its own regions.
@@ -73,7 +79,7 @@ class Batch(NamedTuple):
             rows = ((self.regions.image >= start) & (self.regions.image < stop)).nonzero().flatten()
             regions = self.regions.select(rows)
             regions = regions._replace(image=regions.image - start)
-            counts = (self.skipped, self.dropped) if start == 0 else (0, 0)
+            counts = [getattr(self, name) if start == 0 else 0 for name in COUNTED]
             parts.append(Batch(images, self.targets[start:stop], regions, self.groups[start:stop],
                                self.index[start:stop], *counts))  # fmt: skip
             start = stop

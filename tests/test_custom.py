@@ -279,3 +279,29 @@ def test_a_class_is_segmented_only_if_all_of_its_boxes_are(tmp_path: Path) -> No
     assert source.records[2].segmentation is None
     found = GuidanceDataset(source, eval_transform(WIDTH), training=False, region="best")[0, 0]
     assert found.masks[0, :, 21:27].any()  # the second object is not lost
+
+
+def test_a_table_of_bare_file_names_is_one_error_with_the_rule(tmp_path: Path) -> None:
+    make_custom_folders(tmp_path)
+    names = sorted(path.name for path in tmp_path.rglob("*.jpg"))
+    write_text(tmp_path / "boxes.csv", "image,class,x0,y0,x1,y1\n" + "".join(f"{name},cat,1,2,3,4\n" for name in names))
+    rule = (
+        rf"28 of 28 lines of .*boxes\.csv name their image by its file alone, such as '{names[0]}' in line 2; expected"
+    )
+    for split in ("train", "val", "test"):
+        with pytest.raises(ValueError, match=f"{rule} a path from {tmp_path}, as train/cat/{names[0]}"):
+            load_custom(tmp_path, split)
+    assert [load_custom(tmp_path, s, on_error="skip").skipped for s in ("train", "val", "test")] == [1, 0, 0]
+    (tmp_path / "boxes.csv").unlink()
+    write_text(tmp_path / "groups.csv", "image,group\n" + "".join(f"{name},a\n" for name in names))
+    rule = rf"groups\.csv has a line for none of the 20 images: it calls them like '{names[0]}', expected like 'train/cat/cat_"
+    for on_error in ("raise", "skip"):
+        with pytest.raises(ValueError, match=rule):
+            load_custom(tmp_path, "train", on_error=on_error)
+
+
+def test_class_names_are_suggested(tmp_path: Path) -> None:
+    make_custom_folders(tmp_path)
+    write_text(tmp_path / "boxes.csv", "image,class,x0,y0,x1,y1\ntrain/dog/dog_train_1.jpg,dgo,1,2,3,4\n")
+    with pytest.raises(ValueError, match=r"line 2 of .*: unknown class 'dgo'; known: cat, dog\. Did you mean 'dog'\?"):
+        load_custom(tmp_path, "train")

@@ -206,10 +206,10 @@ def test_unreadable_images_are_left_out_of_evaluation(tmp_path: Path) -> None:
 
 
 def test_faulty_boxes_are_dropped_and_counted(tmp_path: Path) -> None:
-    source = make_source(tmp_path, [[(0, (5, 5, 5, 9)), (1, (0, 0, 60, 20)), (2, LEFT)]])
+    source = make_source(tmp_path, [[(0, (5, 5, 5, 9)), (1, (30, 0, 60, 20)), (2, LEFT), (3, (20, 0, 60, 20))]])
     sample = dataset(source, on_error="skip")[0, 0]
-    assert (sample.classes.tolist(), sample.skipped, sample.dropped) == ([2], 2, 0)
-    assert sample.targets.tolist() == [1, 1, 1, 0]  # the labels stay
+    assert (sample.classes.tolist(), sample.skipped, sample.dropped, sample.clipped) == ([2, 3], 2, 0, 1)
+    assert sample.targets.tolist() == [1, 1, 1, 1]  # the labels stay
     with pytest.raises(ValueError, match=r"0\.png has no area"):
         dataset(source)[0, 0]
     assert dataset(source, annotated=[])[0, 0].skipped == 0  # boxes that nobody uses do no harm

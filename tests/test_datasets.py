@@ -199,7 +199,7 @@ def test_waterbirds_versions_are_folders(tmp_path: Path) -> None:
         (lambda root: edit(root.parent / "CUB_200_2011/bounding_boxes.txt", "7 1.0", "8 1.0"), "img_id 7 has no line"),
         (
             lambda root: edit(root.parent / "CUB_200_2011/bounding_boxes.txt", "7 1.0", "7 one"),
-            "line 1 of .*four numbers",
+            "line 1 of .*four finite numbers",
         ),
         (lambda root: (root / "a/x.jpg").unlink(), r"line 2 of .*x\.jpg does not exist"),
     ],

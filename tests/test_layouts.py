@@ -20,6 +20,7 @@ from guidance.config.reading import sections_of
 from guidance.data import DATASETS, GuidanceDataset, Source, UnreadableError, eval_transform
 from guidance.data.coco import CLASSES
 from guidance.data.imagenet import HARD, WOOF
+from guidance.data.preflight import preflight
 from guidance.data.source import NoSplitError
 from tests.layouts import BOX, HEIGHT, LAYOUTS, OBJECT, WIDTH, edit, write_text
 from tests.pictures import write_broken, write_picture
@@ -182,9 +183,9 @@ def jsons(name: str, path: str, first: str) -> list[tuple[str, Fault, str]]:
     return [
         (name, annotation(path, category_id=12), "annotation 100 of image .* category_id 12, which is not among"),
         (name, annotation(path, category_id="1"), "category_id '1', which is not among"),
-        (name, annotation(path, bbox=[1, 2, 3]), r"annotation 100 .*bbox .*\[1, 2, 3\], expected four numbers"),
-        (name, annotation(path, bbox=[1, 2, "x", 4]), "bbox .*expected four numbers"),
-        (name, annotation(path, bbox=7), "bbox .*expected four numbers"),
+        (name, annotation(path, bbox=[1, 2, 3]), r"annotation 100 .*bbox .*\[1, 2, 3\], expected four finite numbers"),
+        (name, annotation(path, bbox=[1, 2, "x", 4]), "bbox .*expected four finite numbers"),
+        (name, annotation(path, bbox=7), "bbox .*expected four finite numbers"),
         (name, annotation(path, bbox=[1, 2, float("nan"), 4]), "bbox .*four finite numbers"),
         (name, annotation(path, segmentation=5), "segmentation that is neither"),
         (name, annotation(path, id=101), "annotation 101 is listed twice"),
@@ -203,12 +204,12 @@ FAULTS: list[tuple[str, Fault, str]] = [
     ("cub", text(CUB + "image_class_labels.txt", "\n11 1", "\n11 bird"), "class_id 'bird', not 1 to 2"),
     ("cub", text(CUB + "train_test_split.txt", "\n11 0", "\n11 2"), "is_training_image '2', not 0 to 1"),
     ("cub", text(CUB + "bounding_boxes.txt", "\n11 2.0", "\n11 inf"), "line 11 of .*four finite numbers"),
-    ("cub", text(CUB + "bounding_boxes.txt", "\n11 2.0", "\n11 x"), "line 11 of .*expected four numbers"),
+    ("cub", text(CUB + "bounding_boxes.txt", "\n11 2.0", "\n11 x"), "line 11 of .*expected four finite numbers"),
     ("cub", text(CUB + "bounding_boxes.txt", "\n11 2.0 ", "\n11 "), "line 11 .* expected 'img_id x y width height'"),
     ("cub", text(CUB + "bounding_boxes.txt", "\n11 ", "\n99 "), "img_id 11 has no line in CUB_200_2011/bounding_boxes"),
     ("cub", delete(f"{CUB}images/001.Black_footed_Albatross/Bird_0010.jpg"), r"Bird_0010\.jpg does not exist"),
     ("cub", text(CUB + "images.txt", "tross/Bird_0011.jpg\n13", "tross/Bird_0010.jpg\n13"), "0010.jpg is listed twice"),
-    ("traveling_birds", text(CUB + "bounding_boxes.txt", "\n11 2.0", "\n11 x"), "line 11 of .*expected four numbers"),
+    ("traveling_birds", text(CUB + "bounding_boxes.txt", "\n11 2.0", "\n11 x"), "line 11 of .*expected four finite numbers"),
     ("traveling_birds", text(CUB + "images.txt", "Albatross/Bird_0010.jpg\n12", "A/b.jpg\n12"), "is no image of CUB"),
     *[(name, fault, message) for name in ("imagenet100", "imagewoof") for fault, message in (
         (lambda root: write_text(root / XML, "<annotation>"), "is not well-formed XML"),
@@ -221,9 +222,9 @@ FAULTS: list[tuple[str, Fault, str]] = [
         f"{p.relative_to(root / ('images' if (root / 'images').is_dir() else '.')).as_posix()},a\n"
         for p in sorted(root.rglob("*test*.jpg"))[1:])), "has no line in .*groups.csv")
       for name in ("custom_coco", "custom_folders", "custom_masks")],
-    ("custom_folders", text("boxes.csv", CAT, CAT.replace("2,3", "2,x")), "line 4 of .*expected four numbers"),
+    ("custom_folders", text("boxes.csv", CAT, CAT.replace("2,3", "2,x")), "line 4 of .*expected four finite numbers"),
     ("custom_folders", text("boxes.csv", CAT, CAT.replace("2,3", "2,-inf")), "line 4 of .*four finite numbers"),
-    ("custom_folders", text("boxes.csv", CAT, CAT.replace(",11", "")), "line 4 of .*expected four numbers"),
+    ("custom_folders", text("boxes.csv", CAT, CAT.replace(",11", "")), "line 4 of .*expected four finite numbers"),
     ("custom_folders", text("boxes.csv", CAT, CAT.replace(",cat", ",cow")), "unknown class 'cow'; known: cat, dog"),
     ("custom_folders", text("boxes.csv", CAT, CAT.replace(",cat", ",dog")), "class 'dog' is not the image's, .*'cat'"),
     ("custom_folders", text("boxes.csv", CAT, f"{CAT}\n{CAT}"), "line 5 of .*is listed twice"),
@@ -319,34 +320,49 @@ def test_unusable_files_are_errors_always(tmp_path: Path, name: str, fault: Faul
 
 # --- faults that show when the image is read --------------------------------------------------------------------------
 
-ZERO, OUTSIDE = "has no area", "sticks out of the image"
+ZERO, OUT, BEYOND = "has no area", "sticks out of the image", "lies outside of the image"
 BOXES: list[tuple[str, Fault, str]] = [
     ("voc", text(VOC + "Annotations/7.xml", "<xmax>12", "<xmax>2"), ZERO),
-    ("voc", text(VOC + "Annotations/7.xml", "<xmax>12", "<xmax>120"), OUTSIDE),
+    ("voc", text(VOC + "Annotations/7.xml", "<xmax>12", "<xmax>120"), OUT),
+    ("voc", text(VOC + "Annotations/7.xml", "<xmin>3</xmin><ymin>4</ymin><xmax>12", "<xmin>50</xmin><ymin>4</ymin><xmax>60"),
+     BEYOND),
     ("waterbirds", text(CUB + "bounding_boxes.txt", "12 0.0 0.0 5.0", "12 0.0 0.0 0.0"), ZERO),
-    ("waterbirds", text(CUB + "bounding_boxes.txt", "12 0.0 0.0 5.0", "12 0.0 0.0 99"), OUTSIDE),
+    ("waterbirds", text(CUB + "bounding_boxes.txt", "12 0.0 0.0 5.0", "12 0.0 0.0 99"), OUT),
+    ("waterbirds", text(CUB + "bounding_boxes.txt", "12 0.0 0.0 5.0", "12 0.0 20.0 5.0"), BEYOND),
     *[(name, annotation(path, bbox=bbox), message) for name, path in (("coco", COCO_JSON), ("custom_coco", CUSTOM_JSON))
-      for bbox, message in (([2, 3, 10, 0], ZERO), ([-9, 3, 10, 8], OUTSIDE))],
+      for bbox, message in (([2, 3, 10, 0], ZERO), ([-9, 3, 10, 8], OUT), ([-9, 3, 8, 8], BEYOND))],
     *[(name, text(CUB + "bounding_boxes.txt", f"\n11 2.0 3.0 {old}", f"\n11 2.0 3.0 {new}"), message)
-      for name in ("cub", "traveling_birds") for old, new, message in (("10.0", "-1", ZERO), ("10.0", "40", OUTSIDE))],
+      for name in ("cub", "traveling_birds") for old, new, message in (("10.0", "-1", ZERO), ("10.0", "40", OUT))],
     *[(name, text(XML, "<xmax>12", f"<xmax>{new}"), message)
-      for name in ("imagenet100", "imagewoof") for new, message in (("2", ZERO), ("99", OUTSIDE))],
+      for name in ("imagenet100", "imagewoof") for new, message in (("2", ZERO), ("99", OUT))],
     ("hard_imagenet", lambda root: write_text(root / "bboxes/val/n02492660_val_0.xml",
      f"<a>{OBJECT.format(name='n02492660', difficult=0, box=(2, 3, 2, 3))}</a>"), ZERO),
     ("custom_folders", text("boxes.csv", CAT, CAT.replace("12", "2")), ZERO),
-    ("custom_folders", text("boxes.csv", CAT, CAT.replace("12", "99")), OUTSIDE),
+    ("custom_folders", text("boxes.csv", CAT, CAT.replace("12", "99")), OUT),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("name", "fault", "message"), BOXES, ids=[f"{n}-{i}" for i, (n, _, _) in enumerate(BOXES)])
-def test_impossible_boxes_are_named_or_counted(tmp_path: Path, name: str, fault: Fault, message: str) -> None:
+def test_boxes_that_stick_out_are_clipped_and_impossible_ones_are_named(
+    tmp_path: Path, name: str, fault: Fault, message: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In each sample, and before the first of them: `preflight` finds the same."""
     fault(made(tmp_path, name))
     source = load(tmp_path, name, "test")
     index = next(i for i, record in enumerate(source.records) if record.boxes and record.boxes[0] != BOX)
-    with pytest.raises(ValueError, match=rf"box .* of image .* {message}"):
-        sample_of(source, index)
+    if message == OUT:
+        sample = sample_of(source, index)
+        assert (sample.clipped, sample.skipped, len(sample.masks)) == (1, 0, 1)
+        preflight(source, pixels=False, on_error="raise")
+        assert re.search(rf"boxes clipped at the border \(1\)\n  box .* of image .* {OUT}", caplog.text)
+        return
+    for find in (lambda: sample_of(source, index), lambda: preflight(source, pixels=False, on_error="raise")):
+        with pytest.raises(ValueError, match=rf"box .* of image .* {message}"):
+            find()
     sample = sample_of(source, index, on_error="skip")
     assert (sample.skipped, len(sample.masks), sample.kept) == (1, 0, True)
+    preflight(source, pixels=True, on_error="skip")
+    assert re.search(rf"left out: .*boxes .* \(1\)\n  box .* {message}", caplog.text)
 
 
 @pytest.mark.parametrize("name", LAYOUTS)

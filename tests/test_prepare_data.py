@@ -23,7 +23,7 @@ from guidance.data.scenes import compose, read_backgrounds
 from guidance.data.synthesis import is_waterbird, synthesize_traveling_birds, synthesize_waterbirds
 from guidance.data.traveling_birds import load_traveling_birds
 from tests.conftest import sample
-from tests.layouts import LAYOUTS, make_custom_coco, make_custom_folders, make_custom_masks, write_text
+from tests.layouts import LAYOUTS, edit, make_custom_coco, make_custom_folders, make_custom_masks, write_text
 from tests.pictures import make_source, read_halves, write_broken, write_picture
 from tools import prepare_data
 
@@ -228,21 +228,23 @@ def test_few_backgrounds_serve_in_turn(tmp_path: Path, caplog: pytest.LogCapture
 
 
 def test_check_image_finds_each_mistake(tmp_path: Path) -> None:
-    boxes = [(0, (0.0, 0.0, 30.0, 20.0)), (1, (5.0, 5.0, 5.0, 9.0)), (2, (0.0, 0.0, 45.0, 20.0)), (3, (0, 0, 30.4, 20))]
+    inside, out = (0.0, 0.0, 30.0, 20.0), (0.0, 0.0, 45.0, 20.0)
+    boxes = [(0, inside), (1, (5.0, 5.0, 5.0, 9.0)), (1, (9.0, 5.0, 5.0, 9.0)), (2, out), (3, (40.0, 0, 50.0, 20))]
     source = make_source(tmp_path, [boxes])
     record = source.records[0]
     for quick in (False, True):
-        found = check_image(source, record, quick=quick).found
-        assert [name for name, _ in found] == ["boxes of zero size", "boxes outside the image"]
-        assert "by 15 pixels; correct the annotation" in found[1][1]
-        assert "on_error" not in found[1][1]
+        found = check_image(source, record, pixels=not quick).found
+        empty = "boxes of zero size"
+        assert [name for name, _ in found] == [empty, empty, "boxes clipped at the border", "boxes outside the image"]
+        assert found[2][1].endswith("0.png sticks out of the image (width 30, height 20) by 15 pixels")
+        assert "on_error" not in found[3][1]
     never = record._replace(boxes=(), box_classes=(), never_boxes=((40.0, 0.0, 90.0, 9.0),), never_classes=(1,))
-    assert [name for name, _ in check_image(source, never).found] == ["boxes outside the image"]
+    assert [name for name, _ in check_image(source, never, pixels=True).found] == ["boxes outside the image"]
     write_broken(record.path)
-    assert [name for name, _ in check_image(source, record).found] == ["unreadable images"]
+    assert [name for name, _ in check_image(source, record, pixels=True).found] == ["unreadable images"]
     record.path.unlink()
     for quick in (False, True):
-        ((name, text),) = check_image(source, record, quick=quick).found
+        ((name, text),) = check_image(source, record, pixels=not quick).found
         assert name == "unreadable images"
         assert "does not exist" in text
 
@@ -259,8 +261,8 @@ def test_check_image_reads_segmentations(tmp_path: Path) -> None:
     boxes = [[(0, (0.0, 0.0, 30.0, 20.0))]]
     for read, expected in ((small_halves, "faulty segmentations"), (empty_halves, "empty segmentations")):
         source = make_source(tmp_path, boxes, read_segments=read)
-        assert [name for name, _ in check_image(source, source.records[0]).found] == [expected]
-        assert check_image(source, source.records[0], quick=True).found == ()
+        assert [name for name, _ in check_image(source, source.records[0], pixels=True).found] == [expected]
+        assert check_image(source, source.records[0], pixels=False).found == ()
 
 
 def test_splits_are_counted_and_compared(tmp_path: Path) -> None:
@@ -516,9 +518,11 @@ def test_verify_says_what_is_wrong_where_every_record_is_faulty(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     make_custom_folders(tmp_path / "set")
-    write_text(tmp_path / "set/groups.csv", "image,group\nnone.jpg,a\n")
+    write_text(tmp_path / "set/boxes.csv", "image,class,x0,y0,x1,y1\n" + "".join(
+        f"{path.relative_to(tmp_path / 'set').as_posix()},cow,1,2,3,4\n" for path in (tmp_path / "set").rglob("*.jpg")
+    ))  # fmt: skip
     assert run("verify", "--config", custom_config(tmp_path)) == 2
-    assert "cat_train_0.jpg has no line in" in capsys.readouterr().err
+    assert "unknown class 'cow'" in capsys.readouterr().err
 
 
 def test_verify_counts_files_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -549,6 +553,81 @@ def test_verify_finds_masks_without_an_image(tmp_path: Path, capsys: pytest.Capt
     out = capsys.readouterr().out
     assert cells(out, "faulty records") == ["2", "0", "2"]
     assert "expected " + str(tmp_path / "set/masks/test/dog/dog_test_0.png") in out
+
+
+def test_verify_doubts_frames_and_damaged_bytes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is used as it is, but may be wrong, is counted and told; it is no mistake."""
+    LAYOUTS["voc"].make(tmp_path / "set")
+    folder = tmp_path / "set/VOCdevkit/VOC2007"
+    exif = Image.Exif()
+    exif[274] = 6
+    Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(folder / "JPEGImages/1.jpg", "JPEG", exif=exif)
+    edit(folder / "Annotations/1.xml", "<annotation>", "<annotation><size><width>20</width><height>30</height></size>")
+    edit(
+        folder / "Annotations/2.xml", "<annotation>", "<annotation><size><width>300</width><height>200</height></size>"
+    )
+    edit(folder / "Annotations/2.xml", "<xmax>12", "<xmax>34")
+    Image.fromarray(np.tile(np.arange(200, dtype=np.uint8), (150, 1))).save(folder / "JPEGImages/3.jpg", quality=95)
+    content = bytearray((folder / "JPEGImages/3.jpg").read_bytes())
+    content[len(content) // 2 : len(content) // 2 + 40] = (
+        np.random.default_rng(0).integers(0, 255, 40, np.uint8).tobytes()
+    )
+    (folder / "JPEGImages/3.jpg").write_bytes(content)
+    for name in "456789":
+        write_picture(folder / f"JPEGImages/{name}.jpg", seed=int(name))
+    path = tmp_path / "config.yaml"
+    path.write_text(
+        yaml.safe_dump({"data": {"name": "voc", "root": str(tmp_path / "set")}, "model": {"name": "resnet18"}})
+    )
+    assert run("verify", "--config", path) == 0
+    out = capsys.readouterr().out
+    names = (
+        "boxes clipped at the border",
+        "images turned by EXIF",
+        "images of another size than annotated",
+        "damaged bytes",
+    )
+    assert [cells(out, name) for name in names] == [
+        ["1", "0", "0"], ["1", "0", "0"], ["2", "0", "0"], ["1", "0", "0"]
+    ]  # fmt: skip
+    assert "2.jpg sticks out of the image (width 30, height 20) by 4 pixels" in out
+    assert "1.jpg has the EXIF orientation 6: viewers turn it, while stored pixels are used here" in out
+    assert "1.jpg is 30 x 20 pixels, but 20 x 30 in its annotation (the two are swapped: it was probably made on" in out
+    assert "2.jpg is 30 x 20 pixels, but 300 x 200 in its annotation\n" in out
+    assert "3.jpg: Corrupt JPEG data" in out
+    assert "nothing is wrong for sure" in out
+    assert run("verify", "--config", path, "--set", "data.orientation=displayed", "--splits", "train") == 0
+    out = capsys.readouterr().out
+    assert "and so does data.orientation: displayed" in out
+    assert cells(out, "images of another size than annotated") == ["1"]
+
+
+def test_verify_misses_a_class_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_custom_folders(tmp_path / "set")
+    for path in (tmp_path / "set/test/dog").iterdir():
+        path.unlink()
+    (tmp_path / "set/test/dog").rmdir()
+    write_text(tmp_path / "set/boxes.csv", "image,class,x0,y0,x1,y1\n")
+    assert run("verify", "--config", custom_config(tmp_path)) == 1
+    out = capsys.readouterr().out
+    assert cells(out, "missing class folders") == cells(out, "classes without an image") == ["0", "0", "1"]
+    assert f"test: {tmp_path / 'set/test'} has no folder for the class 'dog'" in out
+
+
+def test_verify_checks_the_pixels_of_the_cache(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = write_config(tmp_path, cache=str(tmp_path / "cache"))
+    assert run("cache", "--config", config) == 0
+    assert run("verify", "--config", config) == 0
+    (path,) = (tmp_path / "cache").glob("demo_val_*")
+    content = bytearray(path.read_bytes())
+    content[4096 + 3 * 32 * 32 + 5] ^= 1  # one bit of one pixel of the second image
+    path.write_bytes(content)
+    assert run("verify", "--config", config, "--quick") == 0
+    capsys.readouterr()
+    assert run("verify", "--config", config) == 1
+    out = capsys.readouterr().out
+    assert cells(out, "damaged images in the cache") == ["0", "1", "0"]
+    assert f"00001.png is damaged in {path}; `cache` builds it anew" in out
 
 
 # --- classes with a region

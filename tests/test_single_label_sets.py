@@ -204,5 +204,5 @@ def test_masks_have_a_threshold_and_any_colour_counts(tmp_path: Path) -> None:
     Image.fromarray(np.array([[[0, 0, 0], [0, 0, 1]]], dtype=np.uint8)).save(tmp_path / "blue.png")
     blue = record._replace(segmentation=tmp_path / "blue.png")
     assert read_object_segments(blue, threshold=1)[0].tolist() == [[False, True]]
-    with pytest.raises(UnreadableError, match=r"segmentation .*none\.png cannot be read"):
+    with pytest.raises(UnreadableError, match=r"segmentation .*none\.png does not exist"):
         read_object_segments(record._replace(segmentation=tmp_path / "none.png"), threshold=1)

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "guidance"
 # A module may import from its own row and from rows above it.
 LAYERS = [
-    ["types", "distributed"],
+    ["types", "distributed", "progress"],
     ["regions", "maps"],
     ["attribution", "losses", "rows", "scores", "size_bias", "metrics", "pareto"],
     ["data", "models"],

@@ -344,8 +344,13 @@ def test_unreadable_images_are_named_or_counted(settings: Callable[..., Config],
     root = tmp_path / "demo"
     generate_demo(root, num_train=26, num_val=10, num_test=11, image_size=32)
     broken = load_demo(root, "train", num_train=26, num_val=10, num_test=11, image_size=32).records[3].path
-    broken.write_bytes(broken.read_bytes()[:50])
+    content = broken.read_bytes()
+    broken.write_bytes(content[: len(content) // 2])
     data = {"root": str(root), "num_workers": workers}
+    with pytest.raises(ValueError, match=rf"(?s)demo train: unreadable images \(1\)\n.*{broken.name}.*on_error: skip"):
+        build_trainer(settings(data=data), tmp_path / "never", CPU)
+    assert not (tmp_path / "never").exists()
+    data["check"] = "headers"
     with pytest.raises(ValueError, match=rf"^[^\n]*{broken.name}[^\n]*$"):  # one line, not a worker's traceback
         build_trainer(settings(data=data, trainer={"epochs": 2}), tmp_path / "raise", CPU).fit()
     build_trainer(settings(data=data | {"on_error": "skip"}, trainer={"epochs": 1}), tmp_path / "skip", CPU).fit()

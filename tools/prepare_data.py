@@ -14,6 +14,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from guidance.build.sets import choose_annotated
 from guidance.config import Config, load_config, override_config
 from guidance.data import Source, build_cache, open_cache
 from guidance.data.cache_file import cache_bytes
-from guidance.data.checks import MISTAKES, SplitCheck, check_split, compare_splits, table
+from guidance.data.checks import DOUBTS, MISTAKES, SplitCheck, check_split, compare_splits, table
 from guidance.data.source import NoSplitError
 from guidance.data.synthesis import SETS, synthesize_traveling_birds, synthesize_waterbirds
 from guidance.data.waterbirds import VERSIONS
@@ -73,24 +74,51 @@ def verify(args: argparse.Namespace) -> int:
     broken: list[str] = []
     for source in read_splits(config, args.splits, partial(read_leniently, config), broken):
         print(f"checking {len(source.records)} images of {source.split}", file=sys.stderr)
-        checks.append(check_split(source, quick=args.quick, threads=args.threads))
+        check = check_split(source, quick=args.quick, threads=args.threads)
+        checks.append(check if args.quick else with_cache(config, check))
     checks = compare_splits(checks)
     print(f"{config.data.name} at {config.data.root}\n{table(checks)}\n")
     return report_mistakes(checks, broken)
 
 
+def with_cache(config: Config, check: SplitCheck) -> SplitCheck:
+    """The check, with what is wrong with the pixels of the decoded cache, where the config has one that is built."""
+    source, folder = check.source, config.data.cache
+    images = open_cache(folder, source, cache_size(config, source)) if folder is not None else None
+    damaged = images.damaged_images() if images is not None else []
+    if images is None or not damaged:
+        return check
+    texts = [f"image {source.records[i].path} is damaged in {images.path}; `cache` builds it anew" for i in damaged]
+    counts = {**check.counts, "damaged images in the cache": len(damaged)}
+    return replace(check, counts=counts, problems=[*check.problems, *texts])
+
+
+def cache_size(config: Config, source: Source) -> int:
+    """The side of the images in the cache of a split."""
+    training = source.split == config.data.train_split
+    return (config.data.cache_size if training else None) or config.data.image_size
+
+
 def report_mistakes(checks: Sequence[SplitCheck], broken: Sequence[str]) -> int:
     """Print what is wrong with the images, and the splits that are `broken`; returns the exit code."""
+    doubts = [f"{check.source.split}: {text}" for check in checks for text in check.doubts]
+    if doubts:
+        spell_out(doubts)
+        print(f"{len(doubts)} doubts ({', '.join(DOUBTS)}): used as they are, but look at them\n")
     mistakes = len(broken) + sum(check.mistakes for check in checks)
     if not mistakes:
-        print("nothing is wrong")
+        print("nothing is wrong" + (" for sure" if doubts else ""))
         return 0
-    lines = [*broken, *(f"{check.source.split}: {text}" for check in checks for text in check.problems)]
+    spell_out([*broken, *(f"{check.source.split}: {text}" for check in checks for text in check.problems)])
+    print(f"{mistakes} mistakes (splits that cannot be read, {', '.join(MISTAKES)}); the other rows need not be wrong")
+    return 1
+
+
+def spell_out(lines: Sequence[str]) -> None:
+    """Print the first lines, and how many more there are."""
     print("\n".join(lines[:SHOWN]))
     if len(lines) > SHOWN:
         print(f"and {len(lines) - SHOWN} more")
-    print(f"{mistakes} mistakes (splits that cannot be read, {', '.join(MISTAKES)}); the other rows need not be wrong")
-    return 1
 
 
 def cache(args: argparse.Namespace) -> int:
@@ -100,8 +128,7 @@ def cache(args: argparse.Namespace) -> int:
         raise ValueError("the config has no cache; add --set data.cache=FOLDER")
     broken: list[str] = []
     for source in read_splits(config, args.splits, partial(build_source, config), broken):
-        training = source.split == data.train_split
-        size = (data.cache_size or data.image_size) if training else data.image_size
+        size = cache_size(config, source)
         print(f"{source.split}: {cache_split(config, source, size, threads=args.threads)}")
     if broken:
         raise ValueError("\n".join(broken))
@@ -116,9 +143,7 @@ def cache_split(config: Config, source: Source, size: int, *, threads: int) -> s
     what = "checked"
     if images is None or images.damaged_images():
         what = "built" if images is None else "built anew, because pixels were damaged"
-        images = build_cache(
-            folder, source, size, on_error=config.data.on_error, threads=threads, progress=sys.stderr.isatty()
-        )
+        images = build_cache(folder, source, size, on_error=config.data.on_error, threads=threads, progress=True)
     each, seconds = cache_bytes(source, size) / len(images), time.perf_counter() - start
     return (
         f"{images.path} {what}: {len(images)} images of {size} pixels, {each:,.0f} bytes per image "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from inspect import signature
 
 from torch import Tensor
@@ -35,6 +36,7 @@ def build_source(config: Config, split: str) -> Source:
     # The keyword-only arguments of a loader are settings of its section, under the same names.
     options = [name for name, p in signature(load).parameters.items() if p.kind is p.KEYWORD_ONLY]
     source = load(data.root, split, **{name: getattr(data, name) for name in options})
+    source = replace(source, displayed=data.orientation == "displayed")
     if not source.records:
         raise ValueError(f"the {split} split of {data.name} at {data.root} has no usable image")
     if source.skipped:

@@ -14,10 +14,8 @@ from guidance.build.evaluation import build_epoch_evaluation
 from guidance.build.parts import build_classifier, build_objective, build_optimizer, parameter_groups
 from guidance.build.sets import build_caches, build_source, build_training_dataset
 from guidance.config import Config, dump_config
-from guidance.data import (
-    TrainBatches,
-    build_loader,
-)
+from guidance.data import TrainBatches, build_loader
+from guidance.data.preflight import preflight
 from guidance.logs import open_loggers
 from guidance.run_state import seed_rng
 from guidance.trainer import Trainer
@@ -40,6 +38,10 @@ def build_trainer(
     state = resumable_state(folder, config) if resume else None
     model = build_classifier(config, len(train.classes), pretrained=state is None)
     objective = build_objective(config, model, train).to(device)
+    # A cache decodes all images anyway, and a run that is resumed has done so; a dry run shall be quick.
+    pixels = config.data.check == "pixels" and config.data.cache is None and state is None and not dry_run
+    for source in (train, val):
+        preflight(source, pixels=pixels, on_error=config.data.on_error, threads=config.data.num_workers)
     if not dry_run:
         build_caches(config, train, val)
     dataset, annotated = build_training_dataset(config, train)

@@ -26,7 +26,9 @@ class CommonData(Section):
     region: Literal["box", "segment", "best"] = "box"  # guided mask of a class; best: its segmentation, else its boxes
     dilation: NotNegative = 0.0  # of training boxes: each side grows by this fraction of the width or height
     classes_per_image: Literal["one", "all"] = "one"  # guided classes of an image: one drawn at random, or all
+    orientation: Literal["stored", "displayed"] = "stored"  # which pixels annotations refer to: see decode.read_image
     on_error: Literal["raise", "skip"] = "raise"  # unreadable images and impossible boxes
+    check: Literal["pixels", "headers"] = "pixels"  # how closely all images are looked at before the first epoch
     num_workers: Annotated[int, Field(ge=0)] = 2  # loader processes of each training process
     cache: Path | None = None  # folder of the decoded cache, see guidance/data/cache.py; null decodes files every time
     cache_size: Count | None = None  # of cached training images; more than image_size gives crop_flip finer crops

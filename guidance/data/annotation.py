@@ -27,6 +27,7 @@ class Annotation(NamedTuple):
     segments: Tensor  # [s, H, W] uint8
     segment_rows: Tensor  # [s] long: row of `classes`
     skipped: int  # faulty boxes and segmentations that were left out
+    clipped: int = 0  # boxes that stuck out of the image
 
 
 class Pairs(NamedTuple):
@@ -83,14 +84,12 @@ def annotate(
     segmentation where they have one. Classes with `never_boxes` are annotated under each. `dilation` grows the boxes,
     not segmentations or never boxes. `load_segments` reads the segmentations also under "box", for metrics.
     """
-    boxes, box_classes, skipped = torch.zeros(0, 4), torch.zeros(0, dtype=torch.long), 0
-    if region != "segment":
-        boxes, box_classes, skipped = check_boxes(record, height, width, on_error)
-        if dilation > 0:
-            boxes = dilate_boxes(boxes, dilation, height, width)
+    allowed = record if region != "segment" else record._replace(boxes=(), box_classes=())
     forbidding = record._replace(boxes=record.never_boxes, box_classes=record.never_classes)
-    never, never_classes, faulty = check_boxes(forbidding, height, width, on_error)
-    kinds = dict.fromkeys(never_classes.tolist(), NEVER) | dict.fromkeys(box_classes.tolist(), BOX)
+    found, never = (check_boxes(r, height, width, on_error) for r in (allowed, forbidding))
+    boxes = dilate_boxes(found.boxes, dilation, height, width) if dilation > 0 else found.boxes
+    kinds = dict.fromkeys(never.classes.tolist(), NEVER) | dict.fromkeys(found.classes.tolist(), BOX)
+    faulty = found.skipped + never.skipped
     segments: dict[int, Tensor] = {}
     if region != "box" or (load_segments and kinds):
         segments, unreadable = _read_segments(source, record, height, width, on_error)
@@ -102,12 +101,13 @@ def annotate(
     return Annotation(
         classes=torch.tensor(list(row), dtype=torch.long),
         kinds=torch.tensor([kinds[index] for index in row], dtype=torch.long),
-        boxes=torch.cat((boxes, never)),
-        box_rows=torch.tensor([row[k] for k in (*box_classes.tolist(), *never_classes.tolist())], dtype=torch.long),
-        forbidden=torch.arange(len(boxes) + len(never)) >= len(boxes),
+        boxes=torch.cat((boxes, never.boxes)),
+        box_rows=torch.tensor([row[k] for k in torch.cat((found.classes, never.classes)).tolist()], dtype=torch.long),
+        forbidden=torch.arange(len(boxes) + len(never.boxes)) >= len(boxes),
         segments=torch.stack([segments[k] for k in shown]).to(torch.uint8) if shown else _no_segments(height, width),
         segment_rows=torch.tensor([row[k] for k in shown], dtype=torch.long),
-        skipped=skipped + faulty,
+        skipped=faulty,
+        clipped=found.clipped + never.clipped,
     )
 
 

@@ -61,7 +61,7 @@ class ImageCache:
         """
         height, width = int(self._table[index, 0]), int(self._table[index, 1])
         if height == 0:
-            image = read_image(self.source.records[index].path)
+            image = read_image(self.source.records[index].path, displayed=self.source.displayed)
             return resize_image(image, self.size), (image.shape[1], image.shape[2])
         return self._pixels[index], (height, width)
 
@@ -75,12 +75,12 @@ class ImageCache:
 def cache_path(folder: Path, source: Source, size: int) -> Path:
     """The file of a split at a size.
 
-    Its name depends on the names of the images in their order, on size and time of change of each file, and on the release
-    of torchvision, which decodes and resizes. So a changed file makes the cache another one, and a data set may be moved
-    together with its cache.
+    Its name depends on the names of the images in their order, on size and time of change of each file, on
+    `Source.displayed`, and on the release of torchvision, which decodes and resizes. So a changed file makes the cache
+    another one, and a data set may be moved together with its cache.
     """
     _, names = _names(source.records)
-    digest = _digest([*_settings(size), names, cache_file.fingerprint(source.records)])[:12]
+    digest = _digest([*_settings(source, size), names, cache_file.fingerprint(source.records)])[:12]
     return folder / f"{_prefix(source, size)}{digest}{cache_file.ENDING}"
 
 
@@ -107,7 +107,7 @@ def build_cache(
     """
     check_on_error(on_error)
     path, required = cache_path(folder, source, size), cache_bytes(source, size)
-    images = _digest([*_settings(size), *_names(source.records)])
+    images = _digest([*_settings(source, size), *_names(source.records)])
     try:
         folder.mkdir(parents=True, exist_ok=True)
         cache_file.remove_leftovers(folder)
@@ -170,8 +170,8 @@ def _prefix(source: Source, size: int) -> str:
     return re.sub(r"\W+", "_", f"{source.name}_{source.split}_{size}_")
 
 
-def _settings(size: int) -> list[Any]:
-    return [cache_file.FORMAT, torchvision.__version__, size]
+def _settings(source: Source, size: int) -> list[Any]:
+    return [cache_file.FORMAT, torchvision.__version__, size, *(["displayed"] if source.displayed else [])]
 
 
 def _digest(content: Any) -> str:

@@ -20,11 +20,11 @@ from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from guidance.data.decode import UnreadableError, read_image
 from guidance.data.source import Record, Source
 from guidance.data.transforms import resize_image
+from guidance.progress import Progress
 
 FORMAT = 1
 HEADER = 4096  # bytes; images start on a page of memory
@@ -67,14 +67,12 @@ def write_images(
     """Decode every image and write the whole content; `images` says which they are, whatever their state."""
     file.write(b" " * HEADER)
     rows = []
-    decoded = _decoded(source.records, size, on_error, threads)
-    bar = tqdm(
-        decoded, f"caching {source.split}", total=len(source.records), unit="image", leave=False, disable=not progress
-    )
-    for pixels, height, width in bar:
-        # Not through a mapping: on a full disk that would end the process without a word.
-        file.write(pixels.tobytes())
-        rows.append((height, width, checksum(pixels)))
+    decoded = _decoded(source, size, on_error, threads)
+    with Progress(f"caching {source.split}", len(source.records), unit="image", keep=False, shown=progress) as bar:
+        for pixels, height, width in bar.track(decoded):
+            # Not through a mapping: on a full disk that would end the process without a word.
+            file.write(pixels.tobytes())
+            rows.append((height, width, checksum(pixels)))
     table = np.array(rows, dtype=np.int64).tobytes()
     file.write(table)
     header = json.dumps({"format": FORMAT, "images": images, "table": zlib.crc32(table)}).encode()
@@ -84,18 +82,17 @@ def write_images(
     os.fsync(file.fileno())
 
 
-def _decoded(
-    records: tuple[Record, ...], size: int, on_error: str, threads: int
-) -> Iterator[tuple[NDArray[np.uint8], int, int]]:
+def _decoded(source: Source, size: int, on_error: str, threads: int) -> Iterator[tuple[NDArray[np.uint8], int, int]]:
     """Pixels, height and width of each image, in order; zeros for one that cannot be read."""
     with ThreadPoolExecutor(max(1, threads)) as pool:
-        for first in range(0, len(records), CHUNK):
-            yield from pool.map(partial(_decode, size=size, on_error=on_error), records[first : first + CHUNK])
+        decode = partial(_decode, size=size, on_error=on_error, displayed=source.displayed)
+        for first in range(0, len(source.records), CHUNK):
+            yield from pool.map(decode, source.records[first : first + CHUNK])
 
 
-def _decode(record: Record, *, size: int, on_error: str) -> tuple[NDArray[np.uint8], int, int]:
+def _decode(record: Record, *, size: int, on_error: str, displayed: bool) -> tuple[NDArray[np.uint8], int, int]:
     try:
-        image = read_image(record.path)
+        image = read_image(record.path, displayed=displayed)
     except UnreadableError:
         if on_error == "raise":
             raise

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from guidance.data.decode import read_object_segments
-from guidance.data.files import Box, Listing, box_from_size, unique_names
+from guidance.data.files import Box, Listing, as_integer, box_from_size, box_from_text, read_text, unique_names
 from guidance.data.source import Record, layout_error
 
 BOX_COLUMNS = ("img_id", "x", "y", "width", "height")
@@ -48,7 +48,7 @@ class Table(NamedTuple):
     def box(self, image: int) -> Box:
         """A row of x, y, width and height as corners."""
         row = self.row(image)
-        return box_from_size(row, f"line {self.lines[image][0]} of {self.path}: x y width height")
+        return box_from_size(box_from_text(row, f"line {self.lines[image][0]} of {self.path}: x y width height"))
 
 
 class Segmentations:
@@ -77,11 +77,11 @@ def read_table(path: Path, columns: Sequence[str], dataset: str, tree: str) -> T
     if not path.is_file():
         raise layout_error(dataset, path, tree)
     lines: dict[int, tuple[int, str]] = {}
-    for number, line in enumerate(path.read_text().splitlines(), start=1):
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
         if not line.strip():
             continue
         try:
-            key = int(line.split()[0])
+            key = as_integer(line.split()[0])
         except ValueError as error:
             raise ValueError(f"line {number} of {path} is {line!r}, expected {' '.join(columns)!r}") from error
         if key in lines:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -19,6 +20,7 @@ from guidance.data.folders import (
     labels_of,
     list_items,
     mask_path,
+    missing_folders,
     read_items,
 )
 from guidance.data.instances import choose_pictures, read_instances, read_records, segment_reader
@@ -102,10 +104,12 @@ def _load_coco(root: Path, split: str, fraction: float, seed: int, on_error: str
         pictures, file.path, root / "images", {key: label for label, key in enumerate(keys)}, on_error=on_error, boxless=True
     )  # fmt: skip
     groups = read_groups(root)
+    names = [Path(os.path.relpath(record.path, root / "images")).as_posix() for record in records]
+    groups.check(names)
     kept = []
-    for record in records:
+    for record, name in zip(records, names, strict=True):
         try:
-            kept.append(groups.put(record, record.path.relative_to(root / "images").as_posix()))
+            kept.append(groups.put(record, name))
         except ValueError as error:
             faulty += fail_or_note(str(error), on_error)
     problems += faulty
@@ -143,6 +147,7 @@ def _load_folders(
     classes = class_folders(root / "train")
     images, left_alone = list_items(part, labels_of(classes, part))
     groups, listing = read_groups(root), Listing()
+    groups.check([f"{part.folder.name}/{item.name}" for item in images])
     boxes, problems = read_boxes(root, part.folder.name, classes, listing, on_error)
     if masks is not None:
         problems += check_masks(masks, part, images, on_error)
@@ -171,6 +176,7 @@ def _load_folders(
         skipped=len(problems),
         problems=tuple(problems),
         left_alone=left_alone,
+        gaps=missing_folders(part, classes),
     )
 
 

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from guidance.data.files import Box, Listing, Once, as_box, read_csv
+from guidance.data.files import Box, Listing, Once, box_from_text, read_csv
 from guidance.data.folders import is_image, subfolders
 from guidance.data.source import Record, fail_or_note
+from guidance.types import lookup
 
 BOX_COLUMNS = ("image", "class", "x0", "y0", "x1", "y1")
 TRUTH: Mapping[str, bool] = {"": False, "0": False, "false": False, "1": True, "true": True}
@@ -27,8 +28,18 @@ def read_boxes(
     boxes: dict[str, list[Line]] = {}
     problems: list[str] = []
     splits = set(subfolders(root)) - set(NO_SPLITS)
-    for line, row in read_csv(path, BOX_COLUMNS) if path.is_file() else ():
+    lines = read_csv(path, BOX_COLUMNS) if path.is_file() else []
+    bare = [(line, row["image"]) for line, row in lines if _is_bare(row["image"])]
+    if bare and (on_error == "raise" or part == "train"):
+        problems += fail_or_note(
+            f"{len(bare)} of {len(lines)} lines of {path} name their image by its file alone, such as {bare[0][1]!r} in line "
+            f"{bare[0][0]}; expected a path from {root}, as train/{classes[0]}/{bare[0][1]}",
+            on_error,
+        )
+    for line, row in lines:
         name = _plain_name(row["image"])
+        if _is_bare(name):
+            continue  # see above
         split, *below = PurePosixPath(name).parts or ("",)
         there = root / name in listing
         usable = split in splits and len(below) == 2 and below[0] in classes and is_image(PurePosixPath(name))
@@ -43,6 +54,10 @@ def read_boxes(
     return boxes, problems
 
 
+def _is_bare(name: str | None) -> bool:
+    return bool(name) and "/" not in str(name) and is_image(PurePosixPath(str(name)))
+
+
 def _plain_name(name: str | None) -> str:
     """How the images are called: train/cat/1.jpg for ./train//cat/1.jpg."""
     return PurePosixPath(name or "").as_posix()
@@ -50,10 +65,11 @@ def _plain_name(name: str | None) -> str:
 
 def add_box(record: Record, row: Mapping[str, str], classes: Sequence[str], where: str) -> Record:
     """The record with the box of a line of boxes.csv; a ValueError that begins with `where` for a faulty line."""
-    if row["class"] not in classes:
-        raise ValueError(f"{where}: unknown class {row['class']!r}; known: {', '.join(classes)}")
-    label = classes.index(row["class"])
-    box: Box = as_box([row[column] for column in BOX_COLUMNS[2:]], f"{where}: x0, y0, x1, y1")
+    try:
+        label = lookup({name: label for label, name in enumerate(classes)}, row["class"] or "", "class")
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
+    box: Box = box_from_text([row[column] for column in BOX_COLUMNS[2:]], f"{where}: x0, y0, x1, y1")
     never = TRUTH.get((row.get("never") or "").strip().lower())
     if never is None:
         raise ValueError(f"{where}: never is {row['never']!r}, expected 0 or 1")
@@ -72,6 +88,15 @@ class Groups(NamedTuple):
     path: Path
     names: tuple[str, ...]  # none: there is no groups.csv
     of_image: Mapping[str, int]
+
+    def check(self, names: Sequence[str]) -> None:
+        """A ValueError where it calls none of the images as they are called here: one, instead of one for each image."""
+        if self.names and names and not any(name in self.of_image for name in names):
+            called = next(iter(self.of_image))
+            raise ValueError(
+                f"{self.path} has a line for none of the {len(names)} images: it calls them like {called!r}, expected like "
+                f"{names[0]!r}"
+            )
 
     def put(self, record: Record, name: str) -> Record:
         """The record with its group; `name` is how groups.csv calls the image."""

@@ -29,6 +29,7 @@ class Sample(NamedTuple):
     index: int  # type: ignore[assignment]  # hides tuple.index, which nobody calls; see `Batch.index`
     skipped: int = 0  # unreadable images that this one replaces, and its own faulty boxes and segmentations
     dropped: int = 0  # annotated classes whose region the transform removed
+    clipped: int = 0  # boxes that stuck out of the image
     kept: bool = True  # False: the image is unreadable and an evaluation batch leaves it out
     kinds: Tensor | None = None  # [m] long; see `Regions.kind`
     never: Tensor | None = None  # [m, H, W] bool; None where no image of the split has any
@@ -120,7 +121,7 @@ class GuidanceDataset(Dataset[Sample]):
         raise UnreadableError(f"no image of {self.source.name} {self.source.split} can be read; check data.root")
 
     def _decode(self, index: int) -> tuple[Tensor, tuple[int, int]]:
-        image = read_image(self.source.records[index].path)
+        image = read_image(self.source.records[index].path, displayed=self.source.displayed)
         return image, (image.shape[1], image.shape[2])
 
     def _sample(self, image: Tensor, size: tuple[int, int], epoch: int, index: int) -> Sample:
@@ -136,7 +137,7 @@ class GuidanceDataset(Dataset[Sample]):
         view = self._transformed(image, annotation, size, transform_seed)
         pairs = resolve(view, annotation, invert=self.source.complement, never_alone=self.never_alone)
         sample = self._join(view["image"], record.classes, pairs, record.group, index)._replace(
-            skipped=annotation.skipped, dropped=pairs.dropped
+            skipped=annotation.skipped, dropped=pairs.dropped, clipped=annotation.clipped
         )
         if self.classes_per_image == "one" and len(pairs.classes) > 1:
             chosen = torch.randint(len(pairs.classes), (1,), generator=torch.Generator().manual_seed(draw_seed))

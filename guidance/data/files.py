@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
 import os
+import re
+import reprlib
+import stat
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 Box = tuple[float, float, float, float]
+Size = tuple[int, int]  # height, width
+# float() and int() of Python also take 1_0, nan, and digits of other scripts.
+_DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_INTEGER = re.compile(r"[+-]?\d{1,18}", re.ASCII)
 
 
 class Listing:
@@ -23,7 +31,8 @@ class Listing:
     def __contains__(self, path: Path) -> bool:
         folder = path.parent
         if folder not in self._names:
-            self._names[folder] = frozenset(os.listdir(folder)) if folder.is_dir() else frozenset()
+            # Not Path.is_dir, which raises an OSError for a name that is too long.
+            self._names[folder] = frozenset(os.listdir(folder)) if os.path.isdir(folder) else frozenset()
         return path.name in self._names[folder]
 
     def require_image(self, path: Path) -> Path:
@@ -47,20 +56,87 @@ class Once:
         self._seen.add(name)
 
 
-def as_box(values: Sequence[Any], what: str) -> Box:
-    """Four finite numbers; a ValueError that begins with `what` for anything else."""
+def fault_of_file(path: Path) -> str:
+    """Why there is no file to read at `path`, as the end of a sentence that begins with its name; empty where there is one.
+
+    A pipe would keep its reader waiting for ever, and a loop of links cannot be opened at all.
+    """
+    try:
+        kind = os.stat(path).st_mode
+    except FileNotFoundError:
+        return "does not exist"
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
+        return f"cannot be read ({getattr(error, 'strerror', None) or error})"
+    return "" if stat.S_ISREG(kind) else "is no file but a folder, a pipe or a device"
+
+
+def read_bytes(path: Path, what: str = "") -> bytes:
+    """The content of a file; a ValueError that begins with `what` where there is none, or it cannot be read."""
+    fault = fault_of_file(path)
+    if fault:
+        raise ValueError(f"{what}{path} {fault}")
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"{what}{path} cannot be read ({error.strerror or error})") from error
+
+
+def read_text(path: Path) -> str:
+    """The content of a text file in UTF-8, without the byte order mark that some editors put in front."""
+    try:
+        return read_bytes(path).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no text in UTF-8 (byte {error.start}); save it as UTF-8") from error
+
+
+def as_number(text: str) -> float:
+    """A decimal number, as text files hold it; a ValueError for anything else."""
+    if not _DECIMAL.fullmatch(text.strip()):
+        raise ValueError(f"{reprlib.repr(text)} is no decimal number")
+    return float(text)
+
+
+def as_integer(text: str) -> int:
+    """A whole number, as text files hold it; a ValueError for anything else."""
+    if not _INTEGER.fullmatch(text.strip()):
+        raise ValueError(f"{reprlib.repr(text)} is no whole number")
+    return int(text)
+
+
+def is_integer(value: Any) -> TypeGuard[int]:
+    """Whether a value of a JSON file is a whole number; true and false are none, though Python counts with them."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value of a JSON file is a number."""
+    return isinstance(value, float) or is_integer(value)
+
+
+def as_box(values: Any, what: str) -> Box:
+    """A list of four finite numbers; a ValueError that begins with `what` for anything else."""
+    if not isinstance(values, list | tuple) or len(values) != 4 or not all(map(is_number, values)):
+        raise ValueError(f"{what} is {reprlib.repr(values)}, expected four finite numbers")
     try:
         x0, y0, x1, y1 = (float(value) for value in values)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{what} is {values!r}, expected four numbers") from error
+    except OverflowError as error:  # a whole number of hundreds of digits
+        raise ValueError(f"{what} is {reprlib.repr(values)}, expected four finite numbers") from error
     if not all(map(math.isfinite, (x0, y0, x1, y1))):
-        raise ValueError(f"{what} is {values!r}, expected four finite numbers")
+        raise ValueError(f"{what} is {reprlib.repr(values)}, expected four finite numbers")
     return x0, y0, x1, y1
 
 
-def box_from_size(values: Sequence[Any], what: str) -> Box:
+def box_from_text(values: Sequence[str | None], what: str) -> Box:
+    """`as_box` of what a text file holds."""
+    try:
+        return as_box([as_number(value or "") for value in values], what)
+    except ValueError as error:
+        raise ValueError(f"{what} is {reprlib.repr(list(values))}, expected four finite numbers") from error
+
+
+def box_from_size(box: Box) -> Box:
     """x, y, width, height to x0, y0, x1, y1."""
-    x, y, width, height = as_box(values, what)
+    x, y, width, height = box
     return x, y, x + width, y + height
 
 
@@ -73,21 +149,26 @@ def unique_names(names: Iterable[str], what: str) -> tuple[str, ...]:
 
 
 def read_json(path: Path) -> Any:
-    """The content of a JSON file that exists."""
+    """The content of a JSON file."""
+    content = read_bytes(path)
     try:
-        return json.loads(path.read_bytes())
+        return json.loads(content)
+    except RecursionError as error:
+        raise ValueError(f"{path} is not valid JSON (its brackets are nested too deep); correct the file") from error
     except ValueError as error:
         raise ValueError(f"{path} is not valid JSON ({error}); correct the file") from error
 
 
 def read_csv(path: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
-    """The rows of a CSV file that exists, with their line numbers; it must have `columns`."""
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
+    """The rows of a CSV file, with their line numbers; it must have `columns`."""
+    reader = csv.DictReader(io.StringIO(read_text(path), newline=""))
+    try:
         missing = [column for column in columns if column not in (reader.fieldnames or ())]
         if missing:
             raise ValueError(f"{path} has no column {', '.join(missing)}; expected the columns {', '.join(columns)}")
         return [(reader.line_num, row) for row in reader]
+    except csv.Error as error:
+        raise ValueError(f"line {reader.line_num} of {path} is no CSV ({error}); is a quote left open?") from error
 
 
 class XMLObject(NamedTuple):
@@ -98,21 +179,36 @@ class XMLObject(NamedTuple):
     difficult: bool
 
 
-def read_xml_objects(path: Path, labels: Mapping[str, int], expected: str) -> list[XMLObject]:
-    """The objects of a VOC-style annotation; ValueError where the file is missing, malformed, or without objects.
+class XMLAnnotation(NamedTuple):
+    """A VOC-style annotation."""
+
+    objects: list[XMLObject]
+    size: Size | None  # of the image, as the file says; None where it does not
+
+
+def read_xml_annotation(path: Path, labels: Mapping[str, int], expected: str) -> XMLAnnotation:
+    """A VOC-style annotation; ValueError where the file is missing, malformed, or without objects.
 
     `labels`: name -> class; another name is a ValueError, which calls the known ones `expected`.
     """
+    content = read_bytes(path, "annotation ")
     try:
-        tree = ElementTree.parse(path)
-    except FileNotFoundError as error:
-        raise ValueError(f"annotation {path} does not exist; add it or remove the id from the split") from error
-    except ElementTree.ParseError as error:
+        root = ElementTree.fromstring(content)
+    except (ElementTree.ParseError, LookupError, ValueError) as error:  # the latter two: an unknown encoding
         raise ValueError(f"annotation {path} is not well-formed XML ({error}); correct the file") from error
-    objects = [_read_object(node, path, labels, expected) for node in tree.getroot().findall("object")]
+    objects = [_read_object(node, path, labels, expected) for node in root.findall("object")]
     if not objects:
         raise ValueError(f"annotation {path} has no objects, so its image has no label; remove the id from the split")
-    return objects
+    return XMLAnnotation(objects, _read_size(root))
+
+
+def _read_size(root: ElementTree.Element) -> Size | None:
+    # Published files hold sizes of zero, or none; nothing but a check depends on them.
+    try:
+        height, width = (as_integer(root.findtext(f"size/{side}", "")) for side in ("height", "width"))
+    except ValueError:
+        return None
+    return (height, width) if height > 0 and width > 0 else None
 
 
 def _read_object(node: ElementTree.Element, path: Path, labels: Mapping[str, int], expected: str) -> XMLObject:
@@ -121,7 +217,7 @@ def _read_object(node: ElementTree.Element, path: Path, labels: Mapping[str, int
         raise ValueError(f"class {name!r} in {path} is not one of {expected}: {', '.join(labels)}")
     corners = [node.findtext(f"bndbox/{key}", "") for key in ("xmin", "ymin", "xmax", "ymax")]
     try:
-        box = as_box(corners, "the box")
+        box = box_from_text(corners, "the box")
     except ValueError as error:
         raise ValueError(
             f"an object {name!r} in {path} has no <bndbox> with numbers xmin, ymin, xmax and ymax; correct the file"

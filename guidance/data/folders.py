@@ -79,6 +79,12 @@ def labels_of(folders: Sequence[str], part: Part) -> dict[str, int]:
     return {name: label for label, name in enumerate(folders)}
 
 
+def missing_folders(part: Part, folders: Sequence[str]) -> tuple[str, ...]:
+    """A sentence for each of the class `folders` that a split does not have: training goes on, and its class is not there."""
+    there = subfolders(part.folder)
+    return tuple(f"{part.folder} has no folder for the class {name!r}" for name in folders if name not in there)
+
+
 def list_items(part: Part, labels: Mapping[str, int]) -> tuple[list[Item], int]:
     """All images of the folder, in the order of class folders and file names, and how many other files it holds.
 

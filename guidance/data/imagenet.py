@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from guidance.data.decode import read_object_segments
-from guidance.data.files import Box, Listing, Once, read_xml_objects
+from guidance.data.files import Listing, Once, XMLAnnotation, read_text, read_xml_annotation
 from guidance.data.folders import Item, Part, check_masks, choose_items, find_part, list_items, mask_path, read_items
 from guidance.data.source import Record, Source, check_on_error, layout_error
 
@@ -121,10 +121,11 @@ def _load(
     listing = Listing()
 
     def annotate(item: Item) -> Record:
-        boxes = _boxes(root / "bboxes", part, item, listing)
+        objects, size = _annotation(root / "bboxes", part, item, listing)
+        boxes = tuple(found.box for found in objects)
         mask = mask_path(masks, part, item) if masks else None
         segmentation = mask if mask and mask in listing else None
-        return Record(item.path, (item.label,), boxes, (item.label,) * len(boxes), segmentation)
+        return Record(item.path, (item.label,), boxes, (item.label,) * len(boxes), segmentation, size=size)
 
     labels = {folder: label for label, folder in enumerate(classes)}
     images, left_alone = list_items(part, labels)
@@ -147,20 +148,20 @@ def _load(
     )
 
 
-def _boxes(folder: Path, part: Part, item: Item, listing: Listing) -> tuple[Box, ...]:
+def _annotation(folder: Path, part: Part, item: Item, listing: Listing) -> XMLAnnotation:
     for name in (item.name, item.path.name):
         path = (folder / part.folder.name / name).with_suffix(".xml")
         if path in listing:
             wanted = {item.path.parent.name: item.label}
-            return tuple(found.box for found in read_xml_objects(path, wanted, "the image's own"))
-    return ()
+            return read_xml_annotation(path, wanted, "the image's own")
+    return XMLAnnotation([], None)
 
 
 def _read_class_list(path: Path) -> dict[str, str]:
     """WordNet id -> name (the id itself where the line has none)."""
     classes: dict[str, str] = {}
     once = Once(f"{path}: class")
-    for number, line in enumerate(path.read_text().splitlines(), start=1):
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
         wnid, _, name = line.strip().partition(" ")
         if not wnid or wnid.startswith("#"):
             continue

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Hashable, Mapping, Sequence
+import reprlib
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-import torch
 from torch import Tensor
 
-from guidance.data.decode import UnreadableError
-from guidance.data.files import Box, Listing, Once, box_from_size, read_json
+from guidance.data.decode import UnreadableError, read_header
+from guidance.data.files import Box, Listing, Once, Size, as_box, box_from_size, is_integer, read_json
+from guidance.data.shapes import check_shape, code_size, decode_shapes, is_size
 from guidance.data.source import Record, fail_or_note
 from guidance.data.splits import train_or_val
 
+LARGE = 2**24  # pixels from which on the size in an annotation is compared with the file's before masks are made of it
 Segments = Mapping[str, bytes]  # path of an image -> its pickled `_Segment`s: what loader workers share stays small
 
 
@@ -61,18 +62,20 @@ def read_instances(path: Path) -> Instances:
     names, strays = Once(f"{path}: image"), []
     for entry in content["images"]:
         try:
-            name, key = str(entry["file_name"]), entry["id"]
+            name, key = entry["file_name"], entry["id"]
+            if not isinstance(name, str) or not _is_key(key):
+                raise TypeError
             if key in pictures:
                 raise ValueError(f"{path}: image id {key} is listed twice; remove one of the two")
             names.check(name)
             pictures[key] = Picture(name, (entry.get("height"), entry.get("width")), [])
         except (KeyError, TypeError, AttributeError):
-            strays.append(f"{path}: an image {entry!r} has no id or file_name")
+            strays.append(f"{path}: an image {reprlib.repr(entry)} has no id or file_name")
         except ValueError as error:
             strays.append(str(error))
     for entry in content["annotations"]:
         image = entry.get("image_id") if isinstance(entry, dict) else None
-        if isinstance(image, Hashable) and image in pictures:
+        if _is_key(image) and image in pictures:
             pictures[image].annotations.append(entry)
         else:
             strays.append(f"{path}: annotation {_shown(entry)} has no image_id that is among the images")
@@ -125,7 +128,7 @@ def read_records(
             for entry in picture.annotations:
                 if entry.get("id") is not None:
                     once.check(str(entry["id"]))
-            record = _record(found, listing.require_image(folder / picture.name), path)
+            record = _record(found, listing.require_image(folder / picture.name), path, picture.size)
         except ValueError as error:
             problems += fail_or_note(str(error), on_error)
             continue
@@ -146,7 +149,7 @@ def _without_incomplete(found: Sequence[_Annotation]) -> list[_Annotation]:
     return [item._replace(segment=None) if item.label in incomplete else item for item in found]
 
 
-def _record(found: Sequence[_Annotation], path: Path, file: Path) -> Record:
+def _record(found: Sequence[_Annotation], path: Path, file: Path, size: tuple[Any, Any]) -> Record:
     allowed = [item for item in found if not item.never]
     boxed = [(item.box, item.label) for item in allowed if item.box is not None]
     never = [(item.box, item.label) for item in found if item.never and item.box is not None]
@@ -158,6 +161,7 @@ def _record(found: Sequence[_Annotation], path: Path, file: Path) -> Record:
         segmentation=file if any(item.segment is not None for item in allowed) else None,
         never_boxes=tuple(box for box, _ in never),
         never_classes=tuple(label for _, label in never),
+        size=size if is_size(size) else None,
     )
 
 
@@ -166,33 +170,37 @@ def _read_annotation(
 ) -> _Annotation:
     what = f"annotation {_shown(entry)} of image {picture.name!r} in {path}"
     category, bbox, shape, never = (entry.get(key) for key in ("category_id", "bbox", "segmentation", "never"))
-    if not isinstance(category, int) or category not in labels:
-        raise ValueError(f"{what} has category_id {category!r}, which is not among the categories")
-    if never not in (None, False, True):
-        raise ValueError(f"{what} has 'never' {never!r}, expected true or false")
+    if not is_integer(category) or category not in labels:
+        raise ValueError(f"{what} has category_id {reprlib.repr(category)}, which is not among the categories")
+    if never is not None and not isinstance(never, bool):
+        raise ValueError(f"{what} has 'never' {reprlib.repr(never)}, expected true or false")
     forbids = bool(never)
     if bbox is None and (forbids or not boxless):
         raise ValueError(f"{what} has no bbox")
-    box = None if bbox is None else box_from_size(bbox, f"{what}: bbox [x, y, width, height]")
-    if forbids or not shape:
+    box = None if bbox is None else box_from_size(as_box(bbox, f"{what}: bbox [x, y, width, height]"))
+    if forbids or shape in (None, "", {}, [], [[]]):
         return _Annotation(labels[category], box, None, forbids)
-    if not isinstance(shape, list | dict):
-        raise ValueError(f"{what} has a segmentation that is neither a list of polygons nor a run-length code")
-    if isinstance(shape, list) and not all(isinstance(side, int) and side > 0 for side in picture.size):
-        raise ValueError(f"{what} has polygons, but its image has no height and width in pixels")
+    try:
+        check_shape(shape, picture.size)
+    except ValueError as error:
+        raise ValueError(f"{what} {error}") from error
     return _Annotation(labels[category], box, _Segment(labels[category], picture.size, shape), False)
 
 
+def _is_key(value: Any) -> bool:
+    return is_integer(value) or isinstance(value, str)
+
+
 def _forbids(entry: Mapping[str, Any]) -> bool:
-    return entry.get("never") in (True,)  # anything else is either no, or a fault that `_read_annotation` finds
+    return entry.get("never") is True  # anything else is either no, or a fault that `_read_annotation` finds
 
 
 def _read_categories(entries: Sequence[Any], path: Path) -> dict[int, str]:
     categories: dict[int, str] = {}
     names = Once(f"{path}: category")
     for entry in entries:
-        if not isinstance(entry, dict) or not isinstance(entry.get("id"), int) or not entry.get("name"):
-            raise ValueError(f"{path}: category {entry!r} has no id (a whole number) and name")
+        if not isinstance(entry, dict) or not is_integer(entry.get("id")) or not entry.get("name"):
+            raise ValueError(f"{path}: category {reprlib.repr(entry)} has no id (a whole number) and name")
         if entry["id"] in categories:
             raise ValueError(f"{path}: category id {entry['id']} is listed twice; remove one of the two")
         names.check(str(entry["name"]))
@@ -203,30 +211,28 @@ def _read_categories(entries: Sequence[Any], path: Path) -> dict[int, str]:
 
 
 def _read_segments(segments: Segments, record: Record) -> Mapping[int, Tensor]:
-    from pycocotools import mask as codes
-
+    if str(record.path) not in segments:
+        return {}
     coded: dict[int, list[Any]] = {}
+    for label, size, shape in pickle.loads(segments[str(record.path)]):
+        coded.setdefault(label, []).append((code_size(size, shape), shape))
     try:
-        for label, size, shape in pickle.loads(segments.get(str(record.path), pickle.dumps([]))):
-            coded.setdefault(label, []).extend(_codes(shape, size))
-        return {k: torch.from_numpy(codes.decode(codes.merge(parts))).bool() for k, parts in coded.items()}
-    except Exception as error:  # pycocotools raises nearly anything on malformed shapes
+        for height, width in {size for parts in coded.values() for size, _ in parts}:
+            if height * width > LARGE and (height, width) not in _sizes(record.path):
+                raise ValueError(f"it is {height} x {width} pixels (height, width), and the image is not")
+        return {label: decode_shapes(parts) for label, parts in coded.items()}
+    except UnreadableError:
+        raise
+    except Exception as error:  # the shapes are checked; what pycocotools may still raise is not documented
         raise UnreadableError(
             f"a segmentation of image {record.path} in {record.segmentation} cannot be decoded ({error})"
         ) from error
 
 
-def _codes(shape: Any, size: tuple[int, int]) -> list[Any]:
-    """Run-length codes of a segmentation. `frPyObjects` would take a polygon of four numbers for a box."""
-    from pycocotools import mask as codes
-
-    if isinstance(shape, dict):
-        return [codes.frPyObjects(shape, *shape["size"]) if isinstance(shape["counts"], list) else shape]
-    if any(len(polygon) < 6 or len(polygon) % 2 or not np.isfinite(polygon).all() for polygon in shape):
-        raise ValueError("a polygon needs at least three points, as x, y, x, y and so on")
-    polygons: list[Any] = codes.frPyObjects(shape, *size)
-    return polygons
+def _sizes(path: Path) -> set[Size]:
+    header = read_header(path)
+    return {header.size(displayed=False), header.size(displayed=True)}
 
 
 def _shown(entry: Any) -> Any:
-    return entry["id"] if isinstance(entry, dict) and "id" in entry else repr(entry)[:80]
+    return reprlib.repr(entry["id"] if isinstance(entry, dict) and "id" in entry else entry)

@@ -48,6 +48,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
         index=torch.tensor([sample.index for sample in kept], dtype=torch.long),
         skipped=sum(sample.skipped for sample in samples),
         dropped=sum(sample.dropped for sample in samples),
+        clipped=sum(sample.clipped for sample in samples),
     )
 
 

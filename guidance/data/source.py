@@ -25,6 +25,7 @@ class Record(NamedTuple):
     group: int = -1  # -1: the dataset has no groups
     never_boxes: tuple[tuple[float, float, float, float], ...] = ()  # where evidence for a class must not lie
     never_classes: tuple[int, ...] = ()  # class of each of them
+    size: tuple[int, int] | None = None  # height and width of the image as its annotation says; None where it does not
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,8 @@ class Source:
     skipped: int = 0  # records left out: faulty ones under `on_error: skip`, and images without any label that counts
     problems: tuple[str, ...] = ()  # what is wrong with each of the faulty ones
     left_alone: int = 0  # other files in the folders of classes: no images by their suffix, or a folder too deep
+    gaps: tuple[str, ...] = ()  # what one would expect and does not find, such as the folder of a class
+    displayed: bool = False  # images are turned as their EXIF orientation says, and so is the frame of their boxes
 
 
 class NoSplitError(ValueError):

@@ -5,7 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 from guidance.data.cub_files import Segmentations, bird_names, find_cub, read_boxes, read_table
-from guidance.data.folders import Item, choose_items, class_folders, find_part, labels_of, list_items, read_items
+from guidance.data.folders import (
+    Item,
+    choose_items,
+    class_folders,
+    find_part,
+    labels_of,
+    list_items,
+    missing_folders,
+    read_items,
+)
 from guidance.data.source import Record, Source, check_on_error
 
 TREE = """
@@ -60,6 +69,7 @@ def load_traveling_birds(
         skipped=len(problems),
         problems=tuple(problems),
         left_alone=0 if part.is_held_out(split) else left_alone,
+        gaps=missing_folders(part, names),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from guidance.data.decode import read_class_map_segments
-from guidance.data.files import Box, Listing, Once, read_xml_objects
+from guidance.data.files import Box, Listing, Once, read_text, read_xml_annotation
 from guidance.data.source import NoSplitError, Record, Source, check_on_error, fail_or_note, layout_error
 
 CLASSES = (
@@ -43,7 +43,7 @@ def load_voc(
         try:
             once.check(name)
             path = listing.require_image(folder / "JPEGImages" / f"{name}.jpg")
-            objects = read_xml_objects(folder / "Annotations" / f"{name}.xml", _CLASS_INDEX, "VOC's 20")
+            objects, size = read_xml_annotation(folder / "Annotations" / f"{name}.xml", _CLASS_INDEX, "VOC's 20")
         except ValueError as error:
             problems += fail_or_note(str(error), on_error)
             continue
@@ -59,6 +59,7 @@ def load_voc(
                 boxes=tuple(_half_open(item.box) for item in objects),
                 box_classes=tuple(item.label for item in objects),
                 segmentation=folder / "SegmentationClass" / f"{name}.png" if name in segmentations else None,
+                size=size,
             )
         )
     return Source(
@@ -90,7 +91,7 @@ def _image_ids(folder: Path, split: str) -> list[str]:
         if splits:
             raise NoSplitError(f"voc has no split {split!r} ({path} does not exist); splits there: {', '.join(splits)}")
         raise layout_error("voc", path, TREE)
-    return [line.split()[0] for line in path.read_text().splitlines() if line.strip()]
+    return [line.split()[0] for line in read_text(path).splitlines() if line.strip()]
 
 
 def _half_open(box: Box) -> Box:

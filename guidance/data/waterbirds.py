@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from guidance.data.cub_files import Segmentations, Table, find_cub, read_boxes
-from guidance.data.files import Listing, Once, read_csv
+from guidance.data.files import Listing, Once, as_integer, read_csv
 from guidance.data.source import Record, Source, check_on_error, fail_or_note, layout_error, lookup_split
 from guidance.types import lookup
 
@@ -104,8 +104,8 @@ def _read_record(
 ) -> Record | None:
     """The record of one row of metadata.csv; None where the row belongs to another split."""
     try:
-        image, bird, split, place = (int(row[column]) for column in ("img_id", "y", "split", "place"))
-    except (TypeError, ValueError) as error:
+        image, bird, split, place = (as_integer(row[column] or "") for column in ("img_id", "y", "split", "place"))
+    except ValueError as error:
         raise ValueError("img_id, y, split and place must be integers") from error
     if bird not in (0, 1) or place not in (0, 1) or split not in (0, 1, 2):
         raise ValueError(f"y and place must be 0 or 1, and split 0, 1 or 2; got y {bird}, place {place}, split {split}")
