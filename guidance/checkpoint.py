@@ -6,6 +6,7 @@ the new checkpoint and never a part of one. The Pareto front of a run is a folde
 
 from __future__ import annotations
 
+import difflib
 import errno
 import os
 import pickle
@@ -26,6 +27,7 @@ VERSION = 1
 
 _REQUIRED: dict[str, tuple[type, ...]] = {
     "config": (dict,),  # nested, as in config.yaml
+    "classes": (list,),  # names
     "model": (dict, OrderedDict),  # state dict
     "metrics": (dict, type(None)),  # name -> float; None before the first evaluation
     "epoch": (int,),
@@ -38,7 +40,7 @@ _SUFFIX, _TEMPORARY = ".pt", ".tmp"
 def save(path: str | Path, state: Mapping[str, Any]) -> None:
     """Write `state` atomically, with `format` and `version` added; makes the folder.
 
-    `state` holds the keys config, model, metrics, epoch and step, and may hold more. ValueError for a missing key, or
+    `state` holds the keys config, classes, model, metrics, epoch and step, and may hold more. ValueError for a missing key, or
     for a value that is neither a tensor nor of a plain type (named by its place). OSError if the file cannot be
     written, such as on a full disk: then nothing is left behind, and a previous checkpoint of that name is untouched.
     """
@@ -104,6 +106,15 @@ def _wrong_schema(state: Mapping[str, Any]) -> str | None:
             return f"the key {key!r} is missing (a checkpoint needs {', '.join(_REQUIRED)})"
         if type(state[key]) not in kinds:
             return f"the key {key!r} holds a {type(state[key]).__name__}, expected a {kinds[0].__name__}"
+    if not _is_weights(state["model"]):
+        return "the key 'model' holds something else than tensors by their names"
+    if not all(type(name) is str for name in state["classes"]):
+        return "the key 'classes' holds something else than names"
+    numbers = (state["metrics"] or {}).items()
+    if not all(type(name) is str and type(value) in (int, float) for name, value in numbers):
+        return "the key 'metrics' holds something else than numbers by their names"
+    if min(state["epoch"], state["step"]) < 0:
+        return "its epoch or step is below 0"
     return None
 
 
@@ -117,34 +128,70 @@ def load(path: str | Path) -> dict[str, Any]:
     try:
         return _read(path, verify=True)
     except FileNotFoundError:
-        found = ", ".join(sorted(p.name for p in path.parent.glob(f"*{_SUFFIX}"))) or "no checkpoint"
-        raise ValueError(f"no checkpoint at {path}; the folder {path.parent} has: {found}") from None
+        raise ValueError(f"no checkpoint at {path}{_suggestion(path)}") from None
+
+
+def _suggestion(path: Path) -> str:
+    """What the user may have meant: checkpoints in the folder, or a run folder of a similar name."""
+    found = sorted(p.name for p in path.parent.glob(f"*{_SUFFIX}"))
+    if found:
+        return f"; the folder {path.parent} has: {', '.join(found)}"
+    for parent in [p for p in path.parents if p.parent.is_dir()][:1]:
+        names = [p.name for p in parent.parent.iterdir() if p.is_dir()]
+        missing = path.relative_to(parent.parent).parts[0]
+        close = difflib.get_close_matches(missing, [name for name in names if name != missing], n=1)
+        if close and not parent.exists():
+            return f". Did you mean {parent.parent / close[0]}?"
+    return ""
 
 
 def _read(path: Path, *, verify: bool) -> dict[str, Any]:
     """As `load`; without `verify` the weights stay on the disk until they are used. FileNotFoundError if missing."""
     if path.is_dir():
         raise ValueError(f"{path} is a folder; give one checkpoint file, such as {path / 'last.pt'}")
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path} is no file but a pipe or a device")
     try:
         zipped = zipfile.is_zipfile(path)
         if zipped and verify:
-            # torch does not look at the checksums that it writes.
-            with zipfile.ZipFile(path) as archive:
-                damaged = archive.testzip()
-            if damaged is not None:
-                raise zipfile.BadZipFile(f"wrong checksum of {damaged}")
+            _verify(path)
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped and not verify)
     except (FileNotFoundError, PermissionError, MemoryError):
         raise
     except Exception as error:
         if zipped and isinstance(error, pickle.UnpicklingError):
             raise ValueError(f"{_foreign(path)}: it holds Python objects, which may run code when loaded") from error
-        reason = (str(error) or type(error).__name__).splitlines()[0][:200]
+        reason = str(error) if isinstance(error, _DamagedError) else f"reading it ends in a {type(error).__name__}"
+        reason = reason if zipped else "it does not end as such a file does"
         raise ValueError(
-            f"{path} is truncated or corrupt, or no checkpoint at all ({reason}); delete it and use another checkpoint "
-            "of the run (checkpoints/last.pt, checkpoints/pareto/*.pt)"
+            f"{path} is truncated or corrupt, or no checkpoint at all: {reason}. {_advice(path)}"
         ) from error
     return _check_loaded(path, state)
+
+
+class _DamagedError(Exception):
+    """Says what is wrong with a file."""
+
+
+def _verify(path: Path) -> None:
+    """Compare the checksums that torch writes and does not look at."""
+    with zipfile.ZipFile(path) as archive:
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise _DamagedError(f"the checksum of its part {damaged} is wrong")
+
+
+def _advice(path: Path) -> str:
+    """What helps where a checkpoint is corrupt: the others of its run that are whole."""
+    folder = path.parent if path.parent.name != "pareto" else path.parent.parent
+    others = [p for p in sorted([*folder.glob(f"*{_SUFFIX}"), *(folder / "pareto").glob(f"*{_SUFFIX}")]) if p != path]
+    whole = [str(p) for p in others if p.is_file() and zipfile.is_zipfile(p)]
+    if not whole:
+        return "Delete it; the run has no other checkpoint, and must start from the beginning"
+    return (
+        f"Delete it. Beside it there {'is' if len(whole) == 1 else 'are'} {', '.join(whole)}, to evaluate or to start a new "
+        "run from (model.weights)"
+    )
 
 
 def _foreign(path: Path) -> str:
@@ -169,7 +216,11 @@ def _check_loaded(path: Path, state: Any) -> dict[str, Any]:
 
 
 def _is_weights(value: Any) -> bool:
-    return isinstance(value, dict) and len(value) > 0 and all(isinstance(v, Tensor) for v in value.values())
+    return (
+        isinstance(value, dict)
+        and len(value) > 0
+        and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in value.items())
+    )
 
 
 class Saved(NamedTuple):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
@@ -148,6 +148,19 @@ def broadcast_object(value: Any) -> Any:
     values = [value]
     dist.broadcast_object_list(values, src=0)
     return values[0]
+
+
+def main_does(work: Callable[[], None]) -> None:
+    """Let the main process do `work`; every process waits, and raises its ValueError (an OSError as one). A collective call."""
+    problem = ""
+    if is_main():
+        try:
+            work()
+        except (ValueError, OSError) as error:
+            problem = str(error) or type(error).__name__
+    problem = broadcast_object(problem)
+    if problem:
+        raise ValueError(problem)
 
 
 def parallel(module: nn.Module, device: torch.device) -> nn.Module:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,16 +21,21 @@ from guidance.build import (
     build_evaluation_dataset,
     build_evaluator,
     build_source,
+    describe_evaluation,
     log_guided_rule,
 )
-from guidance.config import Config, override_config, parse_config
+from guidance.build.evaluation import Evaluator
+from guidance.config import Config, free_on_resume, override_config, parse_config
 from guidance.data import Source
 from guidance.data.decode import read_image
 from guidance.data.preflight import preflight
 from guidance.maps import upsample
 from guidance.models import Classifier
+from guidance.models.weights import restore
 from guidance.rows import Rows
 from guidance.types import lookup
+
+LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -40,6 +46,9 @@ class Run:
     config: Config
     classes: tuple[str, ...]
     metrics: dict[str, float]  # on the validation split, when the checkpoint was written
+    trained: Config  # as the checkpoint holds it, without changes
+    epoch: int = 0
+    step: int = 0
 
     def read(self, path: str | Path) -> Tensor:
         """The image file as the net takes it: [1, C, H, W]."""
@@ -74,11 +83,13 @@ def load_run(path: str | Path, *, overrides: Sequence[str] = (), device: torch.d
     """Load a checkpoint, or the last one of a run folder. Raises ValueError for a missing, broken or foreign file."""
     path = Path(path)
     state: dict[str, Any] = checkpoint.load(runs.last_checkpoint(path) if path.is_dir() else path)
-    config = override_config(parse_config(state["config"], source=str(path)), overrides)
+    trained = parse_config(state["config"], source=str(path))
+    config = override_config(trained, overrides)
     classes = tuple(state["classes"])
     model = build_classifier(config, len(classes), pretrained=False)
-    model.load_state_dict(state["model"])
-    return Run(model.to(device).eval(), config, classes, dict(state["metrics"]))
+    restore(model, state["model"], source=str(path))
+    model = model.to(device).eval()
+    return Run(model, config, classes, dict(state["metrics"] or {}), trained, state["epoch"], state["step"])
 
 
 def evaluate_checkpoint(
@@ -99,6 +110,8 @@ class Evaluation(NamedTuple):
     rows: Rows
     source: Source
     config: Config
+    settings: dict[str, Any]  # everything that decides the metrics, as plain types
+    description: str  # the same for people, in a line
 
     def table(self) -> per_sample.Table:
         """A row for each (image, class), see `per_sample.tabulate`."""
@@ -111,8 +124,13 @@ def evaluate_in_detail(
     *,
     overrides: Sequence[str] = (),
     device: torch.device | str = "cpu",
+    refit: bool = False,
 ) -> Evaluation:
-    """`evaluate_checkpoint`, with the rows that the metrics were computed from. A collective call."""
+    """`evaluate_checkpoint`, with the rows that the metrics were computed from. A collective call.
+
+    `refit`: fit the IoU threshold on the validation split, with the settings of this evaluation, instead of taking the
+    checkpoint's, which was fitted with those of the run.
+    """
     run = load_run(path, overrides=overrides, device=device)
     log_guided_rule(run.config, run.model)
     source = build_source(run.config, split)
@@ -121,13 +139,64 @@ def evaluate_in_detail(
             f"{path} was trained on the classes {', '.join(run.classes)}, "
             f"but {source.name} {split} has {', '.join(source.classes)}"
         )
-    # The training split only tells how large its groups are.
-    train = build_source(run.config, run.config.data.train_split) if source.groups else source
-    preflight(source, pixels=False, on_error=run.config.data.on_error, threads=run.config.data.num_workers)
-    evaluator = build_evaluator(run.config, build_evaluation_dataset(run.config, source), train, torch.device(device))
+    # The training split only tells how large its groups and classes are.
+    needed = source.groups or run.config.objective.class_weights == "balanced"
+    train = build_source(run.config, run.config.data.train_split) if needed else source
+
+    def evaluator(part: Source) -> Evaluator:
+        preflight(part, pixels=False, on_error=run.config.data.on_error, threads=run.config.data.num_workers)
+        return build_evaluator(run.config, build_evaluation_dataset(run.config, part), train, torch.device(device))
+
+    if refit:
+        val = build_source(run.config, run.config.data.val_split)
+        fitted = override_config(run.config, ["evaluation.iou_threshold=fit"])
+        threshold = replace(evaluator(val), config=fitted)(run.model)["iou_threshold"]
+        origin = f"fitted on {val.split} for this"
+    else:
+        threshold, origin = _stored_threshold(run, path)
+    description = describe_evaluation(run.config, f"{threshold:g} ({origin})")
+    metrics, rows = evaluator(source).with_rows(run.model, iou_threshold=threshold)
+    return Evaluation(metrics, rows, source, run.config, _settings(run, split, threshold, origin), description)
+
+
+# What a fitted IoU threshold depends on, beside the weights.
+FITTED = ("evaluation.attribution", "objective.attribution", "evaluation.region", "evaluation.crop", "evaluation.shift",
+          "data.image_size", "data.orientation")  # fmt: skip
+
+
+def _stored_threshold(run: Run, path: str | Path) -> tuple[float, str]:
+    """The IoU threshold of a checkpoint, and where it comes from; a warning where that was another evaluation."""
     wanted = run.config.evaluation.iou_threshold
-    threshold = run.metrics.get("iou_threshold") if wanted == "fit" else float(wanted)
-    if threshold is None:
+    if wanted != "fit":
+        return float(wanted), "as set"
+    if "iou_threshold" not in run.metrics:
         raise ValueError(f"{path} holds no fitted IoU threshold; set evaluation.iou_threshold to a number")
-    metrics, rows = evaluator.with_rows(run.model, iou_threshold=threshold)
-    return Evaluation(metrics, rows, source, run.config)
+    threshold, val = run.metrics["iou_threshold"], run.trained.data.val_split
+    if _decided(run.config) == _decided(run.trained):
+        return threshold, f"fitted on {val}"
+    with_ = describe_evaluation(run.trained, f"{threshold:g}")
+    LOG.warning(
+        "the IoU threshold %g was fitted with other settings (%s): so IoU is not the best that this evaluation can reach. "
+        "--refit fits it anew on %s; evaluation.iou_threshold sets it", threshold, with_, val,
+    )  # fmt: skip
+    return threshold, f"fitted on {val} with other settings: {with_}"
+
+
+def _decided(config: Config) -> list[Any]:
+    resolved = config.evaluated_attribution.model_dump()
+    flat = checkpoint.flatten(config.model_dump(mode="json"))
+    return [resolved, *(flat.get(name) for name in FITTED)]
+
+
+def _settings(run: Run, split: str, threshold: float, origin: str) -> dict[str, Any]:
+    """What decides the metrics. Settings that only decide how fast they come are left out, so that they make no other file."""
+    attribution, evaluation = run.config.evaluated_attribution, run.config.evaluation
+    free = set(free_on_resume(run.config)) - {"data.root", "data.on_error"}
+    flat = checkpoint.flatten(run.config.model_dump(mode="json"))
+    config = {k: v for k, v in flat.items() if not any(k == name or k.startswith(f"{name}.") for name in free)}
+    config["data.root"] = str(run.config.data.root.resolve())
+    return {
+        "split": split, "epoch": run.epoch, "step": run.step,
+        "attribution": attribution.method, "depth": attribution.depth, "region": evaluation.region,
+        "iou_threshold": threshold, "iou_threshold_from": origin, "config": config,
+    }  # fmt: skip

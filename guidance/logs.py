@@ -7,6 +7,7 @@ under "epoch"; values without it belong to a single step.
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import sys
@@ -20,6 +21,7 @@ from tqdm import tqdm
 
 from guidance import distributed
 
+LOG = logging.getLogger(__name__)
 Image = NDArray[np.uint8]  # [H, W, 3]
 Setting = bool | int | float | str | None
 
@@ -36,8 +38,11 @@ class Logger:
     def hparams(self, config: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
         """The settings of the run (dotted names) and its results."""
 
-    def flush(self) -> None:
-        """Hand everything to the operating system. Call it before a checkpoint that vouches for what was logged."""
+    def flush(self) -> int | None:
+        """Hand everything to the operating system. Call it before a checkpoint that vouches for what was logged.
+
+        Returns how many lines the log has, for `open_loggers` to miss what is gone; None where there are none.
+        """
 
     def close(self) -> None:
         """Flush, and release the files."""
@@ -69,20 +74,38 @@ class JsonLines(Logger):
 
     `resume_step`: go on with the file of a run that was resumed at this step, after `resume_epoch` whole epochs. Lines
     beyond them are removed, because they will be written again, and so is a last line that a kill cut short. None
-    starts the file anew.
+    starts the file anew. `resume_lines`: how many there were then; that some are gone is told.
     """
 
-    def __init__(self, path: str | Path, *, resume_step: int | None = None, resume_epoch: float = math.inf) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        resume_step: int | None = None,
+        resume_epoch: float = math.inf,
+        resume_lines: int | None = None,
+    ) -> None:
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
+        self._lines = 0
         if resume_step is not None and path.exists():
-            _drop_lines_after(path, resume_step, resume_epoch)
+            self._lines = _drop_lines_after(path, resume_step, resume_epoch)
+        if resume_lines is not None and self._lines < resume_lines:
+            LOG.warning(
+                "%s has %d lines up to the step that is resumed, but it had %d: the others are lost, and the log goes on "
+                "without them", path, self._lines, resume_lines,
+            )  # fmt: skip
         self._file: IO[str] = open(path, "w" if resume_step is None else "a", encoding="ascii")  # noqa: SIM115
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         line = {"step": step} | {name: _finite(value) for name, value in values.items()}
         self._file.write(json.dumps(line, allow_nan=False) + "\n")
         self._file.flush()
+        self._lines += 1
+
+    def flush(self) -> int:
+        self._file.flush()
+        return self._lines
 
     def close(self) -> None:
         self._file.close()
@@ -94,7 +117,8 @@ def _finite(value: float) -> int | float | None:
     return float(value) if math.isfinite(value) else None
 
 
-def _drop_lines_after(path: Path, step: int, epoch: float) -> None:
+def _drop_lines_after(path: Path, step: int, epoch: float) -> int:
+    """Keep the lines up to a step and an epoch; returns how many these are."""
     lines = path.read_text(encoding="ascii", errors="replace").splitlines()
     kept = []
     for number, line in enumerate(lines, start=1):
@@ -116,6 +140,7 @@ def _drop_lines_after(path: Path, step: int, epoch: float) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)
+    return len(kept)
 
 
 class TensorBoard(Logger):
@@ -139,7 +164,8 @@ class TensorBoard(Logger):
     def log(self, step: int, values: Mapping[str, float]) -> None:
         self._step = step
         for name, value in values.items():
-            self._writer.add_scalar(name, value, step)
+            if not math.isnan(value):  # a chart without a point is only in the way
+                self._writer.add_scalar(_tag(name), value, step)
         if "epoch" in values:
             self._writer.flush()
 
@@ -155,19 +181,26 @@ class TensorBoard(Logger):
         """
         from torch.utils.tensorboard.summary import hparams
 
-        settings = {name: _setting(value) for name, value in config.items()}
-        results = {f"hparams/{name}": float(value) for name, value in metrics.items()}
+        settings = {name: _setting(value) for name, value in config.items() if value is not None}
+        results = {f"hparams/{name}": float(value) for name, value in metrics.items() if not math.isnan(value)}
         writer = self._writer._get_file_writer()
         for summary in hparams(settings, results):  # type: ignore[no-untyped-call]
             writer.add_summary(summary)
         for name, value in results.items():
             self._writer.add_scalar(name, value, self._step)
 
-    def flush(self) -> None:
+    def flush(self) -> int | None:
         self._writer.flush()
+        return None
 
     def close(self) -> None:
         self._writer.close()
+
+
+def _tag(name: str) -> str:
+    """The name of a chart. Charts are grouped by what stands before the first slash: one of each class gets its own group."""
+    section, *rest = name.split("/", 2)
+    return f"{section}_{'/'.join(rest)}" if len(rest) == 2 else name
 
 
 def _setting(value: Any) -> Setting:
@@ -193,9 +226,9 @@ class Loggers(Logger):
         for logger in self._loggers:
             logger.hparams(config, metrics)
 
-    def flush(self) -> None:
-        for logger in self._loggers:
-            logger.flush()
+    def flush(self) -> int | None:
+        counts = [logger.flush() for logger in self._loggers]
+        return max((count for count in counts if count is not None), default=None)
 
     def close(self) -> None:
         for logger in self._loggers:
@@ -207,6 +240,7 @@ def open_loggers(
     *,
     resume_step: int | None = None,
     resume_epoch: float = math.inf,
+    resume_lines: int | None = None,
     tensorboard: bool = True,
     shown: Sequence[str] = (),
 ) -> Loggers:
@@ -219,7 +253,9 @@ def open_loggers(
     folder = Path(folder)
     loggers: list[Logger] = [
         Console(shown),
-        JsonLines(folder / "metrics.jsonl", resume_step=resume_step, resume_epoch=resume_epoch),
+        JsonLines(
+            folder / "metrics.jsonl", resume_step=resume_step, resume_epoch=resume_epoch, resume_lines=resume_lines
+        ),
     ]
     if tensorboard:
         purge_step = None if resume_step is None else resume_step + 1

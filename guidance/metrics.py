@@ -9,7 +9,7 @@ here. To add a metric, write a function of `Rows` and a row in METRICS; a new sc
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -32,9 +32,29 @@ from guidance.scores import (
 from guidance.size_bias import mean, normalized_epg, size_correlation
 
 __all__ = [
-    "ALL_SCORES", "IOU_THRESHOLDS", "METRICS", "Rows", "all_scores", "collect", "epg", "fit_iou_threshold",
-    "group_accuracy", "has_energy", "iou", "merge", "pixel_scores", "region_attribution", "seg_epg", "summarize",
-    "upsample", "x_seg_epg",
+    "ALL_SCORES",
+    "IOU_THRESHOLDS",
+    "LOWER_IS_BETTER",
+    "METRICS",
+    "NO_DIRECTION",
+    "Rows",
+    "all_scores",
+    "collect",
+    "epg",
+    "fit_iou_threshold",
+    "group_accuracy",
+    "has_energy",
+    "iou",
+    "mean",
+    "merge",
+    "oriented",
+    "per_class",
+    "pixel_scores",
+    "region_attribution",
+    "seg_epg",
+    "summarize",
+    "upsample",
+    "x_seg_epg",
 ]  # fmt: skip
 
 
@@ -63,8 +83,7 @@ def mean_average_precision(rows: Rows) -> float:
     by its softmax probability where the decision is the largest logit, because such a net fixes logits up to a
     constant per sample.
     """
-    scores = rows.logits.log_softmax(1) if rows.decision == "argmax" else rows.logits
-    values = [_average_precision(s, t) for s, t in zip(scores.T, rows.targets.T, strict=True) if t.any()]
+    values = [_average_precision(s, t) for s, t in zip(_ranked(rows).T, rows.targets.T, strict=True) if t.any()]
     return mean(values)
 
 
@@ -84,6 +103,16 @@ def group_accuracy(rows: Rows) -> dict[str, float]:
 def worst_group_accuracy(rows: Rows) -> float:
     """Smallest accuracy among the groups that have samples; NaN if none has."""
     return min(_non_empty(rows), default=math.nan)
+
+
+def worst_group_images(rows: Rows) -> float:
+    """How many samples the worst group has, the smallest of equally bad ones: how far `worst_group_accuracy` can be trusted.
+
+    NaN without groups that have samples.
+    """
+    counts = [int((rows.groups == group).sum()) for group in range(len(rows.group_names))]
+    found = [(value, count) for value, count in zip(_by_group(rows), counts, strict=True) if count]
+    return float(min(found)[1]) if found else math.nan
 
 
 def mean_group_accuracy(rows: Rows) -> float:
@@ -130,6 +159,7 @@ METRICS: dict[str, Callable[[Rows], float]] = (
         "map": mean_average_precision,
         "accuracy": accuracy,
         "worst_group_accuracy": worst_group_accuracy,
+        "worst_group_images": worst_group_images,
         "mean_group_accuracy": mean_group_accuracy,
         "adjusted_accuracy": adjusted_accuracy,
         "epg": lambda rows: _mean_located(rows, rows.epg),
@@ -149,6 +179,21 @@ METRICS: dict[str, Callable[[Rows], float]] = (
 )
 
 
+# All other metrics are the better the larger they are. What is the better the smaller it is lies in [0, 1].
+LOWER_IS_BETTER = frozenset(("zero_maps", "never_energy", "sparsity", "sparsity_merged"))
+# These describe a split, or a net, and are neither better nor worse.
+NO_DIRECTION = frozenset(
+    ("worst_group_images", "epg_chance", "epg_size_correlation", "normalized_epg_size_correlation")
+)  # fmt: skip
+
+
+def oriented(metric: str, value: float) -> float:
+    """`value` so that larger is better; ValueError for a metric that says nothing about how good a net is."""
+    if metric in NO_DIRECTION:
+        raise ValueError(f"{metric} says nothing about how good a net is, so it cannot select; use another metric")
+    return 1.0 - value if metric in LOWER_IS_BETTER else value
+
+
 def summarize(rows: Rows, *, iou_threshold: float | None = None) -> dict[str, float]:
     """Every metric of METRICS, every group's accuracy, every stage's sparsity; NaN where there is nothing to compute from.
 
@@ -161,6 +206,24 @@ def summarize(rows: Rows, *, iou_threshold: float | None = None) -> dict[str, fl
     return {name: METRICS[name](rows) for name in names} | group_accuracy(rows) | stage_sparsity(rows)
 
 
+def per_class(rows: Rows, names: Sequence[str]) -> dict[str, float]:
+    """For each class with a positive sample: {"ap_class/<name>": average precision} (see `mean_average_precision`).
+
+    And, with a single label, {"accuracy_class/<name>": share of its samples that are right}; else {"f1_class/<name>"}.
+    """
+    scores, decided = _ranked(rows), rows.decisions()
+    shown = [k for k in range(len(names)) if bool(rows.targets[:, k].any())]
+    found: dict[str, float] = {}
+    for k in shown:
+        positive, predicted = rows.targets[:, k], decided[:, k]
+        if rows.single_label:
+            found[f"accuracy_class/{names[k]}"] = mean(_correct(rows)[positive].tolist())
+        else:
+            hits = int((positive & predicted).sum())
+            found[f"f1_class/{names[k]}"] = _ratio(2 * hits, int(positive.sum()) + int(predicted.sum()))
+    return found | {f"ap_class/{names[k]}": _average_precision(scores[:, k], rows.targets[:, k]) for k in shown}
+
+
 def fit_iou_threshold(rows: Rows) -> float:
     """The threshold of the highest mean IoU, to be fitted on validation data (Rao et al. 2023, Sec. 3.3).
 
@@ -170,6 +233,11 @@ def fit_iou_threshold(rows: Rows) -> float:
         return rows.iou_threshold
     scores = [mean(column) for column in rows.iou[rows.located].T.tolist()]
     return -max((score, -threshold) for score, threshold in zip(scores, rows.thresholds, strict=True))[1]
+
+
+def _ranked(rows: Rows) -> Tensor:
+    """What samples are ranked by, class by class [N, K]."""
+    return rows.logits.log_softmax(1) if rows.decision == "argmax" else rows.logits
 
 
 def _counts(rows: Rows) -> tuple[int, int, int]:

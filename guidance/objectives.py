@@ -117,7 +117,7 @@ class GuidedClassification(Objective):
             raise ValueError(f"reduction must be 'sum' or 'mean', not {reduction!r}")
         if label_smoothing and classification != "cross_entropy":
             raise ValueError("label_smoothing needs classification 'cross_entropy'")
-        if depth not in model.depths:
+        if weight and depth not in model.depths:
             raise ValueError(f"this net has no depth {depth!r}; it has {', '.join(model.depths)}")
         self.model = model
         self.classification, self.weighting, self.reduction = classification, weighting, reduction

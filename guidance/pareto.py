@@ -1,4 +1,4 @@
-"""Dominance over several metrics, all of them maximised; no files, no tensors.
+"""Dominance over several metrics; no files, no tensors. Points are maximised, candidates in the direction of each metric.
 
 Rao et al. 2023 ("Studying How to Efficiently and Effectively Guide Models with Explanations") select checkpoints by the
 front of (F1, EPG, IoU). As published, values are rounded to a resolution of 0.005 before they are compared.
@@ -11,6 +11,8 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+
+from guidance.metrics import oriented
 
 Points: TypeAlias = Sequence[Sequence[float]] | NDArray[np.float64]  # [N, D]: N candidates, D metrics
 
@@ -67,6 +69,8 @@ class ParetoFront:
     def __init__(self, metrics: Sequence[str], *, resolution: float = 0.005, members: Iterable[Candidate] = ()) -> None:
         if not metrics or len(set(metrics)) != len(metrics):
             raise ValueError(f"the metrics of a front are {list(metrics)}; expected one or more different names")
+        for metric in metrics:
+            oriented(metric, 0.0)  # raises where it has no direction
         self.metrics = tuple(metrics)
         self.resolution = resolution
         self._members: list[Candidate] = []
@@ -79,14 +83,14 @@ class ParetoFront:
         return list(self._members)
 
     def row(self, candidate: Candidate) -> list[float]:
-        """The candidate's values in the order of the metrics; ValueError if it lacks one."""
+        """The candidate's values in the order of the metrics, so that larger is better; ValueError if it lacks one."""
         missing = [metric for metric in self.metrics if metric not in candidate.values]
         if missing:
             raise ValueError(
                 f"{candidate.name} has no value for {', '.join(missing)}; the front is over {', '.join(self.metrics)}. "
                 f"It has: {', '.join(candidate.values) or 'no metrics'}."
             )
-        return [float(candidate.values[metric]) for metric in self.metrics]
+        return [oriented(metric, float(candidate.values[metric])) for metric in self.metrics]
 
     def offer(self, candidate: Candidate) -> tuple[bool, list[Candidate]]:
         """Add the candidate unless it is dominated, or equal to a member; returns (kept, evicted members).

@@ -12,6 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from guidance.metrics import LOWER_IS_BETTER, oriented
 from guidance.pareto import Candidate, non_dominated
 from guidance.size_bias import SizeBin
 
@@ -152,10 +153,18 @@ def _draw_pair(
         ring = [point for name, point in points.items() if (run, name) == knee]
         axes.scatter(*_columns(ring), s=150, facecolor="none", edgecolor="black", linewidth=1.1, zorder=4)
         members += kept
-    reached = sorted(members[i] for i in non_dominated(members, 0.0)) if len(metrics) == 2 else []
+    turned = (
+        [[oriented(m, v) for m, v in zip(metrics, point, strict=True)] for point in members]
+        if len(metrics) == 2
+        else []
+    )
+    reached = [members[i] for i in sorted(non_dominated(turned, 0.0), key=lambda i: turned[i])]
     axes.plot(*_columns(reached), color="0.45", linewidth=0.9, linestyle=":", drawstyle="steps-pre", zorder=1)
-    labels = [LABELS.get(metric, metric) for metric in metrics]
+    labels = [f"{LABELS.get(m, m)}{' (lower is better)' if m in LOWER_IS_BETTER else ''}" for m in metrics]
     _style_axes(axes, labels[0] if len(labels) == 2 else "checkpoint", labels[-1])
+    # Better is always to the right and up.
+    axes.xaxis.set_inverted(len(metrics) == 2 and metrics[0] in LOWER_IS_BETTER)
+    axes.yaxis.set_inverted(metrics[-1] in LOWER_IS_BETTER)
     axes.margins(0.08)
     axes.locator_params(nbins=5)
 

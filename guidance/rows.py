@@ -107,12 +107,14 @@ def collect(
     group_names: Sequence[str] = (),
     training_groups: Sequence[int] = (),
     more: Callable[[Tensor, Tensor], Mapping[str, Tensor]] | None = None,
+    localization: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> Rows:
     """Rows of one batch, on the CPU. `logits` [B, K]; `attribution` [M, h, w] raw, of every pair, or None for no maps;
     `masks`: stage -> [B, 1, h, w] in {0, 1}.
 
     Segmentation scores are 0 for a pair whose segment is empty, and all of them where the batch has no segments.
-    `more`: further scores from upsampled maps and masks [M, H, W], such as `guidance.scores.all_scores`.
+    `more`: further scores from upsampled maps and masks [M, H, W], such as `guidance.scores.all_scores`. `localization`: a
+    loss of raw maps and masks, which becomes the score "localization".
     """
     regions = batch.regions
     pairs = 0 if attribution is None else len(regions.image)
@@ -146,6 +148,8 @@ def collect(
         "has_never": none if never is None else never.flatten(1).any(1),
     }
     extra = {} if more is None else {name: score.double().cpu() for name, score in more(maps, mask).items()}
+    if localization is not None:
+        extra["localization"] = localization(raw, mask).detach().double().cpu()
     return Rows(
         **{name: value.cpu() for name, value in tables.items()}, more=extra, thresholds=tuple(thresholds),
         iou_threshold=iou_threshold, single_label=single_label, decision=decision, group_names=tuple(group_names),

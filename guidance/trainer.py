@@ -20,7 +20,7 @@ from guidance.guard import LossGuard, NonFiniteError, raise_non_finite
 from guidance.logs import Loggers
 from guidance.objectives import Objective
 from guidance.progress import Progress
-from guidance.run_state import Means, StopRequest, get_rng, set_rng
+from guidance.run_state import Means, StopRequest, get_rng, load_optimizer, natural, numbers, part, set_rng
 from guidance.types import COUNTED, Batch, Step
 
 # Counted over an epoch: by each process on its own, and (the last two) over the global batches.
@@ -79,6 +79,7 @@ class Trainer:
         self.window, self.total = Means(), Means()
         self.tally = dict.fromkeys(TALLIED, 0.0)
         self.guard = LossGuard()
+        self.lines: int | None = None  # of the log, when it was last flushed
         self._resumed_rng: dict[str, Any] | None = None
 
     def fit(self) -> bool:
@@ -222,7 +223,7 @@ class Trainer:
 
     def _save(self) -> None:
         self._check_weights()
-        self.log.flush()
+        self.lines = self.log.flush()
         self.saver.last(self.state_dict, metrics=self.metrics)
 
     def state_dict(self) -> dict[str, Any]:
@@ -233,27 +234,43 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(), "schedule": self.schedule.state_dict(),
             "best": dict(self.best), "metrics": dict(self.metrics),
             "window": means[0], "total": means[1], "tally": distributed.gather_objects(dict(self.tally)),
-            "rng": distributed.gather_objects(get_rng()),
+            "rng": distributed.gather_objects(get_rng()), "lines": self.lines,
         }  # fmt: skip
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where `state_dict` was taken, exactly; another number of processes only between two epochs.
 
-        Raises ValueError for another number of processes in the middle of an epoch.
+        Raises ValueError for another number of processes in the middle of an epoch, and for a part that is missing or damaged.
         """
-        processes, rank = len(state["rng"]), distributed.rank()
+        with part("epoch, position and step"):
+            self.epoch, self.position, self.step = (natural(state[name]) for name in ("epoch", "position", "step"))
+            if self.position > self.batches.batches_per_epoch:
+                raise ValueError("beyond the epoch")
+        with part("rng"):
+            processes = len(list(state["rng"]))
         same = processes == distributed.world_size()
-        if not same and state["position"] > 0:
+        if not same and self.position > 0:
             raise ValueError(
                 f"the checkpoint was written by {processes} processes in the middle of an epoch, but "
                 f"{distributed.world_size()} are running: resume with --nproc_per_node={processes}"
             )
-        self.epoch, self.position, self.step = state["epoch"], state["position"], state["step"]
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.schedule.load_state_dict(state["schedule"])
-        self.best, self.metrics = dict(state["best"]), dict(state["metrics"])
+        with part("optimizer"):
+            load_optimizer(self.optimizer, state["optimizer"])
+        with part("schedule"):
+            self.schedule.load_state_dict(state["schedule"])
+            natural(self.schedule.last_epoch)
+        with part("best and metrics"):
+            self.best, self.metrics = numbers(state["best"]), numbers(state["metrics"])
         if same:
-            self.window.load_state_dict(state["window"][rank], self.device)
-            self.total.load_state_dict(state["total"][rank], self.device)
-            self.tally |= state["tally"][rank]  # a checkpoint of an earlier release lacks what was not counted then
-            self._resumed_rng = state["rng"][rank]
+            self._load_own(state, distributed.rank())
+
+    def _load_own(self, state: Mapping[str, Any], rank: int) -> None:
+        """What each process has for itself."""
+        for name, means in (("window", self.window), ("total", self.total)):
+            with part(name):
+                means.load_state_dict(state[name][rank], self.device)
+        with part("tally"):  # an earlier release did not count everything
+            self.tally |= numbers({name: state["tally"][rank].get(name, 0.0) for name in TALLIED})
+        with part("rng"):
+            self._resumed_rng = dict(state["rng"][rank])
+            set_rng(self._resumed_rng)

@@ -1,19 +1,18 @@
-"""Evaluate checkpoints on a split; prints the metrics and writes them beside the checkpoint (or to --output).
+"""Evaluate a checkpoint on a split; prints the metrics and writes them, with all that decides them, into the run's results/.
 
     python launch/evaluate.py --checkpoint runs/demo/checkpoints/last.pt --split test
     torchrun --nproc_per_node=4 launch/evaluate.py --checkpoint RUN --split test --set data.root=/data/VOCdevkit
     python launch/evaluate.py --checkpoint RUN --split test --per-sample scores.csv   # a row for each (image, class)
 
 A run folder stands for its last checkpoint. The IoU threshold is the checkpoint's own (fitted on validation where the config
-says so). The results do not depend on the number of processes.
+says so); where another attribution, depth or region is set, it is that of the run's unless --refit fits it again. Other
+settings make another file. The results do not depend on the number of processes.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import logging
-import math
 import os
 import sys
 from pathlib import Path
@@ -23,7 +22,11 @@ from guidance.inference import Evaluation, evaluate_in_detail
 from guidance.logs import report_error
 from guidance.per_sample import write_table
 from guidance.plots import plot_size_bins
+from guidance.results import result_path, write_result
+from guidance.runs import last_checkpoint
 from guidance.size_bias import epg_by_size
+
+SHOWN = 40  # metrics of single classes; where there are more they are only written
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -35,7 +38,10 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--set", nargs="+", action="extend", default=[], metavar="A.B=VALUE", help="change config values"
     )
-    parser.add_argument("--output", type=Path, help="JSON file; by default beside the checkpoint, or in the run folder")
+    parser.add_argument(
+        "--refit", action="store_true", help="fit the IoU threshold on the validation split, with these settings"
+    )
+    parser.add_argument("--output", type=Path, help="JSON file; by default one of its own in the run's results/")
     parser.add_argument("--per-sample", type=Path, metavar="CSV", help="also write one row for each (image, class)")
     parser.add_argument("--size-plot", type=Path, metavar="PNG", help="also draw EPG by the size of the mask")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
@@ -44,13 +50,14 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 def write_results(args: argparse.Namespace, found: Evaluation) -> None:
     """Print the metrics; write them, and what else was asked for."""
-    beside = args.checkpoint / "last.pt" if args.checkpoint.is_dir() else args.checkpoint
-    output = args.output or beside.with_name(f"{beside.stem}.{args.split}.json")
-    plain = {name: None if math.isnan(value) else value for name, value in found.metrics.items()}
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(json.dumps(plain, indent=2) + "\n")
-    width = max(map(len, found.metrics))
-    print("\n".join(f"{name:<{width}}  {value:.4f}" for name, value in found.metrics.items()))
+    file = last_checkpoint(args.checkpoint) if args.checkpoint.is_dir() else args.checkpoint
+    output = args.output or result_path(file, args.split, found.settings)
+    write_result(output, found.metrics, found.settings)
+    print(f"{file}, epoch {found.settings['epoch']}, on {args.split}: {found.description}")
+    by_class = [name for name in found.metrics if "_class/" in name]
+    shown = {name: value for name, value in found.metrics.items() if name not in by_class or len(by_class) <= SHOWN}
+    width = max(map(len, shown))
+    print("\n".join(f"{name:<{width}}  {value:.4f}" for name, value in shown.items()))
     written = [output]
     if args.per_sample:
         write_table(args.per_sample, found.table())
@@ -73,7 +80,9 @@ def main(argv: list[str] | None = None) -> int:
     try:
         with distributed.process_group(args.device) as device:
             every = ["evaluation.scores=all"] if args.per_sample else []
-            found = evaluate_in_detail(args.checkpoint, args.split, overrides=every + args.set, device=device)
+            found = evaluate_in_detail(
+                args.checkpoint, args.split, overrides=every + args.set, device=device, refit=args.refit
+            )
         if main_process:
             write_results(args, found)
     except (ValueError, OSError) as error:

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
+
+from guidance.config import Config
+from guidance.data import generate_demo
+from guidance.models import BACKBONES, Backbone
+from tests.runs import COUNTS, build_tiny, tiny_config
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -36,3 +43,23 @@ def coco_root() -> Path:
 @pytest.fixture(autouse=True)
 def fixed_seed() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The backbone "tiny"."""
+    monkeypatch.setitem(BACKBONES, "tiny", Backbone(build_tiny, "fc", {}, depths=("input", "mid1", "final"), stride=4))
+
+
+@pytest.fixture(scope="session")
+def demo_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The pictures of `tiny_config`."""
+    root = tmp_path_factory.mktemp("data") / "demo"
+    generate_demo(root, **COUNTS, image_size=32)
+    return root
+
+
+@pytest.fixture
+def settings(demo_root: Path, tiny: None) -> Callable[..., Config]:
+    """`tiny_config` of the pictures at `demo_root`."""
+    return partial(tiny_config, demo_root)

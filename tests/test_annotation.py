@@ -400,14 +400,19 @@ def test_regions_need_segmentations(place: str) -> None:
     [
         ("seg_epg", {"region": "best"}, "compares segmentations with boxes; set evaluation.region to box"),
         ("pixel_f1", {}, "only computed with evaluation.scores: all"),
-        ("never_energy", {}, "more never_energy is not better"),
-        ("epg_size_correlation", {}, "is not better"),
+        ("epg_chance", {}, "epg_chance says nothing about how good a net is, so it cannot select"),
+        ("epg_size_correlation", {}, "says nothing about how good a net is"),
     ],
 )
 def test_metrics_that_cannot_select(metric: str, evaluation: dict[str, str], message: str) -> None:
     with pytest.raises(ValueError, match=rf"pareto\.metrics\[1\]: .*{message}"):
         config(evaluation=evaluation, pareto={"metrics": ["f1", metric]})
-    fine = [("seg_epg", {"region": "box"}), ("pixel_f1", {"scores": "all"}), ("normalized_epg", {})]
+    fine = [
+        ("seg_epg", {"region": "box"}),
+        ("pixel_f1", {"scores": "all"}),
+        ("normalized_epg", {}),
+        ("never_energy", {}),
+    ]
     for name, section in fine:
         config(evaluation=section, pareto={"metrics": ["f1", name]})
 

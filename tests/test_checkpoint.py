@@ -25,8 +25,8 @@ from guidance.pareto import non_dominated
 
 
 def state(**changes: Any) -> dict[str, Any]:
-    full = {"config": {"optimizer": {"lr": 0.1}}, "model": {"weight": torch.arange(4.0)}, "metrics": None}
-    return full | {"epoch": 1, "step": 10} | changes
+    full = {"config": {"optimizer": {"lr": 0.1}}, "classes": ["a"], "model": {"weight": torch.arange(4.0)}}
+    return full | {"metrics": None, "epoch": 1, "step": 10} | changes
 
 
 def names(folder: Path) -> list[str]:
@@ -86,7 +86,7 @@ def test_other_keys_are_refused(tmp_path: Path) -> None:
     assert load(tmp_path / "x.pt")["trainer"][0].item() == 1
 
 
-@pytest.mark.parametrize("key", ["config", "model", "metrics", "epoch", "step"])
+@pytest.mark.parametrize("key", ["config", "classes", "model", "metrics", "epoch", "step"])
 def test_incomplete_state_is_not_written(tmp_path: Path, key: str) -> None:
     content = state()
     del content[key]
@@ -116,7 +116,9 @@ def test_truncated_file(tmp_path: Path, kept: float) -> None:
     save(path, state(model={"weight": torch.randn(5000)}))
     whole = path.read_bytes()
     path.write_bytes(whole[: int(kept * len(whole))])
-    with pytest.raises(ValueError, match=r"last.pt is truncated or corrupt.*use another checkpoint"):
+    with pytest.raises(
+        ValueError, match=r"last.pt is truncated or corrupt.*Delete it; the run has no other checkpoint"
+    ):
         load(path)
 
 
@@ -128,7 +130,9 @@ def test_one_flipped_bit_in_the_weights(tmp_path: Path) -> None:
     content[content.index(weight.numpy().tobytes()) + 4321] ^= 1
     path.write_bytes(content)
     assert not torch.equal(torch.load(path, weights_only=True)["model"]["weight"], weight)  # torch does not notice
-    with pytest.raises(ValueError, match=r"last.pt is truncated or corrupt.*wrong checksum of .*data/0"):
+    with pytest.raises(
+        ValueError, match=r"last.pt is truncated or corrupt.*the checksum of its part .*data/0 is wrong"
+    ):
         load(path)
 
 
@@ -200,7 +204,7 @@ def test_write_that_fails_half_way(tmp_path: Path) -> None:
     script = """
         import resource, sys, torch
         from guidance.checkpoint import load, save
-        state = {"config": {}, "metrics": None, "epoch": 1, "step": 1}
+        state = {"config": {}, "classes": [], "metrics": None, "epoch": 1, "step": 1}
         save(sys.argv[1], state | {"model": {"w": torch.zeros(10)}})
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
         try:
@@ -365,7 +369,7 @@ def test_killed_for_real(tmp_path: Path) -> None:
             with open(done, "a", buffering=1) as log:
                 for i in range(len(done.read_text().split()), len(offers)):
                     values = dict(zip(metrics, offers[i]))
-                    state = {"config": {}, "epoch": i, "step": i, "model": {"w": torch.full((9000,), float(i))}}
+                    state = {"config": {}, "classes": [], "epoch": i, "step": i, "model": {"w": torch.full((9000,), float(i))}}
                     front.offer(f"epoch_{i:04d}", values, lambda: state | {"metrics": None})
                     log.write(f"{i}\\n")
 

@@ -9,7 +9,7 @@ import torch
 
 from guidance.attribution import ATTRIBUTIONS
 from guidance.build import build_classifier, build_objective, build_optimizer, learning_rate_factor, parameter_groups
-from guidance.config import check_processes, dump_config, load_config, parse_config
+from guidance.config import check_processes, dump_config, free_on_resume, load_config, parse_config
 from guidance.data import Source
 from guidance.losses import LOCALIZATION_LOSSES
 from guidance.models.noise import DropPath
@@ -18,6 +18,7 @@ from guidance.objectives import AIMMasking, GuidedClassification
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 DEMO = {"data": {"name": "demo"}}
 VOC = {"data": {"name": "voc", "root": "x"}}
+SOURCE = Source("x", "train", tuple("abc"), (), True)
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
@@ -36,7 +37,7 @@ def test_every_shipped_config_is_built(path: Path) -> None:
     optimizer, _ = build_optimizer(config, parameter_groups(config, model), 10)
     updated = [id(p) for group in optimizer.param_groups for p in group["params"]]
     assert sorted(updated) == sorted(id(p) for p in objective.parameters())
-    assert (config.evaluation.attribution or config.objective.attribution).depth in model.depths
+    assert config.evaluated_attribution.depth in model.depths
     check_processes(config, 1)
 
 
@@ -185,7 +186,7 @@ def test_aim_settings_that_do_not_fit() -> None:
         ({"objective": {"label_smoothing": 0.1}}, r"label_smoothing: it belongs to .*cross_entropy"),
         (VOC | {"aim": {"mask_weight": 1}, "objective": {"mode": "aim"}}, r"classes_per_image: all"),
         ({"data": {"name": "demo", "annotated_fraction": 0}, "aim": {"mask_weight": 1}}, r"guidance needs annotated images"),
-        ({"pareto": {"metrics": ["sparsity"]}}, "more sparsity is not better"),
+        ({"trainer": {"early_stop": {"metric": "sparsity"}}}, "more sparsity is not better, so there is no minimum"),
     ):  # fmt: skip
         if message is None:
             parse_config(DEMO | aim | change)
@@ -249,8 +250,9 @@ def test_fields_that_contradict_the_data_set() -> None:
         parse_config({"data": {"name": "imagewoof", "root": "x"}, "pareto": {"metrics": ["f1", "seg_epg"]}})
     with pytest.raises(ValueError, match="a metric is named twice in f1, f1"):
         parse_config(VOC | {"pareto": {"metrics": ["f1", "f1"]}})
-    with pytest.raises(ValueError, match="more zero_maps is not better"):
-        parse_config(VOC | {"pareto": {"metrics": ["zero_maps"]}})
+    with pytest.raises(ValueError, match="worst_group_images says nothing about how good a net is"):
+        parse_config(DEMO | {"pareto": {"metrics": ["worst_group_images"]}})
+    assert parse_config(VOC | {"pareto": {"metrics": ["f1", "zero_maps"]}}).pareto.metrics == ["f1", "zero_maps"]
     with pytest.raises(ValueError, match=r"data.root: Field required"):
         parse_config({"data": {"name": "voc"}})
     with pytest.raises(ValueError, match=r"data"):
@@ -314,3 +316,86 @@ def test_optimizers_get_their_settings() -> None:
         group = optimizer.param_groups[0]
         assert (group["lr"], group["weight_decay"]) == (0.5, 0.25)
         assert group.get("momentum", 0.75) == 0.75
+
+
+# --- what a resumed run may change, and what evaluation takes over from guidance --------------------------------------
+
+
+def test_each_setting_says_whether_a_resumed_run_may_change_it() -> None:
+    """All others may not; three depend on the run."""
+    always = {
+        "data.root", "data.on_error", "data.check", "data.num_workers", "evaluation.batch_size", "log", "trainer.device",
+        "trainer.checkpoint_every", "trainer.early_stop",
+    }  # fmt: skip
+    cache = {"data.cache", "data.cache_size"}
+    assert set(free_on_resume(parse_config(DEMO))) == always | cache | {"trainer.epochs"}
+    assert set(free_on_resume(parse_config(VOC))) == always | cache | {"trainer.epochs"}
+    cosine = parse_config(DEMO | {"schedule": {"name": "cosine"}})
+    assert set(free_on_resume(cosine)) == always | cache
+    crops = parse_config({"data": DEMO["data"] | {"augmentation": "crop_flip"}})
+    assert set(free_on_resume(crops)) == always | {"trainer.epochs"}
+    aim = parse_config(DEMO | {"objective": {"mode": "aim", "classification": "cross_entropy"}})
+    assert set(free_on_resume(aim)) == always | cache
+
+
+def test_evaluation_keeps_what_it_does_not_change() -> None:
+    guided = {"attribution": {"method": "intgrad", "depth": "mid3", "steps": 7}, "localization": {"weight": 1}}
+    for change, expected in (
+        ({}, ("intgrad", "mid3", 7)),
+        ({"attribution": None}, ("intgrad", "mid3", 7)),
+        ({"attribution": {"method": "gradcam"}}, ("gradcam", "mid3", 7)),
+        ({"attribution": {"depth": "final"}}, ("intgrad", "final", 7)),
+        ({"attribution": {"method": "ixg", "depth": "input", "steps": 3}}, ("ixg", "input", 3)),
+    ):
+        config = parse_config(DEMO | {"objective": guided, "evaluation": change})
+        found = config.evaluated_attribution
+        assert (found.method, found.depth, found.steps) == expected
+        assert parse_config(config.model_dump(mode="json")).evaluated_attribution == found
+
+
+def test_a_depth_that_nothing_uses_does_no_harm() -> None:
+    left = {"mode": "aim", "classification": "cross_entropy", "attribution": {"method": "ixg", "depth": "mid3"}}
+    aim = DEMO | {"model": {"name": "resnet18"}, "aim": {"stop_stage": 2}}
+    evaluated = {"evaluation": {"attribution": {"method": "gradcam", "depth": "final"}}}
+    config = parse_config(aim | {"objective": left} | evaluated)
+    assert build_objective(config, build_classifier(config, 3, pretrained=False), SOURCE).depth == "mid3"  # type: ignore[attr-defined]
+    with pytest.raises(ValueError, match=r"objective.attribution.depth: resnet18\+AIM\[2\] has no depth 'mid3'"):
+        parse_config(aim | {"objective": left | {"localization": {"weight": 1}}} | evaluated)
+    with pytest.raises(ValueError, match=r"objective.attribution.depth: resnet18\+AIM\[2\] has no depth 'mid3'"):
+        parse_config(aim | {"objective": left, "evaluation": {"attribution": {"method": "gradcam"}}})
+
+
+# --- YAML that no one writes, and seeds that no generator takes -------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 2000,
+        "{a: " * 2000,
+        "lr: !!timestamp x",
+        "lr: " + "1" * 5000,
+        "a: !!binary x",
+        "a: !!float x",
+        "\0",
+        "? [1]\n: 2",
+    ],
+    ids=["lists", "maps", "timestamp", "digits", "binary", "float", "null", "key"],
+)
+def test_what_yaml_cannot_build_is_one_clear_error(tmp_path: Path, text: str) -> None:
+    (tmp_path / "bad.yaml").write_text(text)
+    with pytest.raises(ValueError, match=r"bad\.yaml is not valid YAML: ") as raised:
+        load_config(tmp_path / "bad.yaml")
+    assert len(str(raised.value)) < 1000
+    (tmp_path / "demo.yaml").write_text("data: {name: demo}\n")
+    with pytest.raises(ValueError, match=r"--set .*: the value is not valid YAML: "):
+        load_config(tmp_path / "demo.yaml", [f"optimizer.lr={text}"])
+
+
+@pytest.mark.parametrize("seed", [-1, 2**63, 10**22, "x", 1.5])
+def test_seeds_are_what_generators_take(seed: object) -> None:
+    for change in (DEMO | {"seed": seed}, {"data": DEMO["data"] | {"seed": seed}}, {
+        "data": {"name": "coco", "root": "x", "split_seed": seed}
+    }):  # fmt: skip
+        with pytest.raises(ValueError, match=r"seed: Input should be"):
+            parse_config(change)

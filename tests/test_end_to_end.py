@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from guidance.data import generate_demo
-from tests.test_trainer import assert_same, snapshot
+from tests.runs import assert_same, snapshot
 
 ROOT = Path(__file__).parents[1]
 SMALL = [
@@ -113,8 +113,8 @@ def test_run_folder_can_be_run_again_from_its_config(demo_root: Path, tmp_path: 
     assert_same(snapshot(tmp_path / "again"), snapshot(tmp_path / "first"))
     printed = run("launch/evaluate.py", "--checkpoint", str(tmp_path / "again"), "--split", "test").stdout
     assert "worst_group_accuracy" in printed
-    metrics = json.loads((tmp_path / "again/last.test.json").read_text())
-    assert 0 <= metrics["epg"] <= 1
+    (result,) = (tmp_path / "again/results").glob("last.test.*.json")
+    assert 0 <= json.loads(result.read_text())["metrics"]["epg"] <= 1
 
 
 def test_an_aim_run_shows_its_masks(demo_root: Path, tmp_path: Path) -> None:
@@ -136,8 +136,11 @@ def test_an_aim_run_shows_its_masks(demo_root: Path, tmp_path: Path) -> None:
         settings = [f"evaluation.attribution.method={method}", "evaluation.attribution.depth=input"]
         done = run("launch/evaluate.py", "--checkpoint", str(output), "--set", *settings)
         assert f"{method}: gradients are clamped at relu+gelu" in done.stdout + done.stderr
-        found[method] = json.loads((output / "last.test.json").read_text())["epg"]
-    assert len(set(found.values())) == 2
+        found[method] = done.stdout
+        assert f"on test: {method} at input, region box, IoU threshold" in done.stdout
+    results = [json.loads(path.read_text()) for path in (output / "results").glob("last.test.*.json")]
+    assert {result["settings"]["attribution"] for result in results} == set(found)
+    assert len({result["metrics"]["epg"] for result in results}) == 2
 
 
 @pytest.mark.parametrize(
@@ -171,6 +174,7 @@ def test_guidance_makes_the_demo_right_for_the_right_reasons(tmp_path: Path) -> 
     subprocess.run(["bash", "launch/demo.sh", f"data.root={tmp_path}/data"], cwd=ROOT, env=environment, check=True)
     report = json.loads((tmp_path / "demo/report.json").read_text())
     unguided, guided = report["demo_unguided"], report["demo_guided"]
+    unguided, guided = unguided["metrics"], guided["metrics"]
     assert guided["epg"] > unguided["epg"] + 0.3
     assert guided["accuracy"] > unguided["accuracy"] + 0.2
     assert guided["worst_group_accuracy"] > unguided["worst_group_accuracy"] + 0.2

@@ -135,16 +135,25 @@ def test_hparams_stay_in_the_run(tmp_path: Path) -> None:
     log.close()
     assert [path.is_dir() for path in tmp_path.iterdir()] == [False]
     read = events(tmp_path)
-    first, second = read.Scalars("hparams/f1")
-    assert (first.step, first.value) == (7, 0.5)
-    assert math.isnan(second.value)
+    (only,) = read.Scalars("hparams/f1")
+    assert (only.step, only.value) == (7, 0.5)
     assert [event.value for event in read.Scalars("f1")] == [pytest.approx(0.2)]
     content = read.summary_metadata["_hparams_/session_start_info"].plugin_data.content
     settings = api.HParamsPluginData.FromString(content).session_start_info.hparams
     assert settings["optimizer.lr"].number_value == 0.1
-    assert {name: settings[name].string_value for name in ("flip", "metrics", "clip", "name")} == {
-        "flip": "True", "metrics": "['f1']", "clip": "None", "name": "adam",
+    assert {name: settings[name].string_value for name in ("flip", "metrics", "name")} == {
+        "flip": "True", "metrics": "['f1']", "name": "adam",
     }  # fmt: skip
+    assert "clip" not in settings  # not the text "None"
+
+
+def test_charts_have_points_and_those_of_classes_a_section_of_their_own(tmp_path: Path) -> None:
+    log = TensorBoard(tmp_path)
+    log.log(
+        1, {"val/f1": 0.5, "val/seg_epg": float("nan"), "val/accuracy_group/land/water": 0.25, "val/ap_class/a": 1.0}
+    )
+    log.close()
+    assert set(events(tmp_path).Tags()["scalars"]) == {"val/f1", "val_accuracy_group/land/water", "val_ap_class/a"}
 
 
 def test_missing_tensorboard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

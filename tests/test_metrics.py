@@ -21,6 +21,7 @@ from guidance.metrics import (
     has_energy,
     iou,
     merge,
+    per_class,
     seg_epg,
     summarize,
     upsample,
@@ -278,6 +279,37 @@ def test_empty_groups_and_samples_without_a_group() -> None:
     assert metrics["adjusted_accuracy"] == pytest.approx(0.75 * 0.5 + 0.25)
     missing = summarize(replace(rows, training_groups=(3, 1, 0, 1)))
     assert math.isnan(missing["adjusted_accuracy"])
+
+
+def test_the_worst_group_and_how_many_samples_it_has() -> None:
+    """Group 0 is empty and comes first; 1 and 3 are equally bad, and the smaller counts."""
+    logits = [[1, 0]] * 7
+    targets = [[1, 0], [0, 1], [1, 0], [1, 0], [0, 1], [1, 0], [0, 1]]
+    groups = torch.tensor([1, 1, 2, 3, 3, 3, 3])
+    rows = make_rows(
+        logits, targets, groups=groups, group_names=("a", "b", "c", "d"), single_label=True, decision="argmax"
+    )
+    metrics = summarize(rows)
+    assert (metrics["worst_group_accuracy"], metrics["worst_group_images"]) == (0.5, 2.0)
+    assert metrics["mean_group_accuracy"] == pytest.approx((0.5 + 1 + 0.5) / 3)
+    assert math.isnan(metrics["accuracy_group/a"])
+    assert math.isnan(summarize(make_rows(logits, targets))["worst_group_images"])
+
+
+def test_scores_of_each_class() -> None:
+    logits = [[3.0, 1.0, -9.0], [0.0, 2.0, -9.0], [1.0, 2.0, -9.0], [-1.0, 0.5, -9.0]]
+    targets = [[1, 0, 0], [1, 0, 0], [0, 1, 0], [0, 1, 0]]
+    single = make_rows(logits, targets, single_label=True)
+    found = per_class(single, ("a", "b", "c"))
+    assert list(found) == ["accuracy_class/a", "accuracy_class/b", "ap_class/a", "ap_class/b"]  # nothing shows c
+    assert (found["accuracy_class/a"], found["accuracy_class/b"]) == (0.5, 1.0)
+    # a: ranked 3 (yes), 1, 0 (yes), -1. b: 2 and 2 tie (one yes), 1, 0.5 (yes).
+    assert (found["ap_class/a"], found["ap_class/b"]) == pytest.approx(((1 + 2 / 3) / 2, (1 / 2 + 2 / 4) / 2))
+    several = make_rows(logits, [[1, 1, 0], [1, 0, 0], [0, 1, 0], [0, 1, 0]])
+    found = per_class(several, ("a", "b", "c"))
+    # Above 0: a in samples 0, 1, 2; b in all four.
+    assert (found["f1_class/a"], found["f1_class/b"]) == pytest.approx((2 * 2 / (2 + 3), 2 * 3 / (3 + 4)))
+    assert summarize(several)["map"] == pytest.approx((found["ap_class/a"] + found["ap_class/b"]) / 2)
 
 
 def test_without_groups_their_metrics_are_undefined() -> None:

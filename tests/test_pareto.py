@@ -43,6 +43,17 @@ def test_published_example() -> None:
     assert non_dominated(PUBLISHED[1::-1], 0.0) == [1]
 
 
+def test_what_is_better_lower_is_kept_low() -> None:
+    front = ParetoFront(("f1", "never_energy"), resolution=0.0)
+    values = {"a": (0.5, 0.4), "b": (0.5, 0.3), "c": (0.6, 0.35), "d": (0.4, 0.5), "e": (0.5, math.nan)}
+    for name, (f1, never) in values.items():
+        front.offer(Candidate(name, {"f1": f1, "never_energy": never}))
+    assert [member.name for member in front.members] == ["b", "c"]
+    assert front.row(front.members[0]) == [0.5, 0.7]
+    with pytest.raises(ValueError, match="epg_chance says nothing about how good a net is"):
+        ParetoFront(("f1", "epg_chance"))
+
+
 def test_dominates() -> None:
     assert dominates((0.5, 0.6), (0.5, 0.5))
     assert not dominates((0.5, 0.5), (0.5, 0.5))

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -39,7 +39,7 @@ def write_run(folder: Path, *rows: tuple[float, ...], config: dict[str, Any] | N
     """One checkpoint per row of f1, epg, iou; epochs count from 1."""
     for epoch, row in enumerate(rows, start=1):
         metrics = dict(zip(("f1", "epg", "iou"), row, strict=True)) | {"map": 0.5}
-        content = {"config": config or {}, "model": {"weight": torch.zeros(2)}, "metrics": metrics}
+        content = {"config": config or {}, "classes": [], "model": {"weight": torch.zeros(2)}, "metrics": metrics}
         save(folder / f"epoch_{epoch:04d}.pt", content | {"epoch": epoch, "step": 10 * epoch})
     return folder
 
@@ -51,7 +51,7 @@ def runs(tmp_path: Path) -> Path:
     write_run(tmp_path / "runs/guided/checkpoints/pareto", (0.85, 0.7, 0.5), (0.85, 0.699, 0.4), (0.2, 0.8, 0.6))
     save(
         tmp_path / "runs/guided/checkpoints/last.pt",
-        {"config": {}, "model": {}, "metrics": None, "epoch": 1, "step": 1},
+        {"config": {}, "classes": [], "model": {"w": torch.zeros(1)}, "metrics": None, "epoch": 1, "step": 1},
     )
     return tmp_path / "runs"
 
@@ -88,9 +88,12 @@ def test_runs_are_merged_into_one_front(runs: Path, capsys: pytest.CaptureFixtur
 
     with open(runs / "front.csv", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [row["run"] for row in rows] == ["baseline", "guided", "guided"]
-    assert list(rows[0]) == ["run", "checkpoint", "path", "epoch", "step", "knee", "f1", "epg", "iou", "map"]
+    assert [(row["run"], row["front"]) for row in rows] == [
+        ("baseline", "True"), ("guided", "True"), ("guided", "True"), ("baseline", "False"), ("guided", "False")
+    ]  # fmt: skip
+    assert list(rows[0]) == ["run", "checkpoint", "path", "epoch", "step", "front", "knee", "f1", "epg", "iou", "map"]
     assert float(rows[2]["epg"]) == 0.8
+    assert float(rows[4]["epg"]) == 0.699
     assert image.imread(runs / "front.png").shape[2] in (3, 4)
 
 
@@ -170,20 +173,37 @@ def test_mistakes_are_explained(runs: Path, tmp_path: Path, capsys: pytest.Captu
 def test_members_are_evaluated(runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     seen: list[tuple[str, str]] = []
 
-    def evaluate_checkpoint(
+    def evaluate_in_detail(
         path: Path, split: str, *, overrides: Sequence[str], device: torch.device
-    ) -> dict[str, float]:
+    ) -> SimpleNamespace:
         # The front is on disk before the long part begins.
         assert len(front(runs)["members"]) == 3
+        assert list(overrides) == ["a=1", "b=2", "c=3"]
         seen.append((path.parents[2].name, split))
-        return {"f1": 0.1 * len(seen), "epg": math.nan, "worst_group_f1": 0.05}
+        metrics = {"f1": 0.1 * len(seen), "epg": math.nan, "worst_group_f1": 0.05}
+        return SimpleNamespace(
+            metrics=metrics, settings={"depth": "mid3"}, description=f"ixg at mid3, number {len(seen)}"
+        )
 
     inference = ModuleType("guidance.inference")
-    inference.evaluate_checkpoint = evaluate_checkpoint  # type: ignore[attr-defined]
+    inference.evaluate_in_detail = evaluate_in_detail  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "guidance.inference", inference)
-    assert tool.main([str(runs / "baseline"), str(runs / "guided"), "--evaluate", "test"]) == 0
+    arguments = [
+        str(runs / "baseline"),
+        str(runs / "guided"),
+        "--evaluate",
+        "test",
+        "--set",
+        "a=1",
+        "b=2",
+        "--set",
+        "c=3",
+    ]
+    assert tool.main(arguments) == 0
     assert seen == [("baseline", "test"), ("guided", "test"), ("guided", "test")]
     out = capsys.readouterr().out.splitlines()
+    assert "  ixg at mid3, number 3" in out
+    assert front(runs)["members"][2]["evaluated_with"] == {"depth": "mid3"}
     header = next(line for line in out if "checkpoint " in line and "epoch " in line)
     assert header.split() == ["run", "checkpoint", "epoch", "f1", "epg", "iou", "test_f1", "test_epg"]
     assert out[out.index(header) + 2].split()[-2:] == ["0.2000", "nan"]
@@ -209,3 +229,71 @@ def test_as_a_command(runs: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "2 of 3 checkpoints are on the front" in done.stdout
     assert subprocess.run([*command[:2], "nowhere"], capture_output=True, cwd=TOOL.parents[1]).returncode == 2
+
+
+# --- directions, undefined metrics, settings --------------------------------------------------------------------------
+
+
+def write_lower(folder: Path, *rows: tuple[float, float]) -> Path:
+    """One checkpoint per row of f1 and never_energy, which is better lower."""
+    for epoch, (f1, never) in enumerate(rows, start=1):
+        content = {"config": {}, "classes": [], "model": {"weight": torch.zeros(2)}, "epoch": epoch, "step": epoch}
+        save(
+            folder / f"epoch_{epoch:04d}.pt",
+            content | {"metrics": {"f1": f1, "never_energy": never, "epg_chance": 0.1}},
+        )
+    return folder
+
+
+def test_a_metric_that_is_better_lower_is_minimised(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_lower(tmp_path / "a", (0.5, 0.4), (0.5, 0.2), (0.8, 0.3), (0.7, 0.9))
+    assert tool.main([str(tmp_path / "a"), "--metrics", "f1", "never_energy"]) == 0
+    assert [m["epoch"] for m in front(tmp_path / "a")["members"]] == [3, 2]
+    volume = 0.8 * 0.7 + 0.5 * 0.8 - 0.5 * 0.7
+    assert front(tmp_path / "a")["hypervolume"] == pytest.approx(volume)
+    text = f"f1, never_energy from 0 (of never_energy, which is better lower, 1 less the value): {volume:.4f}"
+    assert text in capsys.readouterr().out
+    assert tool.main([str(tmp_path / "a"), "--metrics", "never_energy"]) == 0
+    assert [m["epoch"] for m in front(tmp_path / "a")["members"]] == [2]
+    capsys.readouterr()
+    assert tool.main([str(tmp_path / "a"), "--metrics", "epg_chance"]) == 2
+    assert "epg_chance says nothing about how good a net is" in capsys.readouterr().err
+
+
+def test_metrics_without_a_value_do_not_select(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As of runs without boxes: a front over what there is, which says so; without anything, an error."""
+    write_run(tmp_path / "a", (0.5, math.nan, math.nan), (0.7, math.nan, math.nan))
+    assert tool.main([str(tmp_path / "a")]) == 0
+    captured = capsys.readouterr()
+    assert "without epg, iou: no checkpoint has a value; EPG and IoU need images with a region" in captured.err
+    assert "nan" not in captured.out
+    assert "hypervolume over f1 from 0: 0.7000" in captured.out
+    assert front(tmp_path / "a")["metrics"] == ["f1"]
+    assert tool.main([str(tmp_path / "a"), "--metrics", "epg", "iou", "--output", str(tmp_path / "out")]) == 2
+    assert "epg, iou have no value in any checkpoint, so there is no front" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_table_says_what_tells_the_runs_apart(tmp_path: Path) -> None:
+    def config(seed: int, weight: float, dilation: float) -> dict[str, Any]:
+        localization = {"loss": "energy", "weight": weight, "alpha": 0.5}
+        return {
+            "seed": seed,
+            "data": {"name": "voc", "dilation": dilation},
+            "objective": {"localization": localization},
+        }
+
+    write_run(tmp_path / "a", (0.5, 0.5, 0.5), config=config(0, 0.1, 0.0))
+    write_run(tmp_path / "b", (0.6, 0.4, 0.5), (0.1, 0.1, 0.1), config=config(1, 0.1, 0.5))
+    assert tool.main([str(tmp_path / "a"), str(tmp_path / "b")]) == 0
+    with open(tmp_path / "front.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    shown = ["run", "epoch", "front", "seed", "data.dilation", "data.name"]
+    assert [[row[name] for name in shown] for row in rows] == [
+        ["b", "1", "True", "1", "0.5", "voc"], ["a", "1", "True", "0", "0.0", "voc"], ["b", "2", "False", "1", "0.5", "voc"],
+    ]  # fmt: skip
+    assert {row["objective.localization.loss"] for row in rows} == {"energy"}
+    assert {row["objective.localization.weight"] for row in rows} == {"0.1"}
+    assert "objective.localization.alpha" not in rows[0]  # the same in all runs, and not among those always shown
+    assert front(tmp_path)["members"][0]["settings"]["seed"] == 1
+    assert [other["epoch"] for other in front(tmp_path)["others"]] == [2]

@@ -18,7 +18,7 @@ LAYERS = [
     ["attribution", "losses", "rows", "scores", "size_bias", "metrics", "pareto"],
     ["data", "models"],
     ["objectives"],
-    ["checkpoint", "logs", "visualize", "mask_pictures", "plots", "runs"],
+    ["checkpoint", "logs", "visualize", "mask_pictures", "plots", "locks", "runs", "results"],
     ["evaluation", "per_sample", "probe", "guard", "run_state", "trainer"],
     ["config", "build", "inference"],
 ]

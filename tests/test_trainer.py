@@ -16,85 +16,16 @@ from torch import nn
 
 from guidance import checkpoint
 from guidance.build import build_trainer
-from guidance.config import Config, parse_config
+from guidance.config import Config
 from guidance.data import generate_demo, load_demo
 from guidance.guard import NonFiniteError
 from guidance.inference import evaluate_checkpoint, load_run
-from guidance.models import BACKBONES, Backbone
-from guidance.models.classifier import Classifier
 from guidance.run_state import get_rng, set_rng
 from guidance.trainer import Trainer
+from tests.runs import assert_same, rows, snapshot
 
 CPU = torch.device("cpu")
-
-
-def build_tiny(num_classes: int) -> Classifier:
-    net = nn.ModuleDict({
-        "conv1": nn.Conv2d(3, 8, 3, stride=2, padding=1), "bn1": nn.BatchNorm2d(8), "relu": nn.ReLU(inplace=True),
-        "conv2": nn.Conv2d(8, 8, 3, stride=2, padding=1), "pool": nn.AdaptiveAvgPool2d(1), "flat": nn.Flatten(),
-        "drop": nn.Dropout(0.5), "fc": nn.Linear(8, num_classes),
-    })  # fmt: skip
-    stages = {"mid1": ("conv1", "bn1", "relu"), "final": ("conv2", "relu"), "logits": ("pool", "flat", "drop", "fc")}
-    return Classifier(net, stages)
-
-
-@pytest.fixture(autouse=True)
-def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(BACKBONES, "tiny", Backbone(build_tiny, "fc", {}, depths=("input", "mid1", "final"), stride=4))
-
-
-@pytest.fixture(scope="module")
-def demo_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("data") / "demo"
-    generate_demo(root, num_train=26, num_val=10, num_test=11, image_size=32)
-    return root
-
-
-@pytest.fixture
-def settings(demo_root: Path) -> Callable[..., Config]:
-    def make(**sections: dict[str, Any]) -> Config:
-        content: dict[str, Any] = {
-            "data": {"name": "demo", "root": str(demo_root), "num_train": 26, "num_val": 10, "num_test": 11,
-                     "image_size": 32, "num_workers": 0, "annotated_fraction": 0.5},
-            "model": {"name": "tiny"},
-            "objective": {"classification": "cross_entropy", "localization": {"weight": 0.1}},
-            "optimizer": {"lr": 1e-3}, "schedule": {"name": "cosine", "warmup_epochs": 0.5},
-            "trainer": {"epochs": 3, "batch_size": 6, "checkpoint_every": 3, "device": "cpu"},
-            "evaluation": {"batch_size": 4, "iou_threshold": "fit"}, "log": {"every": 2, "probe_images": 2},
-        }  # fmt: skip
-        for name, values in sections.items():
-            content[name] = content.get(name, {}) | values
-        return parse_config(content)
-
-    return make
-
-
-def rows(folder: Path) -> list[dict[str, Any]]:
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in line.items() if k != "step/images_per_second"} for line in lines]
-
-
-def snapshot(folder: Path) -> dict[str, Any]:
-    """Everything of a run that must not depend on interruptions."""
-    pareto = {path.name: checkpoint.load(path) for path in (folder / "checkpoints/pareto").iterdir()}
-    return {"last": checkpoint.load(folder / "checkpoints/last.pt"), "pareto": pareto, "rows": rows(folder)}
-
-
-def assert_same(a: Any, b: Any, place: str = "") -> None:
-    """Bit-identical, NaN equal to NaN."""
-    assert type(a) is type(b), place
-    if isinstance(a, torch.Tensor):
-        assert torch.equal(a, b), place
-    elif isinstance(a, dict):
-        assert a.keys() == b.keys(), place
-        for key in a:
-            assert_same(a[key], b[key], f"{place}/{key}")
-    elif isinstance(a, list | tuple):
-        assert len(a) == len(b), place
-        for i, pair in enumerate(zip(a, b, strict=True)):
-            assert_same(*pair, f"{place}/{i}")
-    else:
-        assert a == b or (a != a and b != b), f"{place}: {a} and {b}"
+pytestmark = pytest.mark.usefixtures("tiny")
 
 
 def test_a_run_leaves_its_files(settings: Callable[..., Config], tmp_path: Path) -> None:
@@ -102,7 +33,14 @@ def test_a_run_leaves_its_files(settings: Callable[..., Config], tmp_path: Path)
     assert build_trainer(config, tmp_path / "run", CPU).fit()
     run = tmp_path / "run"
     names = {p.name for p in run.iterdir()}
-    assert names == {"config.yaml", "environment.json", "annotated.json", "metrics.jsonl", "tensorboard", "checkpoints"}
+    assert names - {".lock"} == {
+        "config.yaml",
+        "environment.json",
+        "annotated.json",
+        "metrics.jsonl",
+        "tensorboard",
+        "checkpoints",
+    }
     annotated = json.loads((run / "annotated.json").read_text())
     assert len(annotated["indices"]) == 13
     assert json.loads((run / "environment.json").read_text())["processes"] == 1

@@ -17,10 +17,11 @@ from pathlib import Path
 import torch
 
 from guidance.build import build_attribution, build_evaluation_dataset, build_source
-from guidance.inference import evaluate_checkpoint, load_run
+from guidance.inference import evaluate_in_detail, load_run
 from guidance.logs import Image, report_error
 from guidance.models import BACKBONES
 from guidance.probe import Probe
+from guidance.results import plain
 from guidance.visualize import write_png
 
 COLUMNS = ("worst_group_accuracy", "accuracy", "f1", "map", "epg", "epg_chance", "iou")
@@ -64,15 +65,18 @@ def main(argv: list[str] | None = None) -> int:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     names = [path.name if path.is_dir() else str(path) for path in args.runs]
     try:
-        results = {n: evaluate_checkpoint(p, args.split, device=device) for n, p in zip(names, args.runs, strict=True)}
+        found = {n: evaluate_in_detail(p, args.split, device=device) for n, p in zip(names, args.runs, strict=True)}
         picture = draw_maps(args.runs, names, args.split, args.images, device)
     except (ValueError, OSError) as error:
         return report_error(error)
     args.output.mkdir(parents=True, exist_ok=True)
-    plain = {run: {k: None if math.isnan(v) else v for k, v in m.items()} for run, m in results.items()}
-    (args.output / "report.json").write_text(json.dumps(plain, indent=2) + "\n")
+    results = {run: each.metrics for run, each in found.items()}
+    content = {run: {"metrics": plain(each.metrics), "settings": each.settings} for run, each in found.items()}
+    (args.output / "report.json").write_text(json.dumps(content, indent=2) + "\n")
     write_png(args.output / "maps.png", picture)
-    print(f"\n{args.split} split\n{table(results)}\n\nwritten to {args.output}/report.json and {args.output}/maps.png")
+    print(f"\n{args.split} split\n{table(results)}\n")
+    print("\n".join(f"{run}: {each.description}" for run, each in found.items()))
+    print(f"written to {args.output}/report.json and {args.output}/maps.png")
     return 0
 
 

@@ -6,7 +6,8 @@ Each DIR is the folder of a run (its `checkpoints/pareto/` is read), or a folder
 resolution are those of the runs' own configs unless they are given here. A table goes to the screen; `front.json`,
 `front.csv` and `front.png` go to --output: by default the closest folder that holds all DIRs (DIR itself if there is
 only one, the first if they have nothing in common). The knee is the member nearest to the ideal point after each metric
-is scaled to [0, 1] over the front; the hypervolume is measured from 0 in every metric.
+is scaled to [0, 1] over the front; the hypervolume is measured from 0 in every metric. A metric that is better lower, such
+as never_energy, counts as 1 less its value.
 """
 
 from __future__ import annotations
@@ -22,13 +23,20 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from guidance import distributed
-from guidance.checkpoint import Saved, read_candidates
+from guidance.checkpoint import Saved, flatten, read_candidates
 from guidance.logs import report_error
+from guidance.metrics import LOWER_IS_BETTER
 from guidance.pareto import ParetoFront, hypervolume, knee, non_dominated
 from guidance.plots import plot_front
+from guidance.results import plain
 
 OUTPUTS = ("front.json", "front.csv", "front.png")
 METRICS, RESOLUTION = ["f1", "epg", "iou"], 0.005  # where the configs do not say
+# What a line of front.csv says of its run, whether or not the runs differ in it.
+SETTINGS = (
+    "seed", "data.name", "model.name", "objective.mode", "objective.localization.loss", "objective.localization.weight",
+    "objective.attribution.method", "objective.attribution.depth",
+)  # fmt: skip
 
 
 class Member(NamedTuple):
@@ -38,6 +46,7 @@ class Member(NamedTuple):
     saved: Saved
     is_knee: bool
     evaluated: Mapping[str, float]  # "test_f1": 0.8, ...; empty unless evaluated
+    evaluated_with: Mapping[str, Any]  # the settings of that evaluation
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -55,11 +64,16 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         description=about, epilog=details, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("folders", metavar="DIR", nargs="+", type=Path, help="run, or folder of checkpoints")
-    parser.add_argument("--metrics", nargs="+", metavar="NAME", help="maximised (default: those of the runs' configs)")
+    parser.add_argument("--metrics", nargs="+", metavar="NAME", help="default: those of the runs' configs")
     parser.add_argument("--resolution", type=float, help="values are rounded to multiples of it before comparing")
     parser.add_argument("--output", type=Path, metavar="DIR", help="where front.json, front.csv and front.png go")
     parser.add_argument(
-        "--set", nargs="+", default=[], metavar="A.B=VALUE", help="change config values to evaluate with"
+        "--set",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="A.B=VALUE",
+        help="change config values to evaluate with",
     )
     parser.add_argument("--evaluate", metavar="SPLIT", help="also evaluate every member on this split, such as test")
     return parser.parse_args(arguments)
@@ -77,7 +91,7 @@ def select(
     # `runs/*` also names what this command wrote there before.
     folders = [folder for folder in folders if folder.name not in OUTPUTS]
     runs = read_runs(folders)
-    metrics = list(metrics or _from_configs(runs, "metrics", METRICS))
+    metrics = defined(list(metrics or _from_configs(runs, "metrics", METRICS)), runs)
     resolution = float(_from_configs(runs, "resolution", RESOLUTION) if resolution is None else resolution)
     members = merge(runs, metrics, resolution)
     output = output or _common_folder(folders)
@@ -88,7 +102,9 @@ def select(
         write(output, runs, members, metrics, resolution, volume)
     print(table(members, metrics, evaluate))
     print(f"\n{len(members)} of {sum(map(len, runs.values()))} checkpoints are on the front; * marks the knee")
-    print(f"hypervolume over {', '.join(metrics)} from 0: {volume:.4f}")
+    lower = [metric for metric in metrics if metric in LOWER_IS_BETTER]
+    turned = f" (of {', '.join(lower)}, which {'is' if len(lower) == 1 else 'are'} better lower, 1 less the value)"
+    print(f"hypervolume over {', '.join(metrics)} from 0{turned if lower else ''}: {volume:.4f}")
     print(f"written: {', '.join(str(output / name) for name in OUTPUTS)}")
     return members
 
@@ -129,6 +145,22 @@ def _from_configs(runs: Mapping[str, Sequence[Saved]], key: str, default: Any) -
     return first
 
 
+def defined(metrics: Sequence[str], runs: Mapping[str, Sequence[Saved]]) -> list[str]:
+    """The metrics that any checkpoint has a value of; says which are left out. ValueError if none is left."""
+    values = [saved.candidate.values for checkpoints in runs.values() for saved in checkpoints]
+    empty = [m for m in metrics if all(m in found and math.isnan(found[m]) for found in values)]
+    if len(empty) == len(metrics):
+        raise ValueError(
+            f"{', '.join(metrics)} have no value in any checkpoint, so there is no front; choose others with --metrics"
+        )
+    if empty:
+        print(
+            f"without {', '.join(empty)}: no checkpoint has a value; EPG and IoU need images with a region of the kind "
+            "evaluation.region", file=sys.stderr,
+        )  # fmt: skip
+    return [metric for metric in metrics if metric not in empty]
+
+
 def merge(runs: Mapping[str, Sequence[Saved]], metrics: Sequence[str], resolution: float) -> list[Member]:
     """The members of one front over all runs, best first in the first metric."""
     row = ParetoFront(metrics, resolution=resolution).row
@@ -141,7 +173,9 @@ def merge(runs: Mapping[str, Sequence[Saved]], metrics: Sequence[str], resolutio
             raise ValueError(f"run {run}: {error} Choose among them with --metrics.") from error
     front = sorted(non_dominated(points, resolution), key=lambda i: _descending(points[i]))
     balanced = knee([points[i] for i in front])
-    return [Member(*pool[i], is_knee=place == balanced, evaluated={}) for place, i in enumerate(front)]
+    return [
+        Member(*pool[i], is_knee=place == balanced, evaluated={}, evaluated_with={}) for place, i in enumerate(front)
+    ]
 
 
 def _descending(point: Sequence[float]) -> list[float]:
@@ -149,7 +183,7 @@ def _descending(point: Sequence[float]) -> list[float]:
 
 
 def _volume(members: Sequence[Member], metrics: Sequence[str]) -> float:
-    points = [[float(member.saved.candidate.values[metric]) for metric in metrics] for member in members]
+    points = [ParetoFront(metrics).row(member.saved.candidate) for member in members]
     return hypervolume(points, [0.0] * len(metrics))
 
 
@@ -165,16 +199,16 @@ def _common_folder(folders: Sequence[Path]) -> Path:
 def evaluate_members(members: Sequence[Member], split: str, overrides: Sequence[str] = ()) -> list[Member]:
     """Evaluate every member on a split: its metrics are added as `<split>_<metric>`."""
     # Not above: merging runs should not need the data sets and nets.
-    from guidance.inference import evaluate_checkpoint
+    from guidance.inference import evaluate_in_detail
 
     done = []
     with distributed.process_group() as device:
         for number, member in enumerate(members, start=1):
             print(f"evaluating {number} of {len(members)} on {split}: {member.saved.path}", flush=True)
-            values: Mapping[str, float] = evaluate_checkpoint(
-                member.saved.path, split, overrides=overrides, device=device
-            )
-            done.append(member._replace(evaluated={f"{split}_{name}": float(value) for name, value in values.items()}))
+            found = evaluate_in_detail(member.saved.path, split, overrides=overrides, device=device)
+            print(f"  {found.description}", flush=True)
+            values = {f"{split}_{name}": float(value) for name, value in found.metrics.items()}
+            done.append(member._replace(evaluated=values, evaluated_with=found.settings))
     return done
 
 
@@ -205,16 +239,28 @@ def write(
     resolution: float,
     volume: float,
 ) -> None:
-    """front.json (everything), front.csv (a line per member) and front.png (each pair of metrics)."""
+    """front.json (everything), front.csv (a line per checkpoint) and front.png (each pair of metrics)."""
     output.mkdir(parents=True, exist_ok=True)
-    records = [_record(member) for member in members]
+    settings = read_settings(runs)
+    records = [_record(member, settings[member.run]) for member in members]
+    others = [
+        _record(Member(run, saved, False, {}, {}), settings[run]) | {"front": False}
+        for run, checkpoints in runs.items()
+        for saved in checkpoints
+        if not any(member.saved is saved for member in members)
+    ]
     content = {
         "metrics": list(metrics), "resolution": resolution, "hypervolume": volume, "reference": [0.0] * len(metrics),
-        "checkpoints": {run: len(checkpoints) for run, checkpoints in runs.items()}, "members": records,
+        "checkpoints": {run: len(checkpoints) for run, checkpoints in runs.items()}, "members": records, "others": others,
     }  # fmt: skip
     (output / "front.json").write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    flat = [record | record["metrics"] | record["evaluated"] for record in records]
-    columns = list(dict.fromkeys(name for record in flat for name in record if name not in ("metrics", "evaluated")))
+    nested = ("settings", "metrics", "evaluated", "evaluated_with")
+    flat = [
+        {name: value for name, value in record.items() if name not in nested}
+        | record["settings"] | record["metrics"] | record["evaluated"]
+        for record in [*records, *others]
+    ]  # fmt: skip
+    columns = list(dict.fromkeys(name for record in flat for name in record))
     with open(output / "front.csv", "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns, extrasaction="ignore")
         writer.writeheader()
@@ -225,17 +271,24 @@ def write(
     plot_front(candidates, front, metrics, knee=ringed).savefig(output / "front.png", dpi=200)
 
 
-def _record(member: Member) -> dict[str, Any]:
+def read_settings(runs: Mapping[str, Sequence[Saved]]) -> dict[str, dict[str, Any]]:
+    """What tells the runs apart: `SETTINGS`, and every other setting that is not the same in all of them."""
+    configs = {run: flatten(saved[0].config) for run, saved in runs.items()}
+    every = dict.fromkeys(name for config in configs.values() for name in config)
+    values = {name: [config.get(name) for config in configs.values()] for name in every}
+    varying = [name for name, found in values.items() if any(value != found[0] for value in found)]
+    shown = [name for name in dict.fromkeys((*SETTINGS, *varying)) if name in every]
+    return {run: {name: config.get(name) for name in shown} for run, config in configs.items()}
+
+
+def _record(member: Member, settings: Mapping[str, Any]) -> dict[str, Any]:
     saved = member.saved
     return {
         "run": member.run, "checkpoint": saved.candidate.name, "path": str(saved.path), "epoch": saved.epoch,
-        "step": saved.step, "knee": member.is_knee, "metrics": _finite(saved.candidate.values),
-        "evaluated": _finite(member.evaluated),
+        "step": saved.step, "front": True, "knee": member.is_knee, "settings": dict(settings),
+        "metrics": plain(saved.candidate.values), "evaluated": plain(member.evaluated),
+        "evaluated_with": dict(member.evaluated_with),
     }  # fmt: skip
-
-
-def _finite(values: Mapping[str, float]) -> dict[str, float | None]:
-    return {name: float(value) if math.isfinite(value) else None for name, value in values.items()}
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Config -> objects: the one place where the parts meet."""
 
-from guidance.build.evaluation import Evaluator, build_evaluator, log_guided_rule
+from guidance.build.evaluation import Evaluator, build_evaluator, describe_evaluation, log_guided_rule
 from guidance.build.parts import (
     build_attribution,
     build_classifier,
@@ -23,6 +23,7 @@ __all__ = [
     "build_optimizer",
     "build_source",
     "build_trainer",
+    "describe_evaluation",
     "learning_rate_factor",
     "log_guided_rule",
     "parameter_groups",

@@ -9,11 +9,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from guidance import checkpoint, distributed
 from guidance.attribution.guided import guided_rule
-from guidance.build.parts import build_attribution, evaluation_attribution
+from guidance.build.parts import build_attribution, build_localization, class_weights
 from guidance.build.sets import build_evaluation_dataset, encoding
 from guidance.config import Config
 from guidance.data import (
@@ -24,8 +25,9 @@ from guidance.data import (
 )
 from guidance.evaluation import evaluate
 from guidance.logs import Loggers
-from guidance.metrics import IOU_THRESHOLDS, Rows, all_scores, collect, fit_iou_threshold, summarize
+from guidance.metrics import IOU_THRESHOLDS, Rows, all_scores, collect, fit_iou_threshold, mean, per_class, summarize
 from guidance.models import Classifier
+from guidance.objectives import classification_loss
 from guidance.probe import Probe
 from guidance.types import Batch
 
@@ -40,6 +42,7 @@ class Evaluator:
     loader: DataLoader[Batch]
     source: Source
     training_groups: tuple[int, ...]  # training images of each group, for the adjusted accuracy
+    class_weights: Tensor | None  # of the classification loss
     device: torch.device
     max_batches: int | None = None
 
@@ -62,6 +65,7 @@ class Evaluator:
             training_groups=self.training_groups,
             more=partial(all_scores, threshold=choices.pixel_threshold, sigma=choices.blur)
             if choices.scores == "all" else None,
+            localization=evaluated_localization(self.config),
         )  # fmt: skip
         rows, missing = evaluate(
             model, self.loader, device=self.device, attribution=method, depth=depth, collect=settings,
@@ -70,23 +74,54 @@ class Evaluator:
         threshold = fit_iou_threshold(rows) if wanted == "fit" else float(wanted)
         missing["skipped"] += self.source.skipped
         rows = replace(rows, iou_threshold=threshold)
-        return summarize(rows) | {"iou_threshold": threshold} | missing, rows
+        found = summarize(rows) | self._losses(rows) | {"iou_threshold": threshold} | missing
+        return found | per_class(rows, self.source.classes), rows
+
+    def _losses(self, rows: Rows) -> dict[str, float]:
+        """The unweighted terms of the training loss, under the names that they have there."""
+        settings = self.config.objective
+        weights = None if self.class_weights is None else self.class_weights.double()
+        losses = classification_loss(
+            rows.logits, rows.targets.double(), kind=settings.classification, weights=weights,
+            weighting=settings.weighting, label_smoothing=settings.label_smoothing,
+        )  # fmt: skip
+        found = {"classification": mean(losses.tolist())}
+        return found | (
+            {"localization": mean(rows.more["localization"].tolist())} if "localization" in rows.more else {}
+        )
+
+
+def evaluated_localization(config: Config) -> Callable[[Tensor, Tensor], Tensor] | None:
+    """The localisation loss of the run, where the maps that evaluation makes are those that are guided."""
+    guided = config.objective.localization.weight > 0
+    return (
+        build_localization(config) if guided and config.evaluated_attribution == config.objective.attribution else None
+    )
 
 
 def build_evaluator(
     config: Config, dataset: GuidanceDataset, train: Source, device: torch.device, *, max_batches: int | None = None
 ) -> Evaluator:
-    """The evaluator of one split; `train` gives the group sizes for the adjusted accuracy."""
+    """The evaluator of one split; `train` gives the sizes of its groups and classes."""
     batches = EvaluationBatches(
         len(dataset), config.evaluation.batch_size, rank=distributed.rank(), world_size=distributed.world_size()
     )
     loader = build_loader(dataset, batches, num_workers=config.data.num_workers, pin_memory=device.type == "cuda")
-    return Evaluator(config, loader, dataset.source, group_counts(train), device, max_batches)
+    weights = class_weights(config.objective.class_weights, train)
+    return Evaluator(config, loader, dataset.source, group_counts(train), weights, device, max_batches)
+
+
+def describe_evaluation(config: Config, threshold: str) -> str:
+    """What decides the localisation scores, for people; `threshold` says where that of IoU comes from."""
+    attribution, evaluation = config.evaluated_attribution, config.evaluation
+    steps = f" in {attribution.steps} steps" if attribution.method == "intgrad" else ""
+    crop = "" if evaluation.crop == "none" else f", {evaluation.crop} crop"
+    return f"{attribution.method}{steps} at {attribution.depth}, region {evaluation.region}{crop}, IoU threshold {threshold}"
 
 
 def log_guided_rule(config: Config, model: Classifier) -> None:
     """Say what Guided Backprop means for this net, where it is what evaluation uses."""
-    method = evaluation_attribution(config).method
+    method = config.evaluated_attribution.method
     if method.startswith("guided_"):
         LOG.info("%s: gradients are clamped at %s", method, guided_rule(model))
 
@@ -111,8 +146,11 @@ def build_epoch_evaluation(
     dataset = build_evaluation_dataset(config, val)
     evaluator = build_evaluator(config, dataset, train, device, max_batches=max_batches)
     log_guided_rule(config, model)
+    wanted = config.evaluation.iou_threshold
+    threshold = f"fitted on {val.split} after each epoch" if wanted == "fit" else f"{wanted:g}"
+    LOG.info("validation: %s", describe_evaluation(config, threshold))
     method, depth = build_attribution(config)
-    name = evaluation_attribution(config).method
+    name = config.evaluated_attribution.method
     count = config.log.probe_images if config.log.tensorboard and distributed.is_main() else 0
     probe = Probe.choose(dataset, count, encoding=encoding(config))
     flat = checkpoint.flatten(config.model_dump(mode="json"))

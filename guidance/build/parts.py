@@ -16,7 +16,6 @@ from torch.optim.lr_scheduler import LambdaLR
 from guidance.attribution import ATTRIBUTIONS
 from guidance.attribution.gradient import Attribution
 from guidance.config import Config
-from guidance.config.schema import Attribution as AttributionSettings
 from guidance.data import Source
 from guidance.losses import LOCALIZATION_LOSSES
 from guidance.models import BACKBONES, Classifier, build_model
@@ -48,14 +47,9 @@ def _with_aim(config: Config, num_classes: int, plain: Classifier) -> Classifier
     )  # fmt: skip
 
 
-def evaluation_attribution(config: Config) -> AttributionSettings:
-    """The attribution that evaluation uses: its own, or else the guided one."""
-    return config.evaluation.attribution or config.objective.attribution
-
-
 def build_attribution(config: Config) -> tuple[Attribution, str]:
     """The attribution that evaluation uses, and its depth."""
-    settings = evaluation_attribution(config)
+    settings = config.evaluated_attribution
     return _attribution(settings.method, settings.steps), settings.depth
 
 
@@ -99,7 +93,7 @@ def _with_guidance(objective: Callable[..., Objective], config: Config, model: C
         classification=settings.classification,
         class_weights=class_weights(settings.class_weights, train),
         weighting=settings.weighting,
-        localization=_localization(config),
+        localization=build_localization(config),
         weight=settings.localization.weight,
         reduction=settings.reduction,
         attribution=_attribution(settings.attribution.method, settings.attribution.steps),
@@ -108,7 +102,8 @@ def _with_guidance(objective: Callable[..., Objective], config: Config, model: C
     )
 
 
-def _localization(config: Config) -> Callable[[Tensor, Tensor], Tensor]:
+def build_localization(config: Config) -> Callable[[Tensor, Tensor], Tensor]:
+    """The localisation loss with its options."""
     settings = config.objective.localization
     loss = lookup(LOCALIZATION_LOSSES, settings.loss, "localisation loss")
     if settings.loss == "energy_star":

@@ -13,26 +13,24 @@ from guidance import checkpoint, distributed, runs
 from guidance.build.evaluation import build_epoch_evaluation
 from guidance.build.parts import build_classifier, build_objective, build_optimizer, parameter_groups
 from guidance.build.sets import build_caches, build_source, build_training_dataset
-from guidance.config import Config, dump_config
+from guidance.config import Config, dump_config, free_on_resume, parse_config
 from guidance.data import TrainBatches, build_loader
 from guidance.data.preflight import preflight
 from guidance.logs import open_loggers
+from guidance.models.weights import restore
 from guidance.run_state import seed_rng
 from guidance.trainer import Trainer
 
+CONSOLE = ("accuracy", "worst_group_accuracy", "worst_group_images", "epg", "epg_chance")  # beside the front's metrics
 LOG = logging.getLogger(__name__)
-
-# What a resumed run may change without becoming another run.
-FREE_ON_RESUME = (
-    "trainer.device", "trainer.checkpoint_every", "trainer.early_stop",
-    "data.root", "data.num_workers", "evaluation.batch_size", "log",
-)  # fmt: skip
 
 
 def build_trainer(
     config: Config, folder: Path, device: torch.device, *, resume: bool = False, dry_run: bool = False
 ) -> Trainer:
     """Everything that a run needs, ready to `fit()`. Raises ValueError, before anything is written, for wrong settings."""
+    lock = runs.RunLock(folder)
+    lock.claim(resume=resume)
     seed_rng(config.seed)  # fresh weights are the same on every process
     train, val = build_source(config, config.data.train_split), build_source(config, config.data.val_split)
     state = resumable_state(folder, config) if resume else None
@@ -50,17 +48,18 @@ def build_trainer(
         rank=distributed.rank(), world_size=distributed.world_size(), chunks=config.trainer.accumulate,
     )  # fmt: skip
     optimizer, schedule = build_optimizer(config, parameter_groups(config, model), batches.batches_per_epoch)
-    runs.prepare_folder(folder, dump_config(config), resume=resume)
+    lock.prepare(dump_config(config))
     runs.write_annotated(folder, annotated, config.data.annotated_fraction)
-    shown = dict.fromkeys([*config.pareto.metrics, "accuracy", "worst_group_accuracy", "epg", "epg_chance"])
+    trained = state["trainer"] if state else {}
+    shown = dict.fromkeys((*config.pareto.metrics, *CONSOLE))
     log = open_loggers(
         folder, resume_step=state["step"] if state else None, resume_epoch=state["epoch"] if state else math.inf,
-        tensorboard=config.log.tensorboard,
-        shown=["train/classification", "train/localization", *(f"val/{name}" for name in shown)],
+        resume_lines=trained.get("lines"), tensorboard=config.log.tensorboard,
+        shown=["train/classification", "train/localization", "val/classification", *(f"val/{name}" for name in shown)],
     )  # fmt: skip
     saver = runs.RunFolder(
         folder, model, config=config.model_dump(mode="json"), classes=train.classes,
-        metrics=config.pareto.metrics, resolution=config.pareto.resolution,
+        metrics=config.pareto.metrics, resolution=config.pareto.resolution, resumed=state, lock=lock,
     )  # fmt: skip
     settings, stop, limit = config.trainer, config.trainer.early_stop, 2 if dry_run else None
     trainer = Trainer(
@@ -74,8 +73,11 @@ def build_trainer(
     )  # fmt: skip
     seed_rng(config.seed + distributed.rank())  # dropout is not
     if state:
-        model.load_state_dict(state["model"])
-        trainer.load_state_dict(state["trainer"])
+        restore(model, state["model"], source=str(runs.last_checkpoint(folder)))
+        try:
+            trainer.load_state_dict(trained)
+        except ValueError as error:
+            raise ValueError(f"{runs.last_checkpoint(folder)} cannot be resumed: {error}") from error
         LOG.info("resumed %s at step %d", folder, trainer.step)
     return trainer
 
@@ -87,11 +89,14 @@ def resumable_state(folder: Path, config: Config) -> dict[str, Any] | None:
         LOG.info("nothing to resume in %s: starting from the beginning", folder)
         return None
     state = checkpoint.load(path)
-    # More epochs are no other run, unless their number decides the learning rate of every step, or, in AIM, when annealing
-    # and noise end.
-    lasts = config.schedule.name == "cosine" or config.objective.mode == "aim"
-    free = FREE_ON_RESUME + (() if lasts else ("trainer.epochs",))
-    # Nor is a cache another run, unless crops are cut from its squares instead of from the files' images.
-    free += () if config.data.augmentation == "crop_flip" else ("data.cache", "data.cache_size")
-    checkpoint.check_config(state["config"], config.model_dump(mode="json"), ignore=free)
+    if not isinstance(state.get("trainer"), dict):
+        raise ValueError(
+            f"{path} holds weights, but nothing to go on with: it is a checkpoint of the Pareto front, which has no state of "
+            f"the optimizer. To start a new run from its weights, set model.weights={path}, with another --output"
+        )
+    # Read again, so that settings that this release has added have their defaults.
+    saved = parse_config(state["config"], source=str(path))
+    checkpoint.check_config(
+        saved.model_dump(mode="json"), config.model_dump(mode="json"), ignore=free_on_resume(config)
+    )
     return state

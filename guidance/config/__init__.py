@@ -4,7 +4,16 @@ Only entry points and build.py see these objects; everything below takes plain k
 before anything is loaded.
 """
 
+from guidance.config.fields import free_on_resume
 from guidance.config.reading import dump_config, load_config, override_config, parse_config
 from guidance.config.schema import Config, check_processes
 
-__all__ = ["Config", "check_processes", "dump_config", "load_config", "override_config", "parse_config"]
+__all__ = [
+    "Config",
+    "check_processes",
+    "dump_config",
+    "free_on_resume",
+    "load_config",
+    "override_config",
+    "parse_config",
+]

@@ -7,7 +7,10 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from guidance.config.fields import Count, Fraction, NotNegative, Section, Text, ToText
+from guidance.config.fields import FREE, Count, Fraction, FreeOnResume, NotNegative, Section, Seed, Text, ToText
+
+# Crops are cut from the squares of a cache instead of from the files' images.
+CACHE = FreeOnResume(unless=lambda config: config.data.augmentation == "crop_flip")
 
 
 class CommonData(Section):
@@ -15,7 +18,7 @@ class CommonData(Section):
 
     single_label: ClassVar[bool] = False  # every image has exactly one class
     offers: ClassVar[tuple[str, ...]] = ()  # of "groups" and "segmentations"
-    root: Path
+    root: Annotated[Path, FREE]
     train_split: str = "train"
     val_split: str = "val"
     image_size: Count = 224
@@ -27,11 +30,13 @@ class CommonData(Section):
     dilation: NotNegative = 0.0  # of training boxes: each side grows by this fraction of the width or height
     classes_per_image: Literal["one", "all"] = "one"  # guided classes of an image: one drawn at random, or all
     orientation: Literal["stored", "displayed"] = "stored"  # which pixels annotations refer to: see decode.read_image
-    on_error: Literal["raise", "skip"] = "raise"  # unreadable images and impossible boxes
-    check: Literal["pixels", "headers"] = "pixels"  # how closely all images are looked at before the first epoch
-    num_workers: Annotated[int, Field(ge=0)] = 2  # loader processes of each training process
-    cache: Path | None = None  # folder of the decoded cache, see guidance/data/cache.py; null decodes files every time
-    cache_size: Count | None = None  # of cached training images; more than image_size gives crop_flip finer crops
+    on_error: Annotated[Literal["raise", "skip"], FREE] = "raise"  # unreadable images and impossible boxes
+    check: Annotated[Literal["pixels", "headers"], FREE] = "pixels"  # how closely all images are looked at beforehand
+    num_workers: Annotated[int, Field(ge=0), FREE] = 2  # loader processes of each training process
+    # Folder of the decoded cache, see guidance/data/cache.py; null decodes files every time.
+    cache: Annotated[Path | None, CACHE] = None
+    # Of cached training images; more than image_size gives crop_flip finer crops.
+    cache_size: Annotated[Count | None, CACHE] = None
 
     @model_validator(mode="after")
     def _cache_fits(self) -> CommonData:
@@ -51,7 +56,7 @@ class HeldOutData(CommonData):
     """A set without a validation split of its own: it is held out from the training images."""
 
     val_fraction: Fraction = 0.2  # of the training images
-    split_seed: int = 0  # chooses them; apart from `seed`, so that runs of several seeds share their splits
+    split_seed: Seed = 0  # chooses them; apart from `seed`, so that runs of several seeds share their splits
 
 
 class VOCData(CommonData):
@@ -126,13 +131,13 @@ class DemoData(CommonData):
     single_label: ClassVar[bool] = True
     offers: ClassVar[tuple[str, ...]] = ("groups", "segmentations")
     name: Literal["demo"]
-    root: Path = Path("data/demo")
+    root: Annotated[Path, FREE] = Path("data/demo")
     image_size: Count = 64
     num_train: Count = 960
     num_val: Count = 240
     num_test: Count = 480
     correlation: Fraction = 0.95  # of background and class in the training and validation splits
-    seed: int = 0
+    seed: Seed = 0
 
 
 Data = Annotated[

@@ -23,10 +23,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
         names = sorted(p.name for p in folder.glob("*.yaml"))
         close = difflib.get_close_matches(path.name, names, n=1)
         raise ValueError(f"there is no config file {path}." + (f" Did you mean {folder / close[0]}?" if close else ""))
-    try:
-        content = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not valid YAML: {error}") from error
+    content = _read_yaml(path.read_bytes(), f"{path} is not valid YAML")
     if not isinstance(content, dict):
         raise ValueError(f"{path} must hold sections such as 'data:' and 'model:', not {type(content).__name__}")
     for override in overrides:
@@ -66,10 +63,16 @@ def _apply(content: dict[str, Any], override: str) -> None:
         if not isinstance(node.get(section), dict):
             node[section] = {}
         node = node[section]
+    node[name] = _read_yaml(text, f"--set {override!r}: the value is not valid YAML")
+
+
+def _read_yaml(text: str | bytes, wrong: str) -> Any:
     try:
-        node[name] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(f"--set {override!r}: the value is not valid YAML: {error}") from error
+        return yaml.safe_load(text)
+    except RecursionError as error:
+        raise ValueError(f"{wrong}: it is nested too deep") from error
+    except Exception as error:  # what tags such as !!timestamp raise on what is none is not documented
+        raise ValueError(f"{wrong}: {error}") from error
 
 
 def _explain(detail: ErrorDetails) -> str:

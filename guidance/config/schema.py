@@ -4,25 +4,21 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import BeforeValidator, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from guidance.attribution import ATTRIBUTIONS
 from guidance.config.data import Data
-from guidance.config.fields import Count, Fraction, NotNegative, Positive, Section
+from guidance.config.fields import FREE, Count, Fraction, FreeOnResume, NotNegative, Positive, Section, Seed
 from guidance.losses import LOCALIZATION_LOSSES
-from guidance.metrics import ALL_SCORES, METRICS
+from guidance.metrics import ALL_SCORES, LOWER_IS_BETTER, METRICS, oriented
 from guidance.models import BACKBONES, Backbone
 from guidance.models.aim.nets import check_stop_stage
 from guidance.types import lookup
 
-# Metrics that describe a split, a failure, or a net.
-NOT_MAXIMISED = (
-    "epg_chance", "zero_maps", "never_energy", "epg_size_correlation", "normalized_epg_size_correlation", "sparsity",
-    "sparsity_merged",
-)  # fmt: skip
 # What a metric needs of the data set.
 NEEDS = {
     "worst_group_accuracy": "groups",
+    "worst_group_images": "groups",
     "mean_group_accuracy": "groups",
     "adjusted_accuracy": "groups",
     "seg_epg": "segmentations",
@@ -49,6 +45,14 @@ class Attribution(Section):
     method: str = "ixg"
     depth: str = "input"
     steps: Count = 20  # intgrad: points of the quadrature
+
+
+class EvaluatedAttribution(Section):
+    """What is left out is as in objective.attribution, so that another method keeps the depth of the run."""
+
+    method: str | None = None
+    depth: str | None = None
+    steps: Count | None = None
 
 
 class Objective(Section):
@@ -108,23 +112,28 @@ class EarlyStop(Section):
 
 
 class TrainerSettings(Section):
-    epochs: Count = 50
+    # Their number decides the learning rate of every step, or, in AIM, when annealing and noise end.
+    epochs: Annotated[
+        Count, FreeOnResume(unless=lambda c: c.schedule.name == "cosine" or c.objective.mode == "aim")
+    ] = 50
     batch_size: Count = 64  # of all processes together
     accumulate: Count = 1  # chunks into which each process splits its share of a batch
     clip_norm: Positive | None = None
     precision: Literal["fp32", "bf16"] = "fp32"
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    checkpoint_every: Count | None = None  # steps between checkpoints within an epoch
-    early_stop: EarlyStop | None = None
+    device: Annotated[Literal["auto", "cpu", "cuda"], FREE] = "auto"
+    checkpoint_every: Annotated[Count | None, FREE] = None  # steps between checkpoints within an epoch
+    early_stop: Annotated[EarlyStop | None, FREE] = None
 
 
 class Evaluation(Section):
-    batch_size: Count = 16  # of each process
+    batch_size: Annotated[Count, FREE] = 16  # of each process
     region: Literal["box", "segment", "best"] = "box"  # what EPG and IoU are measured against
     scores: Literal["standard", "all"] = "standard"  # all: also region attribution, and precision and recall of pixels
     pixel_threshold: Annotated[float, Field(ge=0, lt=1)] = 0.0  # of the largest value; above it a pixel is active
     blur: Positive = 2.0  # standard deviation in pixels, of region attribution
-    attribution: Attribution | None = None  # None: the one that is guided
+    attribution: Annotated[EvaluatedAttribution, BeforeValidator(lambda v: {} if v is None else v)] = (
+        EvaluatedAttribution()
+    )
     crop: Literal["none", "center", "shifted"] = "none"  # of the images of every evaluated split
     shift: Annotated[float, Field(ge=0, lt=0.5)] = 0.25  # shifted: of the centre, as a share of the short side
     iou_threshold: Fraction | Literal["fit"] = 0.5  # fit: best on the validation split, kept in the checkpoint
@@ -144,7 +153,7 @@ class Log(Section):
 class Config(Section):
     """A complete run."""
 
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
     data: Data
     model: Model = Model()
     objective: Objective = Objective()
@@ -154,7 +163,13 @@ class Config(Section):
     trainer: TrainerSettings = TrainerSettings()
     evaluation: Evaluation = Evaluation()
     pareto: Pareto = Pareto()
-    log: Log = Log()
+    log: Annotated[Log, FREE] = Log()
+
+    @property
+    def evaluated_attribution(self) -> Attribution:
+        """The attribution that evaluation uses: the guided one, with what `evaluation.attribution` says."""
+        changed = self.evaluation.attribution.model_dump(exclude_none=True)
+        return self.objective.attribution.model_copy(update=changed)
 
     @model_validator(mode="after")
     def _fields_fit_together(self) -> Config:
@@ -167,22 +182,7 @@ class Config(Section):
                 net, depths = f"{net}+AIM[{self.aim.stop_stage}]", backbone.aim_depths(self.aim.stop_stage)
         elif self.aim != AIM():
             raise ValueError("aim: these settings need objective.mode: aim")
-        for place, attribution in (
-            ("objective", self.objective.attribution),
-            ("evaluation", self.evaluation.attribution),
-        ):
-            if attribution is None:
-                continue
-            lookup(ATTRIBUTIONS, attribution.method, f"{place}.attribution.method")
-            if attribution.method in backbone.refuses:
-                raise ValueError(
-                    f"{place}.attribution.method: {self.model.name} cannot give {attribution.method!r}; "
-                    f"it gives {', '.join(name for name in ATTRIBUTIONS if name not in backbone.refuses)}"
-                )
-            if attribution.depth not in depths:
-                raise ValueError(
-                    f"{place}.attribution.depth: {net} has no depth {attribution.depth!r}; it has {', '.join(depths)}"
-                )
+        self._check_attributions(backbone, net, depths)
         if self.objective.classification == "cross_entropy" and not self.data.single_label:
             raise ValueError(
                 f"objective.classification: images of {self.data.name} have several labels; use 'bce' instead of cross_entropy"
@@ -240,6 +240,27 @@ class Config(Section):
                 "aim.mask_weight: a mask has no class; with several labels set data.classes_per_image: all"
             )
 
+    def _check_attributions(self, backbone: Backbone, net: str, depths: tuple[str, ...]) -> None:
+        """Those that are used: a depth that is left over from another net does no harm where nothing is guided."""
+        guided, own = self.objective.attribution, self.evaluation.attribution
+        lookup(ATTRIBUTIONS, guided.method, "objective.attribution.method")
+        evaluated = self.evaluated_attribution
+        where = {name: "objective" if getattr(own, name) is None else "evaluation" for name in ("method", "depth")}
+        used = [(evaluated, where)]
+        if self.objective.localization.weight > 0:
+            used.insert(0, (guided, dict.fromkeys(where, "objective")))
+        for attribution, place in used:
+            lookup(ATTRIBUTIONS, attribution.method, f"{place['method']}.attribution.method")
+            if attribution.method in backbone.refuses:
+                raise ValueError(
+                    f"{place['method']}.attribution.method: {self.model.name} cannot give {attribution.method!r}; "
+                    f"it gives {', '.join(name for name in ATTRIBUTIONS if name not in backbone.refuses)}"
+                )
+            if attribution.depth not in depths:
+                raise ValueError(
+                    f"{place['depth']}.attribution.depth: {net} has no depth {attribution.depth!r}; it has {', '.join(depths)}"
+                )
+
     def _check_metrics(self) -> None:
         if len(set(self.pareto.metrics)) < len(self.pareto.metrics):
             raise ValueError(f"pareto.metrics: a metric is named twice in {', '.join(self.pareto.metrics)}")
@@ -248,8 +269,14 @@ class Config(Section):
             names["trainer.early_stop.metric"] = self.trainer.early_stop.metric
         for place, name in names.items():
             lookup(METRICS, name, f"metric ({place})")
-            if name in NOT_MAXIMISED:
-                raise ValueError(f"{place}: more {name} is not better, so it cannot select; use another metric")
+            try:
+                oriented(name, 0.0)
+            except ValueError as error:
+                raise ValueError(f"{place}: {error}") from error
+            if name in LOWER_IS_BETTER and place.startswith("trainer"):
+                raise ValueError(
+                    f"{place}: more {name} is not better, so there is no minimum to reach; use another metric"
+                )
             if name in NEEDS and NEEDS[name] not in self.data.offers:
                 raise ValueError(f"{place}: {name} needs {NEEDS[name]}, which {self.data.name} does not have")
             if name == "seg_epg" and self.evaluation.region != "box":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -93,19 +93,41 @@ def load_weights(net: nn.Module, state: Mapping[str, Tensor], *, head: str, sour
     if replaced:
         LOG.info("%s: the classifier has another number of classes and starts fresh (%s)", source, ", ".join(replaced))
         state = {key: value for key, value in state.items() if not key.startswith(head + ".")}
-    problems = {
-        "missing": [key for key in own if key not in state and not (replaced and key.startswith(head + "."))],
-        "unexpected": [key for key in state if key not in own],
-        "of another shape": [
-            f"{key} {tuple(state[key].shape)} instead of {tuple(own[key].shape)}"
-            for key in wrong
-            if key not in replaced
-        ],
-    }
-    if any(problems.values()):
-        text = "; ".join(f"{what}: {', '.join(keys)}" for what, keys in problems.items() if keys)
+    kept = {key: value for key, value in own.items() if not (replaced and key.startswith(head + "."))}
+    problems = _misfits(kept, state)
+    if problems:
         raise ValueError(
-            f"the weights of {source} do not fit this net. Keys {text}. Is model.name the net they belong to "
+            f"the weights of {source} do not fit this net. Keys {problems}. Is model.name the net they belong to "
             "(and for an AIM net, are aim.stop_stage and aim.masking its own)?"
         )
     net.load_state_dict({**own, **state})
+
+
+def restore(module: nn.Module, state: Mapping[str, Tensor], *, source: str) -> None:
+    """Load what `module.state_dict()` gave when a checkpoint was written; all of it must fit. ValueError where it does not."""
+    problems = _misfits(module.state_dict(), state, shown=5)
+    if problems:
+        raise ValueError(
+            f"the weights in {source} do not fit the net of its config. Keys {problems}. Another model.name or objective.mode "
+            "is another net: to start a run of it from these weights, give them as model.weights"
+        )
+    module.load_state_dict(dict(state))
+
+
+def _misfits(own: Mapping[str, Tensor], state: Mapping[str, Tensor], *, shown: int | None = None) -> str:
+    """Which keys of a net and of a state dict do not fit; the first `shown` of each kind."""
+    found = {
+        "missing": [key for key in own if key not in state],
+        "unexpected": [key for key in state if key not in own],
+        "of another shape": [
+            f"{key} {tuple(value.shape)} instead of {tuple(own[key].shape)}"
+            for key, value in state.items()
+            if key in own and value.shape != own[key].shape
+        ],
+    }
+    return "; ".join(f"{what}: {_listed(keys, shown)}" for what, keys in found.items() if keys)
+
+
+def _listed(names: Sequence[str], shown: int | None) -> str:
+    more = len(names) - shown if shown is not None else 0
+    return ", ".join(names[:shown]) + (f" and {more} more" if more > 0 else "")
