@@ -136,13 +136,17 @@ def _suggestion(path: Path) -> str:
     found = sorted(p.name for p in path.parent.glob(f"*{_SUFFIX}"))
     if found:
         return f"; the folder {path.parent} has: {', '.join(found)}"
-    for parent in [p for p in path.parents if p.parent.is_dir()][:1]:
-        names = [p.name for p in parent.parent.iterdir() if p.is_dir()]
-        missing = path.relative_to(parent.parent).parts[0]
-        close = difflib.get_close_matches(missing, [name for name in names if name != missing], n=1)
-        if close and not parent.exists():
-            return f". Did you mean {parent.parent / close[0]}?"
-    return ""
+    return similar(path)
+
+
+def similar(path: Path) -> str:
+    """ ". Did you mean ...?" with the folder whose name is closest to the first part of `path` that is not there."""
+    missing = next((p for p in (*reversed(path.parents), path) if not p.exists()), path)
+    if not missing.parent.is_dir():
+        return ""
+    names = [p.name for p in missing.parent.iterdir() if p.is_dir()]
+    close = difflib.get_close_matches(missing.name, names, n=1)
+    return f". Did you mean {missing.parent / close[0]}?" if close and not missing.exists() else ""
 
 
 def _read(path: Path, *, verify: bool) -> dict[str, Any]:

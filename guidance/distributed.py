@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import logging
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -12,6 +15,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+
+LOG = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -33,13 +38,72 @@ def process_group(device: str = "auto") -> Iterator[torch.device]:
         )
     if use_cuda:
         torch.cuda.set_device(chosen)
+    check_launcher()
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         dist.init_process_group("cpu:gloo,cuda:nccl" if use_cuda else "gloo", timeout=timedelta(minutes=30))
     try:
         yield chosen
+    except RuntimeError as error:
+        if _initialized() and LOST.search(str(error)):
+            raise LostProcessError(
+                "another process has ended, and so this one does: look for its error, or, if there is none, whether it was "
+                "killed, as for memory"
+            ) from error
+        raise
+    except (ValueError, OSError) as error:
+        if not _first_to_tell(str(error)):
+            raise ToldError(str(error)) from error
+        raise
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
+
+
+class LostProcessError(ValueError):
+    """Another process of the group has ended."""
+
+
+class ToldError(ValueError):
+    """An error that another process of the group tells."""
+
+
+# What gloo and NCCL say where the other end of a connection is gone.
+LOST = re.compile(
+    r"Connection (closed|reset|refused)|Broken pipe|Timed out|timed out|remote process|NCCL|peer", re.IGNORECASE
+)
+
+
+def _first_to_tell(message: str) -> bool:
+    """Whether no other process of the group has told the same: all of them find the same mistakes."""
+    if world_size() == 1:
+        return True
+    try:
+        store = dist.distributed_c10d._get_default_store()
+        return int(store.add(f"told/{hash_of(message)}", 1)) == 1
+    except Exception:  # the process that holds the store may have ended; better told twice than never
+        return True
+
+
+def hash_of(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def check_launcher() -> None:
+    """Raise ValueError where a cluster has started several processes that do not know of each other."""
+    if "WORLD_SIZE" in os.environ:
+        return
+    tasks = {name: os.environ.get(name, "1") for name in ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE")}
+    several = [f"{name}={value}" for name, value in tasks.items() if value.isdigit() and int(value) > 1]
+    if several:
+        raise ValueError(
+            f"{several[0]}, but this process does not know of the others: each would train alone, and all in the same folder. "
+            "Start one task for each machine, and torchrun in it: srun --ntasks-per-node=1 torchrun --nproc_per_node=8 ..."
+        )
+    if os.environ.get("SLURM_NTASKS", "1") not in ("", "1"):
+        LOG.warning(
+            "SLURM has reserved %s tasks, but this process runs alone; several processes are started by torchrun "
+            "--nproc_per_node=N", os.environ["SLURM_NTASKS"],
+        )  # fmt: skip
 
 
 def _initialized() -> bool:

@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from guidance import distributed
-from guidance.attribution import attribute
+from guidance.attribution import attribute, check_explainable
 from guidance.attribution.gradient import Attribution, evaluation_mode
 from guidance.data import read
 from guidance.metrics import Rows, merge
@@ -39,6 +39,7 @@ def evaluate(
     at the evaluated size, and "clipped", boxes that stuck out of their images. The model's mode is restored; its
     statistics and weights are untouched. Raises ValueError for a split without a readable sample.
     """
+    check_explainable(model)
     parts, counts = [], Counter(dict.fromkeys(COUNTED, 0))
     total = len(loader) if max_batches is None else min(max_batches, len(loader))
     bar = Progress(description, total, unit="batch", keep=False, shown=distributed.is_main())

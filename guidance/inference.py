@@ -26,7 +26,7 @@ from guidance.build import (
 )
 from guidance.build.evaluation import Evaluator
 from guidance.config import Config, free_on_resume, override_config, parse_config
-from guidance.data import Source
+from guidance.data import Source, naming_killed_workers
 from guidance.data.decode import read_image
 from guidance.data.preflight import preflight
 from guidance.maps import upsample
@@ -155,7 +155,8 @@ def evaluate_in_detail(
     else:
         threshold, origin = _stored_threshold(run, path)
     description = describe_evaluation(run.config, f"{threshold:g} ({origin})")
-    metrics, rows = evaluator(source).with_rows(run.model, iou_threshold=threshold)
+    with naming_killed_workers():
+        metrics, rows = evaluator(source).with_rows(run.model, iou_threshold=threshold)
     return Evaluation(metrics, rows, source, run.config, _settings(run, split, threshold, origin), description)
 
 

@@ -6,11 +6,13 @@ under "epoch"; values without it belong to a single step.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import math
 import os
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -267,5 +269,12 @@ def report_error(error: Exception) -> int:
     """Tell a user's mistake without a traceback, which GUIDANCE_TRACEBACK=1 shows; returns the exit code."""
     if os.environ.get("GUIDANCE_TRACEBACK"):
         raise error
-    print(f"error: {error}", file=sys.stderr)
+    if not isinstance(error, distributed.ToldError):
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        file = os.environ.get("TORCHELASTIC_ERROR_FILE")
+        if file:  # torchrun ends with a page about its processes; this puts the reason on its last lines
+            shown = {"py_callstack": f"error: {error}", "timestamp": str(int(time.time()))}
+            content = {"message": {"message": str(error), "errorCode": 2, "extraInfo": shown}}
+            with contextlib.suppress(OSError):
+                Path(file).write_text(json.dumps(content))
     return 2

@@ -5,7 +5,7 @@ To add a training mode, write an `Objective`, and a function that builds it in t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import torch
@@ -13,13 +13,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from guidance import distributed
-from guidance.attribution import attribute, needs_gradient
+from guidance.attribution import attribute, check_explainable, needs_gradient
 from guidance.attribution.gradient import Attribution
 from guidance.maps import positive_energy
 from guidance.models.aim import MaskedClassifier
 from guidance.models.classifier import Classifier
 from guidance.models.noise import sample_keys
 from guidance.types import Batch, Forward, Step
+
+COLLAPSED = 0.02  # share of active cells from which down a mask is said to collapse
 
 
 class Counts(NamedTuple):
@@ -37,6 +39,10 @@ class Objective(nn.Module):
 
     def begin_epoch(self, epoch: int) -> None:
         """What the trainer says before each epoch, or the rest of one; epochs count from 0."""
+
+    def advise(self, values: Mapping[str, float]) -> list[str]:
+        """What a user should know of an epoch, from its logged values ("train/..." and "val/..."); for each thing once."""
+        return []
 
     def counts(self, batch: Batch) -> Counts:
         """Global sizes of a batch that lies on the host. Every process must call it once per step."""
@@ -109,6 +115,7 @@ class GuidedClassification(Objective):
         label_smoothing: float = 0.0,
     ) -> None:
         super().__init__()
+        check_explainable(model)
         if classification not in ("bce", "cross_entropy"):
             raise ValueError(f"classification must be 'bce' or 'cross_entropy', not {classification!r}")
         if weighting not in ("sample", "class"):
@@ -243,10 +250,28 @@ class AIMMasking(GuidedClassification):
         self.anneal_start, self.anneal_epochs, self.noise_epochs = anneal_start, anneal_epochs, noise_epochs
         self.mask_localization = localization if mask_weight else None
         self.mask_weight, self.seed, self.epoch = mask_weight, seed, 0
+        self._told: set[str] = set()  # stages whose masks were found to collapse
 
     def begin_epoch(self, epoch: int) -> None:
         self.epoch = epoch
         self.model.set_noise(self.noise_epochs is None or epoch < self.noise_epochs)
+
+    def advise(self, values: Mapping[str, float]) -> list[str]:
+        """Tells of masks that let nothing through: a stage without active cells has no say."""
+        found = []
+        for name, value in values.items():
+            kind, _, stage = name.rpartition("/")
+            if kind in ("train/active", "val/sparsity") and value <= COLLAPSED and stage not in self._told:
+                self._told.add(stage)
+                when = (
+                    "in training" if kind == "train/active" else "in evaluation, where the most probable ones are taken"
+                )
+                found.append(
+                    f"the masks of {stage} collapse: {100 * value:.1f} % of their cells are active {when}. Raise "
+                    "aim.threshold, lower optimizer.lr or aim.area_weight, or let the threshold fall for longer "
+                    "(aim.anneal_epochs)"
+                )
+        return found
 
     def _run(self, images: Tensor, batch: Batch) -> Forward:
         out: Forward = self.model(images, sample_keys(self.seed, self.epoch, batch.index))

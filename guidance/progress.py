@@ -23,7 +23,7 @@ class Progress:
     def __init__(
         self, description: str, total: int, *, unit: str, initial: int = 0, keep: bool = True, shown: bool = True
     ) -> None:
-        self.description, self.total, self.unit, self.done = description, total, unit, initial
+        self.description, self.total, self.done = description, total, initial
         terminal = sys.stderr.isatty()
         self._bar = tqdm(
             total=total, desc=description, unit=unit, initial=initial, leave=keep, disable=not (shown and terminal),
@@ -46,9 +46,7 @@ class Progress:
         self._bar.update()
         if self._lines and time.monotonic() - self._said > SECONDS and self.done < self.total:
             self._said = time.monotonic()
-            print(
-                f"{self.description}: {self.done} of {self.total} {self.unit}s{self._note}", file=sys.stderr, flush=True
-            )
+            print(f"{self.description}: {self.done} of {self.total}{self._note}", file=sys.stderr, flush=True)
 
     def note(self, values: dict[str, str]) -> None:
         """What else to show beside the progress, such as a loss."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -15,14 +16,25 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from guidance import distributed
-from guidance.data import TrainBatches, read
+from guidance.data import TrainBatches, naming_killed_workers, read
 from guidance.guard import LossGuard, NonFiniteError, raise_non_finite
 from guidance.logs import Loggers
 from guidance.objectives import Objective
 from guidance.progress import Progress
-from guidance.run_state import Means, StopRequest, get_rng, load_optimizer, natural, numbers, part, set_rng
+from guidance.run_state import (
+    Means,
+    StoppedWaitingError,
+    StopRequest,
+    get_rng,
+    load_optimizer,
+    natural,
+    numbers,
+    part,
+    set_rng,
+)
 from guidance.types import COUNTED, Batch, Step
 
+LOG = logging.getLogger(__name__)
 # Counted over an epoch: by each process on its own, and (the last two) over the global batches.
 TALLIED = (*COUNTED, "regions", "images")
 
@@ -87,19 +99,35 @@ class Trainer:
         ddp = distributed.parallel(self.objective, self.device)
         if self._resumed_rng is not None:
             set_rng(self._resumed_rng)
-        with StopRequest().listening() as stop:
+        with StopRequest().listening() as stop, naming_killed_workers():
             while self.epoch < self.epochs and not self._hopeless():
                 if not self._train_epoch(ddp, stop):
                     return False
-                self._finish_epoch()
+                try:
+                    self._finish_epoch(stop)
+                except StoppedWaitingError:
+                    self._say_stopped("during the evaluation")  # before which the weights were saved
+                    return False
                 if self.epoch < self.epochs and stop.agreed():
                     self._say_stopped()
                     return False
         return True
 
-    def _say_stopped(self) -> None:
+    def _say_stopped(self, when: str = "") -> None:
         if distributed.is_main():
-            tqdm.write(f"stopped by a signal at step {self.step}; the checkpoint is written, go on with --resume")
+            at = f"step {self.step}{f', {when}' if when else ''}"
+            tqdm.write(f"stopped by a signal at {at}; the checkpoint is written, go on with --resume")
+
+    def _give_up_waiting(self) -> None:
+        """After a stop request, with data that do not come: save, where no other process is in the middle of a step."""
+        if distributed.world_size() == 1:
+            self._save()
+            self._say_stopped("while waiting for data")
+        else:
+            tqdm.write(
+                f"process {distributed.rank()} was stopped by a signal while waiting for data that did not come; go on from "
+                "the last checkpoint with --resume"
+            )
 
     def _train_epoch(self, ddp: nn.Module, stop: StopRequest) -> bool:
         """One pass over the training data, from where the last one was interrupted; False if asked to stop."""
@@ -111,7 +139,14 @@ class Trainer:
         with Progress(f"epoch {self.epoch + 1}/{self.epochs}", length, unit="batch", initial=self.position,
                       shown=distributed.is_main()) as bar:  # fmt: skip
             begin, seen = time.perf_counter(), 0
-            for batch in read(self.loader) if self.position < length else ():
+            batches = read(self.loader)
+            while self.position < length:
+                try:
+                    with stop.waiting():
+                        batch = next(batches)
+                except StoppedWaitingError:
+                    self._give_up_waiting()
+                    return False
                 self._train_step(ddp, batch)
                 seen += size
                 bar.update()
@@ -125,8 +160,6 @@ class Trainer:
                 if stopping:
                     self._say_stopped()
                     return False
-                if self.position == length:
-                    break
         return True
 
     def _agree(self, stop: StopRequest) -> bool:
@@ -187,19 +220,23 @@ class Trainer:
         shown = {name: f"{values[name]:.4f}" for name in ("classification", "localization") if name in values}
         bar.note(shown | {"images/s": f"{rate:.0f}"})
 
-    def _finish_epoch(self) -> None:
+    def _finish_epoch(self, stop: StopRequest) -> None:
         """Save, evaluate, offer to the front, log, save; in this order, so that a kill repeats what was not saved."""
         self._save()  # an evaluation may take longer than the grace of a scheduler
         train = {f"train/{name}": value for name, value in (self.total.read() | self._read_tally()).items()}
         # Each process has its own running statistics; the main process's are the ones that are saved.
         distributed.broadcast_buffers(self.objective)
-        self.metrics = self.evaluate(self.step)
+        with stop.waiting():
+            metrics = self.evaluate(self.step)
+        self.metrics = metrics
         for name, value in self.metrics.items():
             if not math.isnan(value):
                 self.best[name] = max(value, self.best.get(name, value))
         self.saver.offer(epoch=self.epoch + 1, step=self.step, metrics=self.metrics)
         val = {f"val/{name}": value for name, value in self.metrics.items()}
         self.log.log(self.step, {"epoch": self.epoch + 1} | train | val)
+        for advice in self.objective.advise(train | val):
+            LOG.warning(advice)
         self.epoch, self.position, self.total = self.epoch + 1, 0, Means()
         self.tally = dict.fromkeys(TALLIED, 0.0)
         self._save()

@@ -46,14 +46,14 @@ def test_shipped_names() -> None:
     for loss in ("energy", "l1", "ppce", "rrr", "energy_star"):
         for depth in ("input", "final"):
             assert {f"voc_resnet50_{loss}_{depth}", f"voc_resnet50_gradcam_{loss}_{depth}"} <= names
-    assert {"demo", "waterbirds100_resnet18_energy", "voc_sample_resnet18_energy"} <= names
+    assert {"demo", "waterbirds100_resnet18_energy", "voc_small_resnet18_energy"} <= names
 
 
 def test_aim_configs_hold_the_published_values() -> None:
     """Tables 4 and 5 of the paper, and the ablations that it makes."""
     folder = CONFIGS[0].parent
     for path in folder.glob("*_aim_*.yaml"):
-        if "sample" in path.stem:
+        if "small" in path.stem:
             continue
         config = load_config(path)
         assert (config.trainer.batch_size, config.trainer.epochs, config.schedule.name) == (512, 200, "cosine")

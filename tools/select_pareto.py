@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from guidance import distributed
-from guidance.checkpoint import Saved, flatten, read_candidates
+from guidance.checkpoint import Saved, flatten, read_candidates, similar
 from guidance.logs import report_error
 from guidance.metrics import LOWER_IS_BETTER
 from guidance.pareto import ParetoFront, hypervolume, knee, non_dominated
@@ -127,7 +127,7 @@ def read_runs(folders: Sequence[Path]) -> dict[str, list[Saved]]:
 
 def _checkpoints(folder: Path) -> Path:
     if not folder.is_dir():
-        raise ValueError(f"there is no folder {folder}; give the folder of a run, such as runs/NAME")
+        raise ValueError(f"there is no folder {folder}; give the folder of a run, such as runs/NAME{similar(folder)}")
     looked = [folder / "checkpoints" / "pareto", folder / "pareto", folder]
     for place in looked:
         if any(place.glob("*.pt")):

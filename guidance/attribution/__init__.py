@@ -8,6 +8,7 @@ from torch import Tensor
 from guidance.attribution.gradient import Attribution, Explainable, bcos, gradcam, ixg
 from guidance.attribution.guided import guided_backprop, guided_gradcam
 from guidance.attribution.intgrad import intgrad
+from guidance.attribution.trainable import check_trainable
 from guidance.types import Forward, lookup
 
 ATTRIBUTIONS: dict[str, Attribution] = {
@@ -39,8 +40,10 @@ def attribute(
     image, over all processes if the net synchronises statistics; None counts them here, at the price of waiting for
     the device. The logit is explained, before any softmax or sigmoid. Works under torch.no_grad(). Modes and
     `requires_grad` of the net are left as they were. Raises ValueError for an unknown method or depth, features that
-    do not require grad, or pairs that do not match.
+    do not require grad, pairs that do not match, a net that is no `Classifier`, and, with `create_graph`, a net with a layer
+    that torch cannot differentiate twice (which is named).
     """
+    check_explainable(model, out)
     function = lookup(ATTRIBUTIONS, method, "attribution") if isinstance(method, str) else method
     features = lookup(out.features, depth, "depth")
     if not features.requires_grad and (depth not in out.pullbacks or needs_gradient(function, model)):
@@ -59,7 +62,23 @@ def attribute(
     if rounds < 1 and len(image):
         raise ValueError(f"rounds must be at least 1 to explain {len(image)} pairs, not {rounds}")
     with torch.enable_grad():
-        return function(model, out, depth, image, target, create_graph=create_graph, rounds=rounds)
+        maps = function(model, out, depth, image, target, create_graph=create_graph, rounds=rounds)
+    if create_graph and len(image):
+        check_trainable(model, maps, features, depth)
+    return maps
+
+
+def check_explainable(model: object, out: object = None) -> None:
+    """Raise ValueError for a net that is no `Classifier`, and for an `out` that is not what one returns."""
+    if not isinstance(model, Explainable):
+        raise ValueError(
+            f"a {type(model).__name__} cannot be explained as it is: wrap it, Classifier(net, {{'final': ['layer4'], 'logits': "
+            "['fc']}) with the layers of each depth (guidance.models.classifier), or take build_model(name, num_classes=K)"
+        )
+    if out is not None and not isinstance(out, Forward):
+        raise ValueError(
+            f"`out` is a {type(out).__name__}; expected what model(images) returned, a Forward with logits and features"
+        )
 
 
 def needs_gradient(method: str | Attribution, model: Explainable) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from guidance.maps import full_precision
 from guidance.types import Forward
 
 
+@runtime_checkable
 class Explainable(Protocol):
     """What an attribution needs of a net; `guidance.models.classifier.Classifier` has it."""
 

@@ -12,7 +12,15 @@ from guidance.data.dataset import GuidanceDataset, Sample
 from guidance.data.decode import UnreadableError
 from guidance.data.demo import generate_demo, load_demo
 from guidance.data.imagenet import load_hard_imagenet, load_imagenet100, load_imagewoof
-from guidance.data.loading import EvaluationBatches, TrainBatches, annotated_subset, build_loader, collate, read
+from guidance.data.loading import (
+    EvaluationBatches,
+    TrainBatches,
+    annotated_subset,
+    build_loader,
+    collate,
+    naming_killed_workers,
+    read,
+)
 from guidance.data.source import Record, Source
 from guidance.data.transforms import (
     AUGMENTATIONS,
@@ -71,6 +79,7 @@ __all__ = [
     "load_traveling_birds",
     "load_voc",
     "load_waterbirds",
+    "naming_killed_workers",
     "open_cache",
     "read",
     "shared_cache",

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Protocol
 
 import numpy as np
@@ -145,6 +147,24 @@ def read(loader: DataLoader[Batch]) -> Iterator[Batch]:
         if isinstance(batch, ValueError):
             raise batch
         yield batch
+
+
+@contextmanager
+def naming_killed_workers() -> Iterator[None]:
+    """Inside, the death of a loader worker is a ValueError with its likely cause and its cure.
+
+    torch raises it wherever the main process happens to be, so this belongs around the whole of a training or evaluation.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        killed = re.search(r"DataLoader worker.*?pid\D*([\d, ]+)", str(error))
+        if killed is None:
+            raise
+        raise ValueError(
+            f"the loader worker {killed.group(1).strip()} was killed, most likely because memory ran out (the machine's, or "
+            "that of /dev/shm, through which workers hand over images): lower data.num_workers, and go on with --resume"
+        ) from error
 
 
 def _collate_or_error(samples: list[Sample] | ValueError) -> Batch | ValueError:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 import guidance.models.torch_layers  # noqa: F401 (registers the pullbacks of torch's layers)
 from guidance.models.dynamic import linearized
 from guidance.models.pullback import Pullback, chain, compose
+from guidance.models.twice import make_twice_differentiable
 from guidance.types import Forward, lookup
 
 Layer = str | Callable[[Tensor], Tensor]  # name of a submodule of the net, or a function without weights
@@ -41,8 +42,12 @@ class Classifier(nn.Module):
         channels_last: bool = False,
     ) -> None:
         super().__init__()
-        if list(stages)[-1] != "logits":
+        if list(stages)[-1:] != ["logits"]:
             raise ValueError(f"the last stage must be 'logits', but the stages are {list(stages)}")
+        empty = [depth for depth, layers in stages.items() if not layers]
+        if empty:
+            raise ValueError(f"the stage {empty[0]!r} has no layers; leave it out, or name the layers that make it")
+        make_twice_differentiable(net)
         self.net, self.channels, self.homogeneous = net, channels, homogeneous
         self.layerwise, self.channels_last = layerwise, channels_last
         self.dynamic = any(getattr(module, "dynamic", False) for module in net.modules())
