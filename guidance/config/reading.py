@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import reprlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import UnionType
@@ -56,14 +57,14 @@ def dump_config(config: Config) -> str:
 def _apply(content: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key:
-        raise ValueError(f"--set takes a.b=value, not {override!r}")
+        raise ValueError(f"--set takes a.b=value, not {reprlib.repr(override)}")
     *sections, name = key.split(".")
     node = content
     for section in sections:
         if not isinstance(node.get(section), dict):
             node[section] = {}
         node = node[section]
-    node[name] = _read_yaml(text, f"--set {override!r}: the value is not valid YAML")
+    node[name] = _read_yaml(text, f"--set {reprlib.repr(override)}: the value is not valid YAML")
 
 
 def _read_yaml(text: str | bytes, wrong: str) -> Any:
@@ -84,7 +85,8 @@ def _explain(detail: ErrorDetails) -> str:
     if detail["type"] == "value_error":
         message = detail["msg"].removeprefix("Value error, ")
         return f"{where}: {message}" if where else message
-    given = "" if detail["type"] in ("missing", "union_tag_not_found") else f" (given: {detail['input']!r})"
+    known = detail["type"] not in ("missing", "union_tag_not_found")
+    given = f" (given: {reprlib.repr(detail['input'])})" if known else ""
     return f"{where}: {detail['msg']}{given}"
 
 

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from guidance.data.complaints import complaint, listen
 from guidance.data.decode import ROUNDING, Header, UnreadableError, box_problem, overhang, read_header, read_image
+from guidance.data.files import fault_of_file
 from guidance.data.folders import is_image
 from guidance.data.source import Record, Source
 from guidance.progress import Progress
@@ -212,10 +213,12 @@ def check_split(source: Source, *, quick: bool = False, threads: int = 1) -> Spl
 
 def _identity(path: Path, *, quick: bool) -> str:
     """Equal for equal files."""
+    if quick or fault_of_file(path):  # a pipe would keep its reader waiting
+        return os.path.realpath(path)
     try:
-        return os.path.realpath(path) if quick else hashlib.sha256(path.read_bytes()).hexdigest()
+        return hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError:
-        return str(path)
+        return os.path.realpath(path)
 
 
 def compare_splits(checks: Sequence[SplitCheck]) -> list[SplitCheck]:
