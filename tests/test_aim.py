@@ -186,6 +186,14 @@ def test_the_fused_features_are_zero_exactly_where_the_merged_mask_is() -> None:
         assert torch.equal(out.features["final"].abs().sum(1, keepdim=True) > 0, merged > 0)
 
 
+def test_the_largest_mask_is_that_of_the_most_cells() -> None:
+    wide, high = torch.zeros(1, 1, 2, 3), torch.zeros(1, 1, 4, 2)
+    wide[..., 0, 0] = 1
+    high[..., 3, 1] = 1
+    merged = merged_mask({"wide": wide, "high": high})  # rows 0 and 1 of `high` lie in row 0 of `wide`
+    assert merged[0, 0].tolist() == [[1, 0], [1, 0], [0, 0], [0, 1]]
+
+
 def test_a_fully_masked_image_is_classified_by_the_bias() -> None:
     model = small().eval()
     for estimator in model.net.masks.values():
@@ -401,6 +409,9 @@ def test_mask_guidance_by_hand() -> None:
     soft = [torch.sigmoid(x[:, 0]) for x in out.mask_logits.values()]
     expected = sum(energy(maps[batch.regions.image], union).mean() for maps in soft) / 3
     torch.testing.assert_close(step.terms["mask_localization"], expected.detach())
+    index, losses = step.samples["mask_localization"]
+    assert torch.equal(index, batch.index[batch.regions.image])
+    torch.testing.assert_close(losses, sum(energy(maps[batch.regions.image], union) for maps in soft).detach() / 3)
     unguided = step.terms["classification"] + step.terms["auxiliary"]
     torch.testing.assert_close(step.loss.detach(), unguided + 0.5 * expected.detach())
     nothing = batch_of(4, regions=[])

@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torchvision import tv_tensors
 
 from guidance.build.sets import build_evaluation_dataset, build_training_dataset, choose_annotated
 from guidance.config import Config, parse_config
 from guidance.data import GuidanceDataset, Record, Sample, Source, collate, eval_transform, train_transform
-from guidance.data.annotation import annotate, is_annotated, only_never
+from guidance.data.annotation import Annotation, annotate, is_annotated, only_never, resolve, unannotated
 from guidance.probe import Probe
 from guidance.regions import BOX, NEVER, SEGMENT
 from guidance.types import Batch, Regions
@@ -189,6 +190,19 @@ def test_a_mask_is_what_is_allowed_less_what_is_not(tmp_path: Path) -> None:
     assert covered(inverted) == {0: [*range(20, 30)], 1: [*range(20)], 3: [*range(20)]}  # never boxes stay as they are
 
 
+def test_regions_are_neither_inverted_nor_dropped_unless_asked_for() -> None:
+    boxes = torch.tensor([[0.0, 0.0, 1.0, 1.0], [2.0, 0.0, 4.0, 1.0]])
+    view = {"image": torch.zeros(3, 1, 4), "boxes": tv_tensors.BoundingBoxes(boxes, format="XYXY", canvas_size=(1, 4))}
+    none = unannotated(1, 4)
+    annotation = Annotation(
+        classes=torch.tensor([5, 7]), kinds=torch.tensor([BOX, NEVER]), boxes=boxes, box_rows=torch.tensor([0, 1]),
+        forbidden=torch.tensor([False, True]), segments=none.segments, segment_rows=none.segment_rows, skipped=0,
+    )  # fmt: skip
+    found = resolve(view, annotation)
+    assert found.classes.tolist() == [5, 7]
+    assert found.masks.int().tolist() == [[[1, 0, 0, 0]], [[1, 1, 0, 0]]]
+
+
 def test_never_regions_are_loaded_where_a_split_has_them(tmp_path: Path) -> None:
     source = make_source(tmp_path, [[(0, LEFT)], [(0, LEFT)]])
     assert sample(source).never is None
@@ -251,6 +265,8 @@ def test_an_image_without_any_region_has_empty_tensors_of_the_right_shape(tmp_pa
     assert found.segments.shape == (0, 30, 30)
     assert found.kinds is not None
     assert found.kinds.shape == (0,)
+    assert annotate(source, source.records[0], 20, 30).segments.shape == (0, 20, 30)
+    assert unannotated(20, 30).segments.shape == (0, 20, 30)
 
 
 def test_the_frame_of_the_file_is_what_boxes_and_segmentations_are_read_in(tmp_path: Path) -> None:
@@ -428,10 +444,12 @@ def test_unknown_regimes_are_errors(tmp_path: Path) -> None:
 def test_the_probe_takes_images_of_its_regime(tmp_path: Path) -> None:
     source = make_source(tmp_path, [[(3, LEFT)], [(1, LEFT)]])
     choose = partial(Probe.choose, count=2, encoding="normalized")
-    records = (source.records[0], source.records[1]._replace(boxes=(), box_classes=()))
+    listed = source.records[0]._replace(segmentation=tmp_path / "halves")  # in which there is nothing of class 3
+    records = (listed, source.records[1]._replace(boxes=(), box_classes=()))
     source = dataclasses.replace(source, records=records)
     for region, expected in {"box": [3], "segment": [1], "best": [3, 1]}.items():
         probe = choose(GuidanceDataset(source, eval_transform(30), training=False, region=region))
         assert probe is not None
         assert probe.batch.regions.target.tolist() == expected
+        assert len(probe.batch.images) == len(expected)
     assert read_halves(source.records[0]) == {}

@@ -82,6 +82,15 @@ def test_conv_is_cosine_times_projection_by_hand() -> None:
     assert float(conv(-x).detach()) == pytest.approx(-projection * (projection / 5), rel=1e-7)
 
 
+def test_linear_is_cosine_times_projection_by_hand() -> None:
+    linear = BcosLinear(2, 1).double()
+    linear.linear.weight.data = torch.tensor([[3.0, 4.0]], dtype=torch.float64)  # length 5
+    x = torch.tensor([-0.6, 3.2], dtype=torch.float64)  # length sqrt(10.6), product 11
+    projection = 11 / 5
+    assert float(linear(x).detach()) == pytest.approx(projection * (projection / 10.6**0.5), rel=1e-9)
+    assert float(linear(-x).detach()) == pytest.approx(-projection * (projection / 10.6**0.5), rel=1e-9)
+
+
 def test_scales_of_input_and_weights() -> None:
     conv = BcosConv2d(3, 4, 3, padding=1).double()
     x = torch.randn(2, 3, 5, 5, dtype=torch.float64)
@@ -306,7 +315,7 @@ def test_position_embedding_by_hand() -> None:
     x, y = 2, 1
     row = [math.sin(x), math.sin(x * 1e-4), math.cos(x), math.cos(x * 1e-4),
            math.sin(y), math.sin(y * 1e-4), math.cos(y), math.cos(y * 1e-4)]  # fmt: skip
-    torch.testing.assert_close(embedding[y, x], torch.tensor(row, dtype=torch.float64))
+    torch.testing.assert_close(embedding[y, x], torch.tensor(row, dtype=torch.float64), rtol=1e-12, atol=0)
 
 
 @pytest.mark.parametrize("name", NETS)

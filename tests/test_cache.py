@@ -9,6 +9,7 @@ import pickle
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torchvision import tv_tensors
 
+from guidance import distributed
 from guidance.build import build_source, build_trainer
 from guidance.build.sets import build_evaluation_dataset, build_training_dataset
 from guidance.build.training import resumable_state
@@ -348,6 +350,43 @@ def test_processes_share_a_cache_and_its_errors(tmp_path: Path) -> None:
     assert first == second
     assert "1.png cannot be read" in first[1]
     assert len(list((tmp_path / "cache").iterdir())) == 1
+
+
+def test_a_machine_with_a_disk_of_its_own_builds_its_own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on its first process; the others there build none."""
+    source = make_source(tmp_path / "set", [[], []])
+    monkeypatch.setattr(distributed, "is_main", lambda: False)
+    monkeypatch.setattr(distributed, "is_local_main", lambda: False)
+    with pytest.raises(ValueError, match="a process does not find it"):
+        shared_cache(tmp_path / "cache", source, 12, progress=False)
+    monkeypatch.setattr(distributed, "is_local_main", lambda: True)
+    assert len(shared_cache(tmp_path / "cache", source, 12, progress=False)) == 2
+
+
+@pytest.mark.parametrize(("asked", "used"), [(0, 1), (1, 1), (3, 3)])
+def test_images_are_decoded_by_as_many_threads_as_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: int, used: int
+) -> None:
+    seen: set[int] = set()
+
+    def slow(path: Path, *, displayed: bool) -> Tensor:
+        seen.add(threading.get_ident())
+        time.sleep(0.02)
+        return read_image(path, displayed=displayed)
+
+    monkeypatch.setattr(cache_file, "read_image", slow)
+    build_cache(tmp_path / "cache", make_source(tmp_path / "set", [[]] * 6), 8, threads=asked)
+    assert len(seen) == used
+
+
+def test_the_progress_bar_is_wiped_away(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    build_cache(tmp_path / "cache", make_source(tmp_path / "set", [[]]), 8, progress=True)
+    shown = capsys.readouterr().err
+    assert "caching train" in shown
+    assert shown.endswith(" \r")
 
 
 def demo(tmp_path: Path, **data: Any) -> dict[str, Any]:

@@ -145,9 +145,10 @@ def test_foreign_files(tmp_path: Path) -> None:
         archive.writestr("a.txt", "hello")
     with pytest.raises(ValueError, match=r"corrupt, or no checkpoint at all"):
         load(path)
-    torch.save([1, 2], path)
-    with pytest.raises(ValueError, match=r"is not a checkpoint of guidance: it lacks `format: guidance checkpoint`$"):
-        load(path)
+    for content in ([1, 2], {}, {"state_dict": {}}):
+        torch.save(content, path)
+        with pytest.raises(ValueError, match=r"not a checkpoint of guidance: it lacks `format: guidance checkpoint`$"):
+            load(path)
     torch.save({"epoch": 1, "args": argparse.Namespace(lr=0.1)}, path)
     with pytest.raises(ValueError, match=r"is not a checkpoint of guidance: it holds Python objects"):
         load(path)
@@ -254,14 +255,14 @@ def weights(folder: Path) -> dict[str, list[float]]:
 
 
 def test_folder_holds_exactly_the_front(tmp_path: Path) -> None:
-    folder = ParetoFolder(tmp_path / "pareto", METRICS)
+    folder = ParetoFolder(tmp_path / "run" / "pareto", METRICS)
     kept = [name for epoch, (name, values) in enumerate(PUBLISHED.items()) if offer(folder, name, values, epoch)]
     assert kept == ["a", "c"]
-    assert names(tmp_path / "pareto") == ["a.pt", "c.pt"]
+    assert names(tmp_path / "run" / "pareto") == ["a.pt", "c.pt"]
     assert load(folder.path("a"))["metrics"] == {"f1": 0.801, "epg": 0.5, "iou": 0.4, "map": 0.1}
     assert offer(folder, "e", (0.9, 0.9, 0.3), 9)
     assert offer(folder, "f", (0.9, 0.9, 0.9), 9)
-    assert names(tmp_path / "pareto") == ["f.pt"]
+    assert names(tmp_path / "run" / "pareto") == ["f.pt"]
 
 
 def test_state_is_made_only_for_what_is_kept(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import torch
 from guidance.attribution import ATTRIBUTIONS
 from guidance.build import build_classifier, build_objective, build_optimizer, learning_rate_factor, parameter_groups
 from guidance.config import check_processes, dump_config, free_on_resume, load_config, parse_config
+from guidance.config.fields import Fraction, Section
 from guidance.data import Source
 from guidance.losses import LOCALIZATION_LOSSES
 from guidance.models.noise import DropPath
@@ -74,6 +75,20 @@ def test_aim_configs_hold_the_published_values() -> None:
     }  # fmt: skip
     for name, holds in changed.items():
         assert holds(load_config(folder / f"waterbirds95_aim_{name}.yaml")), name
+
+
+def test_defaults_are_checked_like_settings() -> None:
+    class Wrong(Section):
+        share: Fraction = 1.5
+
+    with pytest.raises(ValueError, match=r"share\n.*less than or equal to 1"):
+        Wrong()
+
+
+def test_an_early_stop_without_numbers_stops_what_is_below_zero_after_two_epochs() -> None:
+    stop = parse_config(DEMO | {"trainer": {"early_stop": {}}}).trainer.early_stop
+    assert stop is not None
+    assert (stop.metric, stop.minimum, stop.epochs) == ("f1", 0.0, 2)
 
 
 def test_two_learning_rates() -> None:
@@ -176,6 +191,7 @@ def test_aim_settings_that_do_not_fit() -> None:
         ({"objective": {"mode": "aim"}}, r"objective.classification: AIM is trained with cross_entropy"),
         ({"aim": {"anneal_epochs": 50}}, r"the threshold would reach 0.25 in epoch 51 of 50; shorten them"),
         ({"aim": {"anneal_start": 60}}, r"would reach 0.25 in epoch 61 of 50"),
+        ({"aim": {"anneal_epochs": 5}, "trainer": {"epochs": 1}}, None),  # a single epoch is a trial
         ({"aim": {"masking": "bottom_up", "estimators": "one"}}, r"aim.estimators: it belongs to aim.masking: top_down"),
         ({"aim": {"masking": "bottom_up", "dropout": 0.1}}, r"aim.dropout: it belongs to aim.masking: top_down"),
         ({"aim": {"area_ratio": "batch"}, "trainer": {"accumulate": 2}}, r"area_ratio: batch needs trainer.accumulate: 1"),

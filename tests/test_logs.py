@@ -85,8 +85,8 @@ def test_console_prints_epochs_only(capsys: pytest.CaptureFixture[str]) -> None:
     console = Console()
     console.log(5, {"step/loss": 0.123456})
     assert capsys.readouterr().out == ""
-    console.log(40, {"epoch": 2, "train/loss": 0.123456, "val/f1": 0.8, "val/epg": float("nan"), "seen": 640})
-    assert capsys.readouterr().out == "epoch 2 (step 40): train/loss 0.1235  val/f1 0.8  val/epg nan  seen 640\n"
+    console.log(40, {"epoch": 2, "train/loss": 0.123456, "val/f1": 0.8, "val/epg": float("nan"), "all": 640})
+    assert capsys.readouterr().out == "epoch 2 (step 40): train/loss 0.1235  val/f1 0.8  val/epg nan  all 640\n"
 
 
 def test_scalars_and_images(tmp_path: Path) -> None:

@@ -277,6 +277,8 @@ def test_empty_groups_and_samples_without_a_group() -> None:
     assert metrics["worst_group_accuracy"] == 0.5
     assert metrics["mean_group_accuracy"] == 0.75
     assert metrics["adjusted_accuracy"] == pytest.approx(0.75 * 0.5 + 0.25)
+    # Also where the first group is the empty one: NaN is no minimum.
+    assert summarize(grouped([1, 1, 3], [True, False, True]))["worst_group_accuracy"] == 0.5
     missing = summarize(replace(rows, training_groups=(3, 1, 0, 1)))
     assert math.isnan(missing["adjusted_accuracy"])
 
@@ -359,6 +361,15 @@ def test_maps_without_energy_are_counted_and_score_zero_in_the_mean() -> None:
     maps = [reference.upsample(a, 6, 6) for a in raw]
     expected = sum(reference.epg(a, m) for a, m in zip(maps, batch.regions.mask, strict=True)) / len(maps)
     assert metrics["epg"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_images_need_not_be_square() -> None:
+    mask = torch.zeros(1, 2, 4, dtype=torch.bool)
+    mask[0, 0, :3] = True
+    regions = Regions(torch.tensor([0]), torch.tensor([1]), mask, None, 1)
+    batch = Batch(torch.zeros(1, 3, 2, 4), torch.tensor([[0.0, 1.0]]), regions, torch.tensor([-1]), torch.tensor([0]))
+    rows = collect(batch, torch.zeros(1, 2), torch.ones(1, 1, 2))
+    assert (rows.pixels.tolist(), rows.area.tolist(), rows.epg.tolist()) == ([3], [0.375], [0.375])
 
 
 def test_rows_without_maps_or_without_segments() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -315,6 +316,7 @@ def test_patches_are_cut_row_by_row_with_channels_fastest() -> None:
     patches = Patches(2)(x)
     assert patches.shape == (1, 2, 2, 8)
     assert patches[0, 0, 1].tolist() == [2, 18, 3, 19, 6, 22, 7, 23]
+    assert torch.equal(Patches(2)(x[:, :, :2]), patches[:, :1])  # an image need not be square
     with pytest.raises(ValueError, match="multiples of"):
         Patches(3)(x)
 
@@ -325,9 +327,10 @@ def test_bcos_names_are_all_dynamic() -> None:
 
 
 @pytest.mark.parametrize("mode", ["train", "eval", "frozen"])
-@pytest.mark.parametrize("groups", [1, 2])
-def test_fused_convolution_and_norm_equal_the_two_layers(mode: str, groups: int) -> None:
-    conv = BcosConv2d(4, 6, 3, stride=2, padding=1, groups=groups).double()
+@pytest.mark.parametrize("settings", [{}, {"groups": 2}, {"b": 1.5}, {"max_out": 2}], ids=str)
+def test_fused_convolution_and_norm_equal_the_two_layers(mode: str, settings: dict[str, Any]) -> None:
+    """Also for another B and for max-out, which are not fused."""
+    conv = BcosConv2d(4, 6, 3, stride=2, padding=1, **settings).double()
     norms = [randomised(BatchNormUncentered2d(6)).train(mode != "eval") for _ in range(2)]
     norms[1].load_state_dict(norms[0].state_dict())
     for norm in norms:

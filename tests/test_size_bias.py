@@ -103,5 +103,7 @@ def test_the_figure_shows_both_lines_and_the_counts(tmp_path: Path) -> None:
     assert np.isnan(np.delete(epg, [2, 6])).all()
     labels = [label.get_text() for label in axes.get_xticklabels()]
     assert labels[2:4] == ["3 to 10\n2", "10 to 20\n0"]
+    (pairs,) = axes.texts
+    assert (pairs.get_text(), pairs.get_size()) == ("pairs", axes.get_xticklabels()[0].get_size())
     with pytest.raises(ValueError, match="nothing to draw"):
         plot_size_bins(epg_by_size(sized([], [])))

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,15 @@ import torch
 from torch import nn
 
 from guidance import checkpoint
-from guidance.build import build_trainer
+from guidance.build import build_evaluation_dataset, build_evaluator, build_source, build_trainer
 from guidance.config import Config
 from guidance.data import generate_demo, load_demo
 from guidance.guard import NonFiniteError
 from guidance.inference import evaluate_checkpoint, load_run
+from guidance.probe import Probe
 from guidance.run_state import get_rng, set_rng
 from guidance.trainer import Trainer
-from tests.runs import assert_same, rows, snapshot
+from tests.runs import assert_same, build_tiny, rows, snapshot
 
 CPU = torch.device("cpu")
 pytestmark = pytest.mark.usefixtures("tiny")
@@ -113,10 +115,10 @@ def test_killed_between_front_and_checkpoint(
     trainer = build_trainer(config, tmp_path / "killed", CPU)
     original = getattr(trainer, method)
 
-    def dying() -> None:
+    def dying(*args: Any) -> None:
         if method == "_save" and trainer.step == 8:
             raise Killed
-        original()
+        original(*args)
         if trainer.step == 8:
             raise Killed
 
@@ -146,6 +148,31 @@ def test_a_signal_writes_a_checkpoint(settings: Callable[..., Config], tmp_path:
     assert checkpoint.load(tmp_path / "stopped/checkpoints/last.pt")["step"] == 6
     assert build_trainer(config, tmp_path / "stopped", CPU, resume=True).fit()
     assert_same(snapshot(tmp_path / "stopped"), snapshot(tmp_path / "whole"))
+
+
+@pytest.mark.parametrize(("classification", "decision"), [("bce", "threshold"), ("cross_entropy", "argmax")])
+def test_an_evaluation_decides_as_the_loss_does(
+    settings: Callable[..., Config], classification: str, decision: str
+) -> None:
+    config = settings(objective={"classification": classification})
+    source = build_source(config, "val")
+    evaluator = build_evaluator(config, build_evaluation_dataset(config, source), source, CPU, max_batches=1)
+    assert evaluator.with_rows(build_tiny(3))[1].decision == decision
+
+
+def test_without_regions_a_fitted_threshold_is_one_half(settings: Callable[..., Config]) -> None:
+    config = settings()
+    source = build_source(config, "val")
+    records = tuple(r._replace(boxes=(), box_classes=(), segmentation=None) for r in source.records)
+    dataset = build_evaluation_dataset(config, replace(source, records=records))
+    assert build_evaluator(config, dataset, source, CPU)(build_tiny(3))["iou_threshold"] == 0.5
+
+
+def test_maps_of_the_probe_are_not_made_without_tensorboard(
+    settings: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Probe, "maps", lambda *_, **__: pytest.fail("made maps that nobody sees"))
+    build_trainer(settings(log={"tensorboard": False}), tmp_path / "run", CPU, dry_run=True).evaluate(0)
 
 
 def test_accumulation_without_batch_statistics_changes_nothing(settings: Callable[..., Config], tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def test_scale_is_a_quantile_of_the_finite_magnitudes() -> None:
     assert colour_scale([single]) == 2.0
 
 
-@pytest.mark.parametrize("value", [0.0, math.nan, math.inf])
+@pytest.mark.parametrize("value", [0.0, math.nan, math.inf, -math.inf])
 def test_map_without_evidence_leaves_the_grey_image(value: float) -> None:
     picture = overlay(torch.zeros(3, 4, 4), torch.full((2, 2), value))
     assert (picture == round(0.4 * 255)).all()
@@ -88,10 +88,28 @@ def test_panel_has_a_row_per_image_and_a_column_per_map() -> None:
     one_row = panel(images[:1], {k: v[:1] for k, v in maps.items()}, masks[:1])
     assert width - one_column.shape[1] == pytest.approx((2.0 + 0.12) * 110, abs=1)
     assert height - one_row.shape[0] == pytest.approx((2.0 * 32 / 48 + 0.26) * 110, abs=1)
-    assert panel(images, {}, masks).shape[0] < height  # nothing to explain: no legend
+    bare = panel(images, {}, masks)  # nothing to explain: no legend
+    assert height - bare.shape[0] == pytest.approx(0.46 * 110, abs=1)
     # The margins stay white: no text or outline runs out of the picture.
     for edge in (whole[:2], whole[-2:], whole[:, :2], whole[:, -2:]):
         assert (edge == 255).all()
+
+
+def test_titles_stand_above_their_columns_and_the_colours_are_explained_below() -> None:
+    images, maps, masks = example()
+    whole = panel(images, maps, masks, dpi=100)
+    height, width, _ = whole.shape
+    for column in range(3):
+        centre = round(100 * (0.12 + 2.12 * column + 1.0))
+        assert whole[2:24, centre - 20 : centre + 20].min() < 100  # text
+        assert whole[2:24, centre + 60 : centre + 100].min() == 255
+    ramp = whole[height - 38]  # 0.12 + 0.20 + half of 0.11 inches above the lower edge
+    left, right = round(0.37 * width), round(0.63 * width)  # 0.26 of the width, in the middle
+    for x, colour in ((left + 4, AGAINST), (right - 4, FOR)):
+        opacity = 0.8 * abs(x + 0.5 - 0.5 * width) / (0.13 * width)
+        assert ramp[x] == pytest.approx(opacity * rgb(colour) + (1 - opacity) * 0.7 * 255, abs=4)
+    assert ramp[width // 2] == pytest.approx([0.7 * 255] * 3, abs=4)
+    assert (ramp[[left - 3, right + 3]] == 255).all()
 
 
 def test_outline_is_drawn_around_the_mask_in_every_column() -> None:
@@ -159,6 +177,8 @@ def test_front_is_plotted_over_each_pair() -> None:
     assert faint.get_alpha() < 0.5
     assert colors.to_hex(filled.get_facecolor()[0]).upper() == RUN_COLOURS[0]
     assert colors.to_hex(filled2.get_facecolor()[0]).upper() == RUN_COLOURS[1]
+    (reached,) = figure.axes[0].lines
+    assert reached.get_xydata().tolist() == [[0.7, 0.8], [0.9, 0.2]]
     texts = [text.get_text() for text in figure.legends[0].get_texts()]
     assert texts == ["baseline (1 of 2 on the front)", "guided (1 of 2 on the front)", "knee"]
 
@@ -166,6 +186,7 @@ def test_front_is_plotted_over_each_pair() -> None:
 def test_front_of_one_metric_and_of_many_runs() -> None:
     (axes,) = plot_front(RUNS, FRONT, ["epg"]).axes
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("checkpoint", "EPG")
+    assert axes.xaxis.label.get_size() == axes.yaxis.label.get_size()
     assert axes.collections[0].get_offsets().tolist() == [[2.0, 0.1]]
     many = plot_front({f"run {i}": RUNS["guided"] for i in range(9)}, [], ["f1", "worst_group_accuracy"])
     handles = many.legends[0].legend_handles
