@@ -113,6 +113,9 @@ def _wrong_schema(state: Mapping[str, Any]) -> str | None:
     numbers = (state["metrics"] or {}).items()
     if not all(type(name) is str and type(value) in (int, float) for name, value in numbers):
         return "the key 'metrics' holds something else than numbers by their names"
+    front = state.get("front", [])
+    if type(front) is not list or not all(type(name) is str for name in front):
+        return "the key 'front' holds something else than names"
     if min(state["epoch"], state["step"]) < 0:
         return "its epoch or step is below 0"
     return None

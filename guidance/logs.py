@@ -121,7 +121,7 @@ def _finite(value: float) -> int | float | None:
 
 def _drop_lines_after(path: Path, step: int, epoch: float) -> int:
     """Keep the lines up to a step and an epoch; returns how many these are."""
-    lines = path.read_text(encoding="ascii", errors="replace").splitlines()
+    lines = path.read_text(encoding="ascii", errors="surrogateescape").splitlines()
     kept = []
     for number, line in enumerate(lines, start=1):
         try:
@@ -137,7 +137,7 @@ def _drop_lines_after(path: Path, step: int, epoch: float) -> int:
         if done:
             kept.append(line)
     temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, "w", encoding="ascii") as file:
+    with open(temporary, "w", encoding="ascii", errors="surrogateescape") as file:  # damaged bytes stay what they are
         file.writelines(line + "\n" for line in kept)
         file.flush()
         os.fsync(file.fileno())

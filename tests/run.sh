@@ -9,5 +9,8 @@ ruff format --check .
 mypy
 # One thread each: the tests start processes of their own, and tiny nets gain nothing from more.
 export OMP_NUM_THREADS=1
-if [ "$#" -eq 0 ]; then set -- -m "not long"; fi
+# A file of tests stays in one process, because later ones may use what earlier ones made.
+if [ "$#" -eq 0 ]; then
+    set -- -m "not long" -n "$(python -c 'import os; print(min(4, os.cpu_count() or 1))')" --dist loadfile
+fi
 python -m pytest "$@"

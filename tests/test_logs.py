@@ -72,6 +72,14 @@ def test_a_broken_line_in_the_middle_is_named(tmp_path: Path, broken: str) -> No
     assert len(path.read_text().splitlines()) == 3
 
 
+def test_damaged_bytes_of_a_line_stay_what_they_are(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    content = b'{"step": 1, "\xff": 2}\n'
+    path.write_bytes(content + b'{"step": 2}\n')
+    JsonLines(path, resume_step=1).close()
+    assert path.read_bytes() == content
+
+
 def test_a_kill_while_resuming_keeps_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 1}\n{"step": 2}\n')

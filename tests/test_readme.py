@@ -142,3 +142,14 @@ def settings(section: type[BaseModel]) -> set[str]:
     names = set(section.model_fields) - {"data", "alpha", "area"}
     inner = [model for field in section.model_fields.values() for model in sections_of(field.annotation)]
     return names.union(*map(settings, inner))
+
+
+def test_the_readme_marks_what_a_resumed_run_may_change() -> None:
+    """Each setting marked * in the table, and no other."""
+    from guidance.config import free_on_resume, parse_config
+
+    free = free_on_resume(parse_config({"data": {"name": "demo", "root": "x"}}))
+    table = README[README.index("| section | keys |") : README.index("may be changed with `--resume`.")]
+    marked = set(re.findall(r"`(\w+)`\\\*", table)) | {"epochs"}
+    assert "`epochs` (\\* unless" in table
+    assert marked == {name.rpartition(".")[2] for name in free}

@@ -235,6 +235,7 @@ COMPLETE, STATE, FIT = (
         (put({"f1": "good"}, "metrics"), f"{COMPLETE}: the key 'metrics' holds something else than numbers"),
         (put({}, "model"), f"{COMPLETE}: the key 'model' holds something else than tensors"),
         (put(1.5, "model", "net.fc.bias"), f"{COMPLETE}: the key 'model' holds something else than tensors"),
+        (put(0.5, "front"), f"{COMPLETE}: the key 'front' holds something else than names"),
         (put(-1, "step"), f"{COMPLETE}: its epoch or step is below 0"),
         (pop("model", "net.fc.bias"), rf"{FIT}.* Keys missing: net\.fc\.bias"),
         (put(torch.zeros(1), "model", "net.new"), rf"{FIT}.* Keys unexpected: net\.new"),

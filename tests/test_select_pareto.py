@@ -6,6 +6,7 @@ import csv
 import importlib.util
 import json
 import math
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -272,6 +273,16 @@ def test_metrics_without_a_value_do_not_select(tmp_path: Path, capsys: pytest.Ca
     assert tool.main([str(tmp_path / "a"), "--metrics", "epg", "iou", "--output", str(tmp_path / "out")]) == 2
     assert "epg, iou have no value in any checkpoint, so there is no front" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("pareto", [{"metrics": 0.5}, {"metrics": ["f1", 1]}, {"metrics": "f1"}, 7])
+def test_a_config_that_names_no_metrics_is_told_of(
+    tmp_path: Path, pareto: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_run(tmp_path / "a", (0.5, 0.5, 0.5), config={"pareto": pareto})
+    assert tool.main([str(tmp_path / "a")]) == 2
+    assert re.search(r"run a: pareto\.metrics of its config is .*; choose with --metrics", capsys.readouterr().err)
+    assert tool.main([str(tmp_path / "a"), "--metrics", "f1", "--resolution", "0"]) == 0
 
 
 def test_the_table_says_what_tells_the_runs_apart(tmp_path: Path) -> None:

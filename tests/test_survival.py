@@ -120,6 +120,26 @@ def test_a_stop_request_ends_an_evaluation_that_takes_too_long(
     assert_same(snapshot(tmp_path / "stopped"), snapshot(tmp_path / "whole"))
 
 
+def test_a_stop_request_ends_the_preparation_of_data_at_once(tmp_path: Path) -> None:
+    """Here while twenty thousand pictures are drawn; nothing is written that another start would trip over."""
+    root = tmp_path / "data" / "demo"
+    arguments = [*train(root, tmp_path / "run"), "data.num_train=20000"]
+    process = subprocess.Popen(
+        command(*arguments), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    while not root.parent.is_dir() or not list(root.parent.glob(".demo-*")):
+        assert process.poll() is None
+        time.sleep(0.05)
+    start = time.monotonic()
+    process.terminate()
+    text, _ = process.communicate(timeout=30)
+    assert time.monotonic() - start < 5
+    assert process.returncode == -signal.SIGTERM
+    assert "Traceback" not in text
+    assert not root.exists()
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_step_is_finished_however_long_it_takes(
     settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

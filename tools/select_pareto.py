@@ -137,7 +137,16 @@ def _checkpoints(folder: Path) -> Path:
 
 def _from_configs(runs: Mapping[str, Sequence[Saved]], key: str, default: Any) -> Any:
     """What the configs of all runs say about the front; ValueError if they differ."""
-    values = {run: saved[0].config.get("pareto", {}).get(key, default) for run, saved in runs.items()}
+    values = {}
+    for run, saved in runs.items():
+        section = saved[0].config.get("pareto", {})
+        value = section.get(key, default) if isinstance(section, Mapping) else section
+        # A list of names, or a number.
+        if type(value) not in ((list,) if key == "metrics" else (int, float)) or (
+            isinstance(value, list) and not all(isinstance(name, str) for name in value)
+        ):
+            raise ValueError(f"run {run}: pareto.{key} of its config is {value!r}; choose with --{key}")
+        values[run] = value
     first = next(iter(values.values()))
     if any(value != first for value in values.values()):
         listed = "; ".join(f"{run}: {value}" for run, value in values.items())

@@ -51,10 +51,11 @@ def build_trainer(
     lock.prepare(dump_config(config))
     runs.write_annotated(folder, annotated, config.data.annotated_fraction)
     trained = state["trainer"] if state else {}
+    lines = trained.get("lines")
     shown = dict.fromkeys((*config.pareto.metrics, *CONSOLE))
     log = open_loggers(
         folder, resume_step=state["step"] if state else None, resume_epoch=state["epoch"] if state else math.inf,
-        resume_lines=trained.get("lines"), tensorboard=config.log.tensorboard,
+        resume_lines=lines if isinstance(lines, int) else None, tensorboard=config.log.tensorboard,
         shown=["train/classification", "train/localization", "val/classification", *(f"val/{name}" for name in shown)],
     )  # fmt: skip
     saver = runs.RunFolder(
