@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
 import os
 import sys
 from pathlib import Path
@@ -56,8 +57,11 @@ def write_results(args: argparse.Namespace, found: Evaluation) -> None:
     print(f"{file}, epoch {found.settings['epoch']}, on {args.split}: {found.description}")
     by_class = [name for name in found.metrics if "_class/" in name]
     shown = {name: value for name, value in found.metrics.items() if name not in by_class or len(by_class) <= SHOWN}
+    undefined = [name for name, value in shown.items() if math.isnan(value)]
     width = max(map(len, shown))
-    print("\n".join(f"{name:<{width}}  {value:.4f}" for name, value in shown.items()))
+    print("\n".join(f"{name:<{width}}  {value:.4f}" for name, value in shown.items() if name not in undefined))
+    if undefined:
+        print(f"without a value here: {', '.join(undefined)}")
     written = [output]
     if args.per_sample:
         write_table(args.per_sample, found.table())
