@@ -190,6 +190,8 @@ def _verify(path: Path) -> None:
 
 def _advice(path: Path) -> str:
     """What helps where a checkpoint is corrupt: the others of its run that are whole."""
+    if path.suffix != _SUFFIX or path.parent.name not in ("checkpoints", "pareto"):
+        return "Give the folder of a run, or one of its checkpoints"
     folder = path.parent if path.parent.name != "pareto" else path.parent.parent
     others = [p for p in sorted([*folder.glob(f"*{_SUFFIX}"), *(folder / "pareto").glob(f"*{_SUFFIX}")]) if p != path]
     whole = [str(p) for p in others if p.is_file() and zipfile.is_zipfile(p)]

@@ -6,7 +6,7 @@ import hashlib
 import logging
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
@@ -44,11 +44,9 @@ def process_group(device: str = "auto") -> Iterator[torch.device]:
     try:
         yield chosen
     except RuntimeError as error:
-        if _initialized() and LOST.search(str(error)):
-            raise LostProcessError(
-                "another process has ended, and so this one does: look for its error, or, if there is none, whether it was "
-                "killed, as for memory"
-            ) from error
+        found = [text for pattern, text in LOST.items() if _initialized() and re.search(pattern, str(error))]
+        if found:
+            raise LostProcessError(f"{found[0]} ({str(error).splitlines()[0]})") from error
         raise
     except (ValueError, OSError) as error:
         if not _first_to_tell(str(error)):
@@ -67,10 +65,17 @@ class ToldError(ValueError):
     """An error that another process of the group tells."""
 
 
-# What gloo and NCCL say where the other end of a connection is gone.
-LOST = re.compile(
-    r"Connection (closed|reset|refused)|Broken pipe|Timed out|timed out|remote process|NCCL|peer", re.IGNORECASE
-)
+# What gloo and NCCL say where the other end of a connection is gone or silent, and what it means.
+LOST: Mapping[str, str] = {
+    r"Connection (closed|reset|refused)|Broken pipe|remote process exited|[Rr]emote end closed|closed by peer": (
+        "another process has ended, and so this one does: look for its error, or, if there is none, whether it was killed, as "
+        "for memory"
+    ),
+    r"[Tt]imed out": (
+        "another process did not answer in time, and so this one ends: it hangs, or is in the middle of something that takes "
+        "longer than the others wait"
+    ),
+}
 
 
 def _first_to_tell(message: str) -> bool:

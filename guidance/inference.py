@@ -132,6 +132,8 @@ def evaluate_in_detail(
     checkpoint's, which was fitted with those of the run.
     """
     run = load_run(path, overrides=overrides, device=device)
+    if refit:
+        run = _refitted(run)
     log_guided_rule(run.config, run.model)
     source = build_source(run.config, split)
     if source.classes != run.classes:
@@ -144,19 +146,18 @@ def evaluate_in_detail(
     train = build_source(run.config, run.config.data.train_split) if needed else source
 
     def evaluator(part: Source) -> Evaluator:
-        preflight(part, pixels=False, on_error=run.config.data.on_error, threads=run.config.data.num_workers)
+        data = run.config.data
+        preflight(part, pixels=False, segmentations=False, on_error=data.on_error, threads=data.num_workers)
         return build_evaluator(run.config, build_evaluation_dataset(run.config, part), train, torch.device(device))
 
-    if refit:
-        val = build_source(run.config, run.config.data.val_split)
-        fitted = override_config(run.config, ["evaluation.iou_threshold=fit"])
-        threshold = replace(evaluator(val), config=fitted)(run.model)["iou_threshold"]
-        origin = f"fitted on {val.split} for this"
-    else:
-        threshold, origin = _stored_threshold(run, path)
-    description = describe_evaluation(run.config, f"{threshold:g} ({origin})")
-    with naming_killed_workers():
+    with naming_killed_workers("evaluate again"):
+        if refit:
+            val = build_source(run.config, run.config.data.val_split)
+            threshold, origin = evaluator(val)(run.model)["iou_threshold"], f"fitted on {val.split} for this"
+        else:
+            threshold, origin = _stored_threshold(run, path)
         metrics, rows = evaluator(source).with_rows(run.model, iou_threshold=threshold)
+    description = describe_evaluation(run.config, f"{threshold:g} ({origin})")
     return Evaluation(metrics, rows, source, run.config, _settings(run, split, threshold, origin), description)
 
 
@@ -165,13 +166,25 @@ FITTED = ("evaluation.attribution", "objective.attribution", "evaluation.region"
           "data.image_size", "data.orientation")  # fmt: skip
 
 
+def _refitted(run: Run) -> Run:
+    """The run with an IoU threshold to be fitted, unless another number than its own was asked for."""
+    wanted = run.config.evaluation.iou_threshold
+    if wanted not in ("fit", run.trained.evaluation.iou_threshold):
+        raise ValueError(
+            f"evaluation.iou_threshold={wanted:g} sets the IoU threshold, and --refit fits it; leave out one of the two"
+        )
+    return replace(run, config=override_config(run.config, ["evaluation.iou_threshold=fit"]))
+
+
 def _stored_threshold(run: Run, path: str | Path) -> tuple[float, str]:
     """The IoU threshold of a checkpoint, and where it comes from; a warning where that was another evaluation."""
     wanted = run.config.evaluation.iou_threshold
     if wanted != "fit":
         return float(wanted), "as set"
-    if "iou_threshold" not in run.metrics:
-        raise ValueError(f"{path} holds no fitted IoU threshold; set evaluation.iou_threshold to a number")
+    if run.trained.evaluation.iou_threshold != "fit" or "iou_threshold" not in run.metrics:
+        raise ValueError(
+            f"{path} holds no fitted IoU threshold; fit one with --refit, or set evaluation.iou_threshold to a number"
+        )
     threshold, val = run.metrics["iou_threshold"], run.trained.data.val_split
     if _decided(run.config) == _decided(run.trained):
         return threshold, f"fitted on {val}"

@@ -259,9 +259,10 @@ class AIMMasking(GuidedClassification):
     def advise(self, values: Mapping[str, float]) -> list[str]:
         """Tells of masks that let nothing through: a stage without active cells has no say."""
         found = []
+        collapsed = COLLAPSED if self.threshold is None else min(COLLAPSED, self.threshold / 2)
         for name, value in values.items():
             kind, _, stage = name.rpartition("/")
-            if kind in ("train/active", "val/sparsity") and value <= COLLAPSED and stage not in self._told:
+            if kind in ("train/active", "val/sparsity") and value <= collapsed and stage not in self._told:
                 self._told.add(stage)
                 when = (
                     "in training" if kind == "train/active" else "in evaluation, where the most probable ones are taken"

@@ -18,7 +18,8 @@ def result_path(checkpoint: Path, split: str, settings: Mapping[str, Any]) -> Pa
     The name ends in a digest of `settings`, so that other settings are another file and the same ones the same.
     """
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
-    folders = [parent for parent in checkpoint.parents if parent.name == "checkpoints"]
+    paths = (checkpoint, checkpoint.resolve())
+    folders = [parent for path in paths for parent in path.parents if parent.name == "checkpoints"]
     folder = folders[0].parent / "results" if folders else checkpoint.parent
     return folder / f"{checkpoint.stem}.{split}.{digest}.json"
 

@@ -17,8 +17,11 @@ from torch.optim import Optimizer
 from guidance import distributed
 
 
-class StoppedWaitingError(Exception):
-    """What was waited for did not come within the patience that a stop request leaves."""
+class StoppedWaitingError(BaseException):
+    """What was waited for did not come within the patience that a stop request leaves.
+
+    No Exception: it is raised wherever the process happens to be, and a decoder would take it for a fault of its file.
+    """
 
 
 class StopRequest:

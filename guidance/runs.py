@@ -37,7 +37,7 @@ class RunLock:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._file: IO[str] | None = None
-        self._taken = False
+        self._taken = self._existed = False
 
     def claim(self, *, resume: bool) -> None:
         """Lock the folder if it holds a run.
@@ -52,7 +52,8 @@ class RunLock:
         distributed.main_does(partial(self._prepare, config_text))
 
     def _claim(self, *, resume: bool) -> None:
-        if not (self.folder / CONFIG).exists():
+        self._existed = (self.folder / CONFIG).exists()
+        if not self._existed:
             return
         if not resume:
             raise ValueError(
@@ -63,6 +64,12 @@ class RunLock:
     def _prepare(self, config_text: str) -> None:
         (self.folder / "checkpoints").mkdir(parents=True, exist_ok=True)
         self._take()
+        if (self.folder / CONFIG).exists() and not self._existed:
+            raise ValueError(
+                f"another process has started a run in {self.folder} while this one prepared its own; go on with that one "
+                "by --resume, or choose another folder with --output"
+            )
+        self._existed = True
         write_atomically(self.folder / CONFIG, config_text)
         if not (self.folder / ENVIRONMENT).exists():
             write_atomically(self.folder / ENVIRONMENT, json.dumps(environment(), indent=2) + "\n")

@@ -99,7 +99,7 @@ class Trainer:
         ddp = distributed.parallel(self.objective, self.device)
         if self._resumed_rng is not None:
             set_rng(self._resumed_rng)
-        with StopRequest().listening() as stop, naming_killed_workers():
+        with StopRequest().listening() as stop, naming_killed_workers("go on with --resume"):
             while self.epoch < self.epochs and not self._hopeless():
                 if not self._train_epoch(ddp, stop):
                     return False

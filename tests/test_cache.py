@@ -222,7 +222,7 @@ def test_other_settings_have_other_files(tmp_path: Path, monkeypatch: pytest.Mon
     }
     assert len(paths) == 4
     assert open_cache(tmp_path, source, 13) is None
-    monkeypatch.setattr(cache_file, "FORMAT", 2)
+    monkeypatch.setattr(cache_file, "FORMAT", cache_file.FORMAT + 1)
     assert open_cache(tmp_path, source, 12) is None
     monkeypatch.undo()
     # Another release may decode or resize otherwise.
@@ -251,7 +251,7 @@ def test_damaged_files_are_built_anew(tmp_path: Path, damage: str, caplog: pytes
             "empty": b"",
             "header": b"x" + content[1:],
             "table": content[:-3] + b"xyz",
-            "format": content.replace(b'"format": 1', b'"format": 0'),
+            "format": content.replace(b'"format": 2', b'"format": 1'),
         }[damage]
     )
     with caplog.at_level(logging.WARNING):
@@ -368,10 +368,11 @@ def test_images_are_decoded_by_as_many_threads_as_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: int, used: int
 ) -> None:
     seen: set[int] = set()
+    together = threading.Barrier(used, timeout=60)  # each waits for as many others as there shall be
 
     def slow(path: Path, *, displayed: bool) -> Tensor:
         seen.add(threading.get_ident())
-        time.sleep(0.02)
+        together.wait()
         return read_image(path, displayed=displayed)
 
     monkeypatch.setattr(cache_file, "read_image", slow)
@@ -408,6 +409,12 @@ def test_training_builds_the_caches_and_a_dry_run_does_not(tmp_path: Path) -> No
     batch = next(iter(trainer.loader))
     plain = build_trainer(parse_config(demo(tmp_path)), tmp_path / "plain", torch.device("cpu"))
     assert torch.equal(batch.images, next(iter(plain.loader)).images)
+    mask = next((tmp_path / "demo/masks/val").iterdir())
+    whole = mask.read_bytes()
+    mask.write_bytes(whole[:70])  # no cache holds it: it must be looked at all the same
+    with pytest.raises(ValueError, match=rf"demo val: faulty segmentations \(1\)\n.*{mask.name}"):
+        build_trainer(config, tmp_path / "faulty", torch.device("cpu"))
+    mask.write_bytes(whole)
     test = build_evaluation_dataset(config, build_source(config, "test"))
     assert test[0, 0].kept  # without a cache of its own it decodes
     assert len(list((tmp_path / "cache").glob("*.images"))) == 2

@@ -112,7 +112,8 @@ def test_missing_file_and_folder(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kept", [0.0, 0.001, 0.3, 0.9, 0.999])
 def test_truncated_file(tmp_path: Path, kept: float) -> None:
-    path = tmp_path / "last.pt"
+    path = tmp_path / "checkpoints/last.pt"
+    path.parent.mkdir()
     save(path, state(model={"weight": torch.randn(5000)}))
     whole = path.read_bytes()
     path.write_bytes(whole[: int(kept * len(whole))])
@@ -120,6 +121,13 @@ def test_truncated_file(tmp_path: Path, kept: float) -> None:
         ValueError, match=r"last.pt is truncated or corrupt.*Delete it; the run has no other checkpoint"
     ):
         load(path)
+    for other in (
+        tmp_path / "last.pt",
+        tmp_path / "checkpoints/notes.txt",
+    ):  # nobody is told to delete what is no checkpoint
+        other.write_bytes(path.read_bytes())
+        with pytest.raises(ValueError, match=r"or no checkpoint at all: .*\. Give the folder of a run, or one of its"):
+            load(other)
 
 
 def test_one_flipped_bit_in_the_weights(tmp_path: Path) -> None:

@@ -92,4 +92,5 @@ def test_every_command_for_waterbirds_runs_to_its_end_on_the_complete_set(tmp_pa
     )  # fmt: skip
     assert done.returncode != 0
     assert "waterbirds train: boxes of zero size (2)" in done.stderr
-    assert "batch" not in done.stdout
+    assert "epoch 1" not in done.stdout + done.stderr
+    assert "every stage works" not in done.stdout

@@ -292,6 +292,13 @@ def test_a_table_of_bare_file_names_is_one_error_with_the_rule(tmp_path: Path) -
         with pytest.raises(ValueError, match=f"{rule} a path from {tmp_path}, as train/cat/{names[0]}"):
             load_custom(tmp_path, split)
     assert [load_custom(tmp_path, s, on_error="skip").skipped for s in ("train", "val", "test")] == [1, 0, 0]
+    write_text(
+        tmp_path / "boxes.csv", "image,class,x0,y0,x1,y1\n" + "".join(f"./{name},cat,1,2,3,4\n" for name in names)
+    )
+    with pytest.raises(
+        ValueError, match=r"28 of 28 lines of .*boxes\.csv name their image by its file alone, such as '\./"
+    ):
+        load_custom(tmp_path, "train")
     (tmp_path / "boxes.csv").unlink()
     write_text(tmp_path / "groups.csv", "image,group\n" + "".join(f"{name},a\n" for name in names))
     rule = rf"groups\.csv has a line for none of the 20 images: it calls them like '{names[0]}', expected like 'train/cat/cat_"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+import subprocess
 import sys
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from tests.pictures import write_picture
 RAMP = np.tile(np.linspace(0, 1, 256), (4, 1))  # every shade once, in each of four rows
 GREY = (RAMP * 255).round().astype(np.uint8)
 REFUSED = {"I": "integers of 32 bits", "F": "floats"}
-TURNED = np.arange(24, dtype=np.uint8).reshape(4, 6) * 10
+TURNED = np.arange(24, dtype=np.uint8).reshape(4, 6).repeat(8, 0).repeat(8, 1) * 10  # in the blocks of a JPEG
 
 
 def in_mode(mode: str) -> Image.Image:
@@ -74,24 +75,21 @@ def test_16_bits_are_read_alike_from_every_format(tmp_path: Path, suffix: str) -
     assert np.array_equal(read_image(path).numpy(), np.tile(GREY, (3, 1, 1)))
 
 
-def test_12_bits_of_a_tiff_reach_white(tmp_path: Path) -> None:
-    """Two pixels in three bytes, black and white; Pillow unpacks them to 0 and 4095."""
-    tags = [
-        (256, 3, 2),
-        (257, 3, 1),
-        (258, 3, 12),
-        (259, 3, 1),
-        (262, 3, 1),
-        (273, 4, 8),
-        (277, 3, 1),
-        (278, 3, 1),
-        (279, 4, 3),
-    ]
+@pytest.mark.parametrize(
+    ("bits", "white_is_zero", "content"),
+    [(12, 0, b"\x00\x0f\xff\0"), (16, 0, b"\0\0\xff\xff"), (16, 1, b"\xff\xff\0\0")],
+)
+def test_a_tiff_is_read_by_its_own_range(tmp_path: Path, bits: int, white_is_zero: int, content: bytes) -> None:
+    """Two pixels, black and white; of 12 bits, in three bytes, Pillow makes 0 and 4095."""
+    tags = (
+        (256, 3, 2), (257, 3, 1), (258, 3, bits), (259, 3, 1), (262, 3, 1 - white_is_zero), (273, 4, 8), (277, 3, 1),
+        (278, 3, 1), (279, 4, 2 * bits // 8),
+    )  # fmt: skip
     body = struct.pack("<H", len(tags)) + b"".join(
         struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in tags
     )
-    (tmp_path / "12.tiff").write_bytes(b"II*\0" + struct.pack("<I", 12) + b"\x00\x0f\xff\0" + body + b"\0" * 4)
-    assert read_image(tmp_path / "12.tiff")[0].tolist() == [[0, 255]]
+    (tmp_path / "x.tiff").write_bytes(b"II*\0" + struct.pack("<I", 12) + content + body + b"\0" * 4)
+    assert read_image(tmp_path / "x.tiff")[0].tolist() == [[0, 255]]
 
 
 def test_a_mask_of_floats_is_refused_and_one_of_16_bits_is_not(tmp_path: Path) -> None:
@@ -109,12 +107,12 @@ def write_turned(path: Path, orientation: int) -> NDArray[np.uint8]:
     exif = Image.Exif()
     exif[274] = orientation
     image = Image.fromarray(TURNED)
-    image.save(path, exif=exif)
+    image.save(path, exif=exif, quality=100)
     with Image.open(path) as stored:
         return np.asarray(ImageOps.exif_transpose(stored))
 
 
-@pytest.mark.parametrize("suffix", ["png", "tiff", "webp"])
+@pytest.mark.parametrize("suffix", ["png", "tiff", "webp", "jpg"])
 @pytest.mark.parametrize("orientation", [1, *UPRIGHT])
 def test_stored_pixels_are_read_unless_displayed_ones_are_asked_for(
     tmp_path: Path, orientation: int, suffix: str
@@ -132,9 +130,9 @@ def test_stored_pixels_are_read_unless_displayed_ones_are_asked_for(
     assert header.orientation == orientation
     assert tuple(stored.shape[1:]) == header.size(displayed=False) == TURNED.shape
     assert tuple(displayed.shape[1:]) == header.size(displayed=True) == shown.shape[:2]
-    if suffix != "webp":
-        assert np.array_equal(stored[0].numpy(), TURNED)
-        assert np.array_equal(displayed[0].numpy(), shown)
+    tolerance = {"jpg": 2, "webp": 16}.get(suffix, 0)
+    assert np.abs(stored[0].numpy().astype(int) - TURNED).max() <= tolerance
+    assert np.abs(displayed[0].numpy().astype(int) - (shown if shown.ndim == 2 else shown[..., 0])).max() <= tolerance
 
 
 def test_what_is_no_file_is_named_and_never_waited_for(tmp_path: Path) -> None:
@@ -156,8 +154,8 @@ def test_what_is_no_file_is_named_and_never_waited_for(tmp_path: Path) -> None:
 def test_a_damaged_exif_block_does_not_hide_the_pixels(tmp_path: Path) -> None:
     path = tmp_path / "x.jpg"
     Image.fromarray(TURNED).save(path, exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xff" + b"\xff" * 20)
-    assert read_header(path)[:] == (4, 6, 1)
-    assert read_image(path, displayed=True).shape == (3, 4, 6)
+    assert read_header(path)[:] == (32, 48, 1)
+    assert read_image(path, displayed=True).shape == (3, 32, 48)
 
 
 def test_damaged_bytes_that_are_decoded_all_the_same_are_found(tmp_path: Path) -> None:
@@ -173,6 +171,10 @@ def test_damaged_bytes_that_are_decoded_all_the_same_are_found(tmp_path: Path) -
     (damaged,) = [path for path in paths if complaint(path)]
     assert damaged == paths[1]
     assert complaint(damaged).startswith("Corrupt JPEG data")
+    harmless = paths[0].read_bytes()
+    (tmp_path / "longer.jpg").write_bytes(harmless[:-2] + b"ab" + harmless[-2:])  # all pixels are there
+    assert torch.equal(read_image(tmp_path / "longer.jpg"), read_image(paths[0]))
+    assert complaint(tmp_path / "longer.jpg") == ""
     assert complaint(write_picture(tmp_path / "x.png")) == complaint(tmp_path / "absent.jpg") == ""
     assert torch.equal(read_image(paths[0]), read_image(paths[2]))
 
@@ -186,3 +188,14 @@ def test_what_others_print_meanwhile_is_not_swallowed(capfd: pytest.CaptureFixtu
     assert listen(run, 4) == (5, True)
     assert sorted(capfd.readouterr().err.splitlines()) == ["a line", "libpng warning: iCCP"]
     assert listen(len, "abc") == (3, False)
+
+
+def test_a_closed_stderr_is_no_reason_to_stop(tmp_path: Path) -> None:
+    path = write_picture(tmp_path / "x.png")
+    code = (
+        "from guidance.data.complaints import *; assert listen(len, 'ab') == (2, False); "
+        f"print(repr(complaint(Path({str(path)!r}))))"
+    )
+    words = ["sh", "-c", '"$0" -c "$1" 2>&-', sys.executable, code]
+    done = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "''\n")

@@ -353,15 +353,18 @@ def test_boxes_that_stick_out_are_clipped_and_impossible_ones_are_named(
     if message == OUT:
         sample = sample_of(source, index)
         assert (sample.clipped, sample.skipped, len(sample.masks)) == (1, 0, 1)
-        preflight(source, pixels=False, on_error="raise")
+        preflight(source, pixels=False, segmentations=False, on_error="raise")
         assert re.search(rf"boxes clipped at the border \(1\)\n  box .* of image .* {OUT}", caplog.text)
         return
-    for find in (lambda: sample_of(source, index), lambda: preflight(source, pixels=False, on_error="raise")):
+    for find in (
+        lambda: sample_of(source, index),
+        lambda: preflight(source, pixels=False, segmentations=False, on_error="raise"),
+    ):
         with pytest.raises(ValueError, match=rf"box .* of image .* {message}"):
             find()
     sample = sample_of(source, index, on_error="skip")
     assert (sample.skipped, len(sample.masks), sample.kept) == (1, 0, True)
-    preflight(source, pixels=True, on_error="skip")
+    preflight(source, pixels=True, segmentations=True, on_error="skip")
     assert re.search(rf"left out: .*boxes .* \(1\)\n  box .* {message}", caplog.text)
 
 

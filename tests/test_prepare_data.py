@@ -233,18 +233,22 @@ def test_check_image_finds_each_mistake(tmp_path: Path) -> None:
     source = make_source(tmp_path, [boxes])
     record = source.records[0]
     for quick in (False, True):
-        found = check_image(source, record, pixels=not quick).found
+        found = check_image(source, record, pixels=not quick, segmentations=not quick).found
         empty = "boxes of zero size"
         assert [name for name, _ in found] == [empty, empty, "boxes clipped at the border", "boxes outside the image"]
         assert found[2][1].endswith("0.png sticks out of the image (width 30, height 20) by 15 pixels")
         assert "on_error" not in found[3][1]
     never = record._replace(boxes=(), box_classes=(), never_boxes=((40.0, 0.0, 90.0, 9.0),), never_classes=(1,))
-    assert [name for name, _ in check_image(source, never, pixels=True).found] == ["boxes outside the image"]
+    assert [name for name, _ in check_image(source, never, pixels=True, segmentations=True).found] == [
+        "boxes outside the image"
+    ]
     write_broken(record.path)
-    assert [name for name, _ in check_image(source, record, pixels=True).found] == ["unreadable images"]
+    assert [name for name, _ in check_image(source, record, pixels=True, segmentations=True).found] == [
+        "unreadable images"
+    ]
     record.path.unlink()
     for quick in (False, True):
-        ((name, text),) = check_image(source, record, pixels=not quick).found
+        ((name, text),) = check_image(source, record, pixels=not quick, segmentations=not quick).found
         assert name == "unreadable images"
         assert "does not exist" in text
 
@@ -261,8 +265,22 @@ def test_check_image_reads_segmentations(tmp_path: Path) -> None:
     boxes = [[(0, (0.0, 0.0, 30.0, 20.0))]]
     for read, expected in ((small_halves, "faulty segmentations"), (empty_halves, "empty segmentations")):
         source = make_source(tmp_path, boxes, read_segments=read)
-        assert [name for name, _ in check_image(source, source.records[0], pixels=True).found] == [expected]
-        assert check_image(source, source.records[0], pixels=False).found == ()
+        assert [name for name, _ in check_image(source, source.records[0], pixels=True, segmentations=True).found] == [
+            expected
+        ]
+        assert check_image(source, source.records[0], pixels=False, segmentations=False).found == ()
+        # With a cache the image itself need not be decoded a second time, but its segmentation is not in there.
+        found = check_image(source, source.records[0], pixels=False, segmentations=True).found
+        assert [name for name, _ in found] == [expected]
+
+
+def test_a_doubt_about_the_size_does_not_hide_a_mask_of_another_one(tmp_path: Path) -> None:
+    """As an annotation with a size of its own and a PNG of the masks may have."""
+    source = make_source(tmp_path, [[(0, (0.0, 0.0, 30.0, 20.0))]])
+    mask = write_picture(tmp_path / "mask.png", height=10, width=10)
+    record = source.records[0]._replace(size=(30, 20), segmentation=mask)
+    found = check_image(source, record, pixels=False, segmentations=False).found
+    assert [name for name, _ in found] == ["images of another size than annotated", "faulty segmentations"]
 
 
 def test_splits_are_counted_and_compared(tmp_path: Path) -> None:

@@ -24,8 +24,11 @@ from tests.runs import rows
 CPU = torch.device("cpu")
 
 
+Make = Callable[..., Config]
+
+
 @pytest.fixture
-def run(settings: Callable[..., Config], tmp_path: Path) -> Path:
+def run(settings: Make, tmp_path: Path) -> Path:
     """Guided at mid1."""
     config = settings(
         trainer={"epochs": 1}, data={"annotated_fraction": 1.0},
@@ -70,13 +73,16 @@ def test_other_settings_are_another_file(run: Path, capsys: pytest.CaptureFixtur
     assert (0.3, "as set") in origins
 
 
-def test_the_name_of_a_result_depends_on_its_settings_alone(tmp_path: Path) -> None:
+def test_the_name_of_a_result_depends_on_its_settings_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "runs/a/checkpoints/pareto/epoch_0003.pt"
     first = result_path(path, "test", {"a": 1, "b": 2})
     assert first.parent == tmp_path / "runs/a/results"
     assert first == result_path(path, "test", {"b": 2, "a": 1})
     assert first != result_path(path, "test", {"a": 1, "b": 3})
     assert result_path(tmp_path / "net.pt", "val", {}).parent == tmp_path
+    path.parent.mkdir(parents=True)
+    monkeypatch.chdir(path.parent)
+    assert result_path(Path(path.name), "test", {"a": 1, "b": 2}).resolve() == first.resolve()
 
 
 def test_a_threshold_of_another_map_is_told_of_and_can_be_fitted_again(
@@ -106,6 +112,19 @@ def test_a_threshold_of_another_map_is_told_of_and_can_be_fitted_again(
     scores = iou(maps, probe.batch.regions.mask, IOU_THRESHOLDS).double().mean(0)
     assert scores[IOU_THRESHOLDS.index(found.metrics["iou_threshold"])] == pytest.approx(float(scores.max()))
     assert "(fitted on val for this)" in printed(run, capsys, "--refit", "--set", *changed)
+    with pytest.raises(ValueError, match=r"iou_threshold=0\.3 sets the IoU threshold, and --refit fits it"):
+        evaluate_in_detail(run, "test", overrides=["evaluation.iou_threshold=0.3"], refit=True)
+
+
+def test_a_threshold_that_was_never_fitted_is_not_said_to_be(settings: Make, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    assert build_trainer(settings(evaluation={"iou_threshold": 0.4}), folder, CPU).fit()
+    with pytest.raises(ValueError, match=r"holds no fitted IoU threshold; fit one with --refit, or set"):
+        evaluate_in_detail(folder, "test", overrides=["evaluation.iou_threshold=fit"])
+    assert evaluate_in_detail(folder, "test").settings["iou_threshold_from"] == "as set"
+    refitted = evaluate_in_detail(folder, "test", refit=True)
+    assert refitted.settings["config"]["evaluation.iou_threshold"] == "fit"
+    assert refitted.settings["iou_threshold_from"] == "fitted on val for this"
 
 
 def test_validation_tells_the_losses(run: Path) -> None:

@@ -22,7 +22,7 @@ from guidance.build import build_trainer
 from guidance.config import Config
 from guidance.inference import load_run
 from guidance.locks import lock_folder
-from guidance.runs import ENVIRONMENT, commit
+from guidance.runs import ENVIRONMENT, RunLock, commit
 from tests.runs import assert_same, rows, snapshot
 
 CPU = torch.device("cpu")
@@ -102,6 +102,20 @@ def test_a_folder_belongs_to_one_process_until_it_ends(settings: Make, stopped: 
         process.wait()
     resume(settings, stopped)
     assert (stopped / "metrics.jsonl").read_bytes().startswith(before)
+
+
+def test_a_run_that_began_meanwhile_is_left_alone(settings: Make, tmp_path: Path) -> None:
+    """Two processes find the folder empty; the one that was slower to prepare must not write over the other's run."""
+    folder = tmp_path / "run"
+    slower = RunLock(folder)
+    slower.claim(resume=True)
+    assert build_trainer(settings(), folder, CPU).fit()
+    before = snapshot(folder)
+    with pytest.raises(
+        ValueError, match=r"another process has started a run in .*run while this one prepared its own; go on"
+    ):
+        slower.prepare("other: config")
+    assert_same(snapshot(folder), before)
 
 
 def test_children_of_a_killed_process_do_not_hold_its_lock(tmp_path: Path) -> None:

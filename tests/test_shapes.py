@@ -58,6 +58,7 @@ SUM = "add up to"
 NUMBERS = "not all whole numbers of at least 0"
 SIZE = "run-length code of size"
 FAR = "coordinates far outside of its image"
+LONG = "polygon whose outline is .* pixels long, expected at most 1048576"
 TEXT = "compressed run-length code"
 
 
@@ -112,6 +113,31 @@ TEXT = "compressed run-length code"
 def test_shapes_that_cannot_be_decoded_are_refused(shape: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         check_shape(shape, (20, 30))
+
+
+def test_an_outline_that_would_fill_the_memory_is_refused() -> None:
+    """pycocotools follows it pixel by pixel: a zigzag over a large image, or an image of one row, would end the process."""
+    zigzag = np.random.default_rng(0).uniform(0, 4096, 100_000).tolist()
+    for polygon, size in ((zigzag, (4096, 4096)), ([0, 0, 2**23, 1, 0, 1], (1, 2**23))):
+        with pytest.raises(ValueError, match=LONG):
+            check_shape([polygon], size)
+    border = [0, 0, 0, 65535, 4000, 65535, 4000, 0]  # of the largest JPEG there can be
+    check_shape([border], (65535, 4000))
+
+
+def test_many_shapes_of_an_image_are_joined_whatever_their_runs() -> None:
+    """Runs of length zero at the same place in two codes, where pycocotools would stop."""
+    random = np.random.default_rng(1)
+    masks, shapes = [], []
+    for _ in range(7):
+        runs = random.integers(0, 12, 60) * (random.random(60) < 0.6)
+        runs = [0, 0, 0, *runs.tolist()]
+        runs.append(600 - sum(runs))
+        shape = {"size": [20, 30], "counts": runs}
+        check_shape(shape, (20, 30))
+        shapes.append(((20, 30), shape))
+        masks.append(np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(30, 20).T)
+    assert np.array_equal(decode_shapes(shapes).numpy(), np.logical_or.reduce(masks))
 
 
 @pytest.mark.parametrize(

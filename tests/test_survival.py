@@ -19,15 +19,17 @@ from typing import Any
 import pytest
 import torch
 
-from guidance import checkpoint, progress
+from guidance import checkpoint, distributed, progress
 from guidance.build import build_trainer
 from guidance.config import Config
-from guidance.data import GuidanceDataset, generate_demo
-from guidance.distributed import check_launcher
+from guidance.data import GuidanceDataset, decode, generate_demo, naming_killed_workers
+from guidance.data.decode import read_image
+from guidance.distributed import LostProcessError, check_launcher, process_group
 from guidance.models import aim
 from guidance.objectives import AIMMasking
 from guidance.progress import Progress
-from guidance.run_state import StopRequest
+from guidance.run_state import StoppedWaitingError, StopRequest
+from tests.pictures import write_picture
 from tests.runs import assert_same, snapshot
 from tests.test_end_to_end import ROOT, command, train
 
@@ -51,11 +53,42 @@ def test_a_killed_worker_is_named_with_its_likely_cause(
     monkeypatch.setattr(GuidanceDataset, "__getitem__", dying)
     trainer = build_trainer(settings(data={"num_workers": 1}), tmp_path / "run", CPU)
     with pytest.raises(
-        ValueError, match=r"^the loader worker \d+ was killed, .* memory .* data\.num_workers, .* --resume$"
+        ValueError, match=r"^a loader worker .*was killed, .* memory .* data\.num_workers, .* --resume$"
     ):
         trainer.fit()
     assert checkpoint.load(tmp_path / "run/checkpoints/last.pt")["step"] == 4
     monkeypatch.undo()
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (
+            RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. "),
+            r"a loader worker \(pid 7\) was killed, most",
+        ),
+        (
+            RuntimeError("DataLoader worker (pid(s) 7, 8) exited unexpectedly"),
+            r"a loader worker \(pid 7, 8\) was killed, most",
+        ),
+        (
+            ConnectionResetError(104, "Connection reset by peer"),
+            "a loader worker was killed, most likely because memory",
+        ),
+        (EOFError(), "a loader worker was killed, most likely because memory"),
+        (
+            RuntimeError("DataLoader worker (pid 7) is killed by signal: Terminated. "),
+            r"\(pid 7\) was ended by SIGTERM, which",
+        ),
+        (BrokenPipeError(32, "Broken pipe"), None),
+        (RuntimeError("shapes"), None),
+    ],
+)
+def test_what_torch_says_of_a_lost_worker(error: Exception, told: str | None) -> None:
+    """It depends on what the main process did at that moment."""
+    with pytest.raises(ValueError if told else type(error), match=told) as caught, naming_killed_workers("try again"):
+        raise error
+    assert str(caught.value).endswith("try again") == bool(told)
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -94,6 +127,19 @@ def test_a_stop_request_does_not_wait_for_data_for_ever(
     assert checkpoint.load(tmp_path / "stopped/checkpoints/last.pt")["step"] == 5
     assert build_trainer(config, tmp_path / "stopped", CPU, resume=True).fit()
     assert_same(snapshot(tmp_path / "stopped"), snapshot(tmp_path / "whole"))
+
+
+def test_no_decoder_takes_a_stop_for_a_fault_of_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without workers the alarm rings wherever the main process is: also in the middle of an image."""
+
+    def slow(*_: Any) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(30)
+
+    path = write_picture(tmp_path / "x.bmp")
+    monkeypatch.setattr(decode, "_to_rgb", slow)
+    with StopRequest(0.2).listening() as stop, pytest.raises(StoppedWaitingError), stop.waiting():
+        read_image(path)
 
 
 def test_a_stop_request_ends_an_evaluation_that_takes_too_long(
@@ -259,6 +305,24 @@ def test_tasks_that_do_not_know_of_each_other_are_refused(
             assert caplog.text == ""
 
 
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("Connection closed by peer [10.0.0.2]:4321", "another process has ended"),
+        ("NCCL error: remote process exited or there was a network error", "another process has ended"),
+        ("[gloo] Timed out waiting 1800000ms for send operation to complete", "another process did not answer in time"),
+        ("NCCL error: invalid usage. Duplicate GPU detected", None),
+        ("peer access is not supported between these two devices", None),
+    ],
+)
+def test_only_a_lost_process_is_called_one(said: str, told: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distributed, "_initialized", lambda: True)
+    with pytest.raises(RuntimeError if told is None else LostProcessError) as caught, process_group("cpu"):
+        raise RuntimeError(f"{said}\nmore")
+    assert str(caught.value) == f"{said}\nmore" if told is None else str(caught.value).endswith(f"({said})")
+    assert str(caught.value).startswith(told or said)
+
+
 # --- masks that collapse ----------------------------------------------------------------------------------------------
 
 
@@ -279,3 +343,6 @@ def test_masks_that_collapse_are_told_of_once() -> None:
     (told,) = objective.advise(values | {"train/active/stage4": 0.0, "val/sparsity/stage3": 0.0})
     assert told.startswith("the masks of stage3 collapse: 0.0 % of their cells are active in evaluation")
     assert objective.advise(values | {"train/active/stage4": 0.0, "val/sparsity/stage3": 0.0}) == []
+    wanted = AIMMasking(model, threshold=0.015)
+    assert wanted.advise(values | {"train/active/stage4": 0.016}) == []  # what was asked for
+    assert len(wanted.advise(values | {"train/active/stage4": 0.007})) == 1

@@ -206,7 +206,7 @@ def _use_split(name: str, root: Path, split: str, on_error: str) -> None:
     source = DATASETS[LAYOUTS[name].name](root, split, **LAYOUTS[name].options, on_error=on_error)
     if not source.records:
         raise ValueError(f"{split} has no usable image")
-    preflight(source, pixels=True, on_error=on_error)
+    preflight(source, pixels=True, segmentations=True, on_error=on_error)
     segments = source.read_segments is not None
     evaluated = GuidanceDataset(source, eval_transform(16), training=False, load_segments=segments, on_error=on_error)
     trained = GuidanceDataset(source, train_transform(16, "crop_flip"), training=True, region="best", on_error=on_error)

@@ -64,16 +64,17 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     names = [path.name if path.is_dir() else str(path) for path in args.runs]
+    names = [str(path) if names.count(name) > 1 else name for name, path in zip(names, args.runs, strict=True)]
     try:
         found = {n: evaluate_in_detail(p, args.split, device=device) for n, p in zip(names, args.runs, strict=True)}
         picture = draw_maps(args.runs, names, args.split, args.images, device)
+        results = {run: each.metrics for run, each in found.items()}
+        content = {run: {"metrics": plain(each.metrics), "settings": each.settings} for run, each in found.items()}
+        args.output.mkdir(parents=True, exist_ok=True)
+        (args.output / "report.json").write_text(json.dumps(content, indent=2) + "\n")
+        write_png(args.output / "maps.png", picture)
     except (ValueError, OSError) as error:
         return report_error(error)
-    args.output.mkdir(parents=True, exist_ok=True)
-    results = {run: each.metrics for run, each in found.items()}
-    content = {run: {"metrics": plain(each.metrics), "settings": each.settings} for run, each in found.items()}
-    (args.output / "report.json").write_text(json.dumps(content, indent=2) + "\n")
-    write_png(args.output / "maps.png", picture)
     print(f"\n{args.split} split\n{table(results)}\n")
     print("\n".join(f"{run}: {each.description}" for run, each in found.items()))
     print(f"written to {args.output}/report.json and {args.output}/maps.png")

@@ -36,10 +36,13 @@ def build_trainer(
     state = resumable_state(folder, config) if resume else None
     model = build_classifier(config, len(train.classes), pretrained=state is None)
     objective = build_objective(config, model, train).to(device)
-    # A cache decodes all images anyway, and a run that is resumed has done so; a dry run shall be quick.
-    pixels = config.data.check == "pixels" and config.data.cache is None and state is None and not dry_run
+    # A run that is resumed has done so, a dry run shall be quick, and a cache decodes the images itself.
+    decode = config.data.check == "pixels" and state is None and not dry_run
     for source in (train, val):
-        preflight(source, pixels=pixels, on_error=config.data.on_error, threads=config.data.num_workers)
+        preflight(
+            source, pixels=decode and config.data.cache is None, segmentations=decode, on_error=config.data.on_error,
+            threads=config.data.num_workers,
+        )  # fmt: skip
     if not dry_run:
         build_caches(config, train, val)
     dataset, annotated = build_training_dataset(config, train)

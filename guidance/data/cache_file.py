@@ -26,7 +26,7 @@ from guidance.data.source import Record, Source
 from guidance.data.transforms import resize_image
 from guidance.progress import Progress
 
-FORMAT = 1
+FORMAT = 2  # 1: images of more than 8 bits were clipped
 HEADER = 4096  # bytes; images start on a page of memory
 ENDING, UNFINISHED = ".images", ".unfinished"
 CHUNK = 128  # images that are decoded before they are written

@@ -60,11 +60,11 @@ class SplitCheck:
         return sum(self.counts[name] for name in MISTAKES)
 
 
-def check_image(source: Source, record: Record, *, pixels: bool) -> ImageCheck:
+def check_image(source: Source, record: Record, *, pixels: bool, segmentations: bool) -> ImageCheck:
     """Check one image and its annotation.
 
-    Without `pixels` the headers of image and segmentation are read, but nothing is decoded; a segmentation then counts for
-    all classes of its image.
+    `pixels`: decode the image, `segmentations`: its segmentations; otherwise only headers are read, and a segmentation counts
+    for all classes of its image.
     """
     segmented = frozenset(record.classes if record.segmentation is not None else ())
     boxed = frozenset(record.classes) & frozenset(record.box_classes)
@@ -76,7 +76,7 @@ def check_image(source: Source, record: Record, *, pixels: bool) -> ImageCheck:
     except UnreadableError as error:
         return ImageCheck((("unreadable images", str(error)),), boxed | segmented)
     found = [*_check_frame(source, record, header, height, width), *_check_boxes(record, height, width)]
-    if pixels and not any(name == "faulty segmentations" for name, _ in found):
+    if segmentations and not any(name == "faulty segmentations" for name, _ in found):
         faulty, segmented = _check_segmentations(source, record, height, width)
         found += faulty
     return ImageCheck(tuple(found), boxed | segmented)
@@ -107,7 +107,7 @@ def _check_frame(source: Source, record: Record, header: Header, height: int, wi
         )  # fmt: skip
         drawn = record.segmentation is not None and not is_image(record.segmentation)  # at the annotated size
         yield "faulty segmentations" if drawn else "images of another size than annotated", text
-    elif record.segmentation is not None and is_image(record.segmentation):
+    if record.segmentation is not None and is_image(record.segmentation):
         try:
             other = read_header(record.segmentation, "segmentation")
         except UnreadableError as error:
@@ -159,7 +159,13 @@ def _check_segmentations(
 
 
 def check_records(
-    source: Source, records: Sequence[Record], *, pixels: bool, threads: int = 1, shown: bool = False
+    source: Source,
+    records: Sequence[Record],
+    *,
+    pixels: bool,
+    segmentations: bool,
+    threads: int = 1,
+    shown: bool = False,
 ) -> Iterator[ImageCheck]:
     """`check_image` of each of the records, in order; with `pixels`, also what the decoder says of damaged bytes.
 
@@ -171,7 +177,7 @@ def check_records(
     ):
 
         def check(chunk: Sequence[Record]) -> list[ImageCheck]:
-            return list(pool.map(partial(check_image, source, pixels=pixels), chunk))
+            return list(pool.map(partial(check_image, source, pixels=pixels, segmentations=segmentations), chunk))
 
         for first in range(0, len(records), CHUNK):
             chunk = records[first : first + CHUNK]
@@ -190,7 +196,9 @@ def check_split(source: Source, *, quick: bool = False, threads: int = 1) -> Spl
     `quick` reads headers, but neither pixels nor segmentations, and tells files apart by their paths; otherwise they are
     equal if their bytes are.
     """
-    checks = list(check_records(source, source.records, pixels=not quick, threads=threads, shown=True))
+    checks = list(
+        check_records(source, source.records, pixels=not quick, segmentations=not quick, threads=threads, shown=True)
+    )
     paths = [record.path for record in source.records]
     with ThreadPoolExecutor(max(1, threads)) as pool:
         identities = list(pool.map(partial(_identity, quick=quick), paths))

@@ -15,9 +15,12 @@ from guidance.data.decode import UnreadableError, read_image
 
 S = TypeVar("S")
 T = TypeVar("T")
-# libjpeg's warnings that pixels are lost; the rest of what it and libpng say is about harmless oddities of headers.
+# libjpeg's warnings that pixels are lost; the rest of what it and libpng say is about harmless oddities: of headers, and of
+# bytes between the last pixel and the end marker (0xd9).
 DAMAGE = re.compile(
-    r"Corrupt JPEG|Premature end|Inconsistent progression|Invalid SOS|Unsupported marker", re.IGNORECASE
+    r"Corrupt JPEG data(?!: \d+ extraneous bytes before marker 0xd9)|Premature end|Inconsistent progression|Invalid SOS"
+    r"|Unsupported marker",
+    re.IGNORECASE,
 )
 
 
@@ -25,7 +28,7 @@ def listen(run: Callable[[S], T], argument: S) -> tuple[T, bool]:
     """`run(argument)`, and whether the decoder complained of damaged bytes meanwhile.
 
     Parts of such an image are grey or smeared. The decoder does not return its warnings but prints them, from C, so they are
-    read from this process's stderr; whatever else is printed there goes on to it.
+    read from this process's stderr; whatever else is printed there goes on to it. Nothing is heard where it is closed.
     """
     result, text = _stderr_of(run, argument)
     lines = text.splitlines()
@@ -47,9 +50,12 @@ def _decode(path: Path) -> None:
 
 
 def _stderr_of(run: Callable[[S], T], argument: S) -> tuple[T, str]:
-    sys.stderr.flush()
-    with tempfile.TemporaryFile() as file:
+    try:
         kept = os.dup(2)
+        sys.stderr.flush()
+    except (OSError, AttributeError):  # closed; sys.stderr is then None
+        return run(argument), ""
+    with tempfile.TemporaryFile() as file:
         try:
             os.dup2(file.fileno(), 2)
             result = run(argument)

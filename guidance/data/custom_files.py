@@ -29,11 +29,11 @@ def read_boxes(
     problems: list[str] = []
     splits = set(subfolders(root)) - set(NO_SPLITS)
     lines = read_csv(path, BOX_COLUMNS) if path.is_file() else []
-    bare = [(line, row["image"]) for line, row in lines if _is_bare(row["image"])]
+    bare = [(line, row["image"]) for line, row in lines if _is_bare(_plain_name(row["image"]))]
     if bare and (on_error == "raise" or part == "train"):
         problems += fail_or_note(
             f"{len(bare)} of {len(lines)} lines of {path} name their image by its file alone, such as {bare[0][1]!r} in line "
-            f"{bare[0][0]}; expected a path from {root}, as train/{classes[0]}/{bare[0][1]}",
+            f"{bare[0][0]}; expected a path from {root}, as train/{classes[0]}/{_plain_name(bare[0][1])}",
             on_error,
         )
     for line, row in lines:
@@ -54,8 +54,8 @@ def read_boxes(
     return boxes, problems
 
 
-def _is_bare(name: str | None) -> bool:
-    return bool(name) and "/" not in str(name) and is_image(PurePosixPath(str(name)))
+def _is_bare(name: str) -> bool:
+    return "/" not in name and is_image(PurePosixPath(name))
 
 
 def _plain_name(name: str | None) -> str:

@@ -110,7 +110,7 @@ def _read_with_pillow(path: Path) -> Tensor:
         orientation = _orientation(image)
         pixels = torch.from_numpy(np.array(_to_rgb(image, path))).permute(2, 0, 1)
         # Pillow turns a TIFF when it loads the pixels: what it should not, and not always as it should (13.0).
-        if orientation != 1 and _orientation(image) == 1:
+        if orientation != 1 and image.format == "TIFF":
             if orientation in TURNED:
                 raise UnreadableError(
                     f"image {path} is a TIFF that lies on its side (orientation {orientation}); save it upright"
@@ -122,8 +122,12 @@ def _read_with_pillow(path: Path) -> Tensor:
 def _to_rgb(image: Image.Image, path: Path) -> Image.Image:
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):
         # Pillow's own conversion clips at 255. TIFF may use 12 of the bits; Pillow scales PPM to 16.
-        bits = dict(getattr(image, "tag_v2", {})).get(258, (16,))[0]
-        grey = np.array(image).astype(np.int64) * 255 // (2**bits - 1)
+        tags = dict(getattr(image, "tag_v2", {}))
+        highest = 2 ** tags.get(258, (16,))[0] - 1
+        grey = np.array(image).astype(np.int64)
+        if tags.get(262) == 0:  # white is zero; with 8 bits Pillow sees to it
+            grey = highest - grey
+        grey = grey * 255 // highest
         return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
     if image.mode in ("I", "F"):
         kind = "integers of 32 bits" if image.mode == "I" else "floats"

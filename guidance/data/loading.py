@@ -150,20 +150,28 @@ def read(loader: DataLoader[Batch]) -> Iterator[Batch]:
 
 
 @contextmanager
-def naming_killed_workers() -> Iterator[None]:
-    """Inside, the death of a loader worker is a ValueError with its likely cause and its cure.
+def naming_killed_workers(then: str) -> Iterator[None]:
+    """Inside, the death of a loader worker is a ValueError with its likely cause and its cure, and `then`, how to go on.
 
     torch raises it wherever the main process happens to be, so this belongs around the whole of a training or evaluation.
     """
     try:
         yield
-    except RuntimeError as error:
+    except BrokenPipeError:  # of whoever read what is printed here
+        raise
+    except (RuntimeError, ConnectionError, EOFError) as error:  # the latter two if it was just handing over a batch
         killed = re.search(r"DataLoader worker.*?pid\D*([\d, ]+)", str(error))
-        if killed is None:
+        if killed is None and isinstance(error, RuntimeError):
             raise
+        worker = f"a loader worker (pid {killed.group(1).strip()})" if killed else "a loader worker"
+        if "Terminated" in str(error):
+            raise ValueError(
+                f"{worker} was ended by SIGTERM, which the main process needs alone, to save before it ends (a supervisor that "
+                f"signals all processes at once can be told so: KillMode=mixed of systemd); {then}"
+            ) from error
         raise ValueError(
-            f"the loader worker {killed.group(1).strip()} was killed, most likely because memory ran out (the machine's, or "
-            "that of /dev/shm, through which workers hand over images): lower data.num_workers, and go on with --resume"
+            f"{worker} was killed, most likely because memory ran out (the machine's, or that of /dev/shm, through which "
+            f"workers hand over images): lower data.num_workers, and {then}"
         ) from error
 
 

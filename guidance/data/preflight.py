@@ -14,16 +14,18 @@ LOG = logging.getLogger(__name__)
 SHOWN = 5  # faults that are spelled out
 
 
-def preflight(source: Source, *, pixels: bool, on_error: str, threads: int = 1) -> None:
+def preflight(source: Source, *, pixels: bool, segmentations: bool, on_error: str, threads: int = 1) -> None:
     """Check every record of a split, shared by the processes; a collective call.
 
-    `pixels`: decode images and segmentations; otherwise only their headers are read. Raises ValueError, on every process,
+    `pixels`, `segmentations`: decode these; otherwise only their headers are read. Raises ValueError, on every process,
     where something is wrong and `on_error` is "raise"; with "skip" it is logged what will be left out. What is used as it
     is, but may mean that something is wrong (`checks.DOUBTS`), is logged.
     """
     share = range(distributed.rank(), len(source.records), distributed.world_size())
     records = [source.records[i] for i in share]
-    checks = check_records(source, records, pixels=pixels, threads=threads, shown=distributed.is_main())
+    checks = check_records(
+        source, records, pixels=pixels, segmentations=segmentations, threads=threads, shown=distributed.is_main()
+    )
     own = [(i, check.found) for i, check in zip(share, checks, strict=True) if check.found]
     parts = sorted(item for part in distributed.gather_objects(own) for item in part)
     found = [pair for _, pairs in parts for pair in pairs]

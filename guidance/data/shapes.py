@@ -17,7 +17,8 @@ from torch import Tensor
 from guidance.data.files import Size, is_integer
 
 MAX_PIXELS = 2**28  # of an image; a mask of one byte for each
-OUTSIDE = 1.0  # sides of the image by which a polygon may leave it; what it costs to draw grows with that
+OUTSIDE = 1.0  # sides of the image by which a polygon may leave it
+LONGEST = 2**20  # pixels along the outline of a polygon; what it costs to draw grows with that
 
 
 def is_size(size: Any) -> bool:
@@ -49,10 +50,18 @@ def check_shape(shape: Any, size: tuple[Any, Any]) -> None:
 
 def decode_shapes(shapes: list[tuple[Size, Any]]) -> Tensor:
     """The union of checked segmentations, (size, shape) each, of one image: [H, W] bool."""
-    masks = [_decode_code(shape) if isinstance(shape, dict) else _draw(shape, size) for size, shape in shapes]
-    if len({mask.shape for mask in masks}) > 1:
-        raise ValueError(f"its segmentations have different sizes: {sorted({mask.shape for mask in masks})}")
-    return torch.from_numpy(np.logical_or.reduce(masks))
+    sizes = {(height, width) for (height, width), _ in shapes}
+    if len(sizes) > 1:
+        raise ValueError(f"its segmentations have different sizes: {sorted(sizes)}")
+    ((height, width),) = sizes
+    polygons = [polygon for _, shape in shapes if isinstance(shape, list) for polygon in shape]
+    codes = [shape for _, shape in shapes if isinstance(shape, dict)]
+    runs = [_runs(code["counts"]) for code in codes]
+    if all(each[1:].all() for each in runs):
+        return torch.from_numpy(_draw(polygons, codes, height, width))
+    # pycocotools stops where two codes have a run of length zero at the same place.
+    mask = torch.from_numpy(_unroll(runs, height, width))
+    return mask | torch.from_numpy(_draw(polygons, [], height, width)) if polygons else mask
 
 
 def code_size(size: tuple[Any, Any], shape: Any) -> Size:
@@ -114,17 +123,30 @@ def _check_polygon(polygon: Any, size: Size) -> None:
             f"has a polygon with coordinates far outside of its image (width {size[1]}, height {size[0]}): "
             f"{reprlib.repr(polygon)}"
         )
+    pixels = points * (size[1], size[0])
+    length = np.abs(np.diff(pixels, axis=0, append=pixels[:1])).max(1).sum()
+    if length > LONGEST:
+        raise ValueError(f"has a polygon whose outline is {length:.3g} pixels long, expected at most {LONGEST}")
 
 
-def _decode_code(code: dict[str, Any]) -> NDArray[np.bool_]:
-    counts, (height, width) = code["counts"], code["size"]
-    runs = np.asarray(_parse_counts(counts) if isinstance(counts, str) else counts, dtype=np.int64)
-    return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(width, height).T.copy()
+def _runs(counts: str | list[int]) -> NDArray[np.int64]:
+    return np.asarray(_parse_counts(counts) if isinstance(counts, str) else counts, dtype=np.int64)
 
 
-def _draw(polygons: list[list[float]], size: Size) -> NDArray[np.bool_]:
-    from pycocotools import mask as codes
+def _unroll(codes: list[NDArray[np.int64]], height: int, width: int) -> NDArray[np.bool_]:
+    """The union of run-length codes, in one pass over the pixels: how many codes begin and end at each, summed up."""
+    changes = np.zeros(height * width + 1, dtype=np.int32)
+    for runs in codes:
+        borders = runs.cumsum()
+        np.add.at(changes, borders[:-1:2], 1)
+        np.subtract.at(changes, borders[1::2], 1)
+    return (changes[:-1].cumsum() > 0).reshape(width, height).T.copy()
 
-    height, width = size
-    drawn: NDArray[np.uint8] = codes.decode(codes.merge(codes.frPyObjects(polygons, height, width)))
-    return drawn.astype(bool)
+
+def _draw(polygons: list[list[float]], codes: list[dict[str, Any]], height: int, width: int) -> NDArray[np.bool_]:
+    from pycocotools import mask as coco
+
+    parts = coco.frPyObjects(polygons, height, width) if polygons else []
+    parts += [code if isinstance(code["counts"], str) else coco.frPyObjects(code, height, width) for code in codes]
+    drawn: NDArray[np.uint8] = coco.decode(coco.merge(parts))
+    return drawn.view(bool)
