@@ -158,8 +158,8 @@ def _read(path: Path, *, verify: bool) -> dict[str, Any]:
         raise ValueError(f"{path} is a folder; give one checkpoint file, such as {path / 'last.pt'}")
     if path.exists() and not path.is_file():
         raise ValueError(f"{path} is no file but a pipe or a device")
+    zipped = _is_zip(path)
     try:
-        zipped = zipfile.is_zipfile(path)
         if zipped and verify:
             _verify(path)
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped and not verify)
@@ -174,6 +174,13 @@ def _read(path: Path, *, verify: bool) -> dict[str, Any]:
             f"{path} is truncated or corrupt, or no checkpoint at all: {reason}. {_advice(path)}"
         ) from error
     return _check_loaded(path, state)
+
+
+def _is_zip(path: Path) -> bool:
+    try:
+        return zipfile.is_zipfile(path)
+    except zipfile.BadZipFile:  # what it says of a damaged directory
+        return False
 
 
 class _DamagedError(Exception):
@@ -194,7 +201,7 @@ def _advice(path: Path) -> str:
         return "Give the folder of a run, or one of its checkpoints"
     folder = path.parent if path.parent.name != "pareto" else path.parent.parent
     others = [p for p in sorted([*folder.glob(f"*{_SUFFIX}"), *(folder / "pareto").glob(f"*{_SUFFIX}")]) if p != path]
-    whole = [str(p) for p in others if p.is_file() and zipfile.is_zipfile(p)]
+    whole = [str(p) for p in others if p.is_file() and _is_zip(p)]
     if not whole:
         return "Delete it; the run has no other checkpoint, and must start from the beginning"
     return (

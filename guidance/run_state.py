@@ -136,10 +136,16 @@ def load_optimizer(optimizer: Optimizer, state: Mapping[str, Any]) -> None:
             raise ValueError("a group of parameters lacks a setting")
     if len({frozenset(values) for values in optimizer.state.values()}) > 1:
         raise ValueError("some parameters lack what others have")
+    kinds: dict[str, set[tuple[type, bool]]] = {}
     for parameter, values in optimizer.state.items():
-        for value in values.values():
-            if isinstance(value, Tensor) and value.dim() > 0 and value.shape != parameter.shape:
+        for name, value in values.items():
+            scaled = isinstance(value, Tensor) and value.dim() > 0
+            if scaled and value.shape != parameter.shape:
                 raise ValueError("a tensor has another shape than its parameter")
+            if value is not None and parameter.dim() > 0:
+                kinds.setdefault(name, set()).add((type(value), scaled))
+    if any(len(found) > 1 for found in kinds.values()):
+        raise ValueError("what it holds for some parameters is of another type than for others")
 
 
 def _alike(a: Any, b: Any) -> bool:

@@ -6,6 +6,7 @@ import argparse
 import errno
 import os
 import random
+import struct
 import subprocess
 import sys
 import textwrap
@@ -128,6 +129,15 @@ def test_truncated_file(tmp_path: Path, kept: float) -> None:
         other.write_bytes(path.read_bytes())
         with pytest.raises(ValueError, match=r"or no checkpoint at all: .*\. Give the folder of a run, or one of its"):
             load(other)
+
+
+def test_an_archive_of_several_disks(tmp_path: Path) -> None:
+    """What a flipped bit makes of the end of a file, and Python's zipfile does not take for an answer."""
+    (tmp_path / "last.pt").write_bytes(
+        b"x" * 100 + struct.pack("<4sLQL", b"PK\6\7", 5, 0, 5) + struct.pack("<4s4H2LH", b"PK\5\6", *[0] * 7)
+    )
+    with pytest.raises(ValueError, match=r"last\.pt is truncated or corrupt, .* it does not end as such a file does"):
+        load(tmp_path / "last.pt")
 
 
 def test_one_flipped_bit_in_the_weights(tmp_path: Path) -> None:

@@ -262,6 +262,8 @@ COMPLETE, STATE, FIT = (
         (pop("trainer", "optimizer"), f"{STATE}optimizer is missing, damaged, or does not fit this run"),
         (pop("trainer", "optimizer", "state", 0, "exp_avg"), f"{STATE}optimizer"),
         (put(torch.zeros(7), "trainer", "optimizer", "state", 0, "exp_avg"), f"{STATE}optimizer"),
+        (put([0.0], "trainer", "optimizer", "state", 0, "exp_avg"), f"{STATE}optimizer"),
+        (put(torch.tensor(0.0), "trainer", "optimizer", "state", 0, "exp_avg"), f"{STATE}optimizer"),
         (pop("trainer", "optimizer", "param_groups", 0, "betas"), f"{STATE}optimizer"),
         (put("x", "trainer", "optimizer", "param_groups", 0, "lr"), f"{STATE}optimizer"),
         (pop("trainer", "schedule", "lr_lambdas"), f"{STATE}schedule"),
