@@ -50,6 +50,13 @@ def test_groups_follow_the_correlation(root: Path) -> None:
     assert group_counts(load_demo(root, "test", **SMALL)) == [5] * 9
 
 
+def test_validation_holds_a_twentieth_of_each_group(tmp_path: Path) -> None:
+    """An accuracy over one or two images jumps between 0 and 1."""
+    options = SMALL | {"num_val": 66, "correlation": 1.0}
+    assert group_counts(load_demo(tmp_path / "set", "val", **options)) == [16, 3, 3, 3, 16, 3, 3, 3, 16]
+    assert group_counts(load_demo(tmp_path / "set", "train", **options)) == [20, 0, 0, 0, 20, 0, 0, 0, 20]
+
+
 @pytest.mark.parametrize(("correlation", "train", "val"), [(1.0, 20, 8), (0.5, 10, 5)])
 def test_correlation_is_an_option(tmp_path: Path, correlation: float, train: int, val: int) -> None:
     for split, expected in (("train", train), ("val", val), ("test", 5)):
@@ -165,8 +172,18 @@ def test_processes_that_generate_at_once_agree(root: Path, tmp_path: Path) -> No
 
 
 def test_a_set_with_other_options_is_an_error(root: Path) -> None:
-    with pytest.raises(ValueError, match=r"(?s)'correlation': 0\.95.*'correlation': 0\.5.*delete that folder"):
+    with pytest.raises(ValueError, match=r"(?s)'correlation': 0\.96.*'correlation': 0\.5.*delete that folder"):
         load_demo(root, "train", **SMALL, correlation=0.5)
+
+
+def test_a_set_of_an_older_release_is_told_from_other_options(root: Path, tmp_path: Path) -> None:
+    content = json.loads((root / "annotations.json").read_text())
+    del content["settings"]["version"]
+    (tmp_path / "annotations.json").write_text(json.dumps(content))
+    with pytest.raises(
+        ValueError, match="by another release, which made another set of the same options; delete that folder"
+    ):
+        load_demo(tmp_path, "train", **SMALL)
 
 
 def test_a_folder_with_something_else_is_left_alone(tmp_path: Path) -> None:

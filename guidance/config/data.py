@@ -133,10 +133,10 @@ class DemoData(CommonData):
     name: Literal["demo"]
     root: Annotated[Path, FREE] = Path("data/demo")
     image_size: Count = 64
-    num_train: Count = 960
+    num_train: Count = 3840
     num_val: Count = 240
-    num_test: Count = 480
-    correlation: Fraction = 0.95  # of background and class in the training and validation splits
+    num_test: Count = 900
+    correlation: Fraction = 0.96  # of background and class in the training and validation splits
     seed: Seed = 0
 
 
