@@ -115,7 +115,7 @@ class Evaluation(NamedTuple):
 
     def table(self) -> per_sample.Table:
         """A row for each (image, class), see `per_sample.tabulate`."""
-        return per_sample.tabulate(self.rows, self.source, self.config.data.root)
+        return per_sample.tabulate(self.rows, self.source, self.config.data.root, settings=self.settings)
 
 
 def evaluate_in_detail(

@@ -183,12 +183,22 @@ METRICS: dict[str, Callable[[Rows], float]] = (
 LOWER_IS_BETTER = frozenset(("zero_maps", "never_energy", "sparsity", "sparsity_merged"))
 # These describe a split, or a net, and are neither better nor worse.
 NO_DIRECTION = frozenset(
-    ("worst_group_images", "epg_chance", "epg_size_correlation", "normalized_epg_size_correlation")
+    (
+        "worst_group_images", "epg_chance", "epg_size_correlation", "normalized_epg_size_correlation",
+        "iou_threshold", "skipped", "dropped", "clipped",
+    )
 )  # fmt: skip
+# What validation logs of the losses; without an upper limit, and of another scale for each loss.
+LOSSES = frozenset(("classification", "localization"))
 
 
 def oriented(metric: str, value: float) -> float:
-    """`value` so that larger is better; ValueError for a metric that says nothing about how good a net is."""
+    """`value` so that larger is better; ValueError for a loss, and for what says nothing about how good a net is."""
+    if metric in LOSSES:
+        raise ValueError(
+            f"{metric} is a loss, which has no upper limit and another scale in each run, so it cannot select; use a metric "
+            "such as f1, map, accuracy, epg or iou"
+        )
     if metric in NO_DIRECTION:
         raise ValueError(f"{metric} says nothing about how good a net is, so it cannot select; use another metric")
     return 1.0 - value if metric in LOWER_IS_BETTER else value

@@ -6,6 +6,7 @@ import csv
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -40,14 +41,16 @@ SCORES: Mapping[str, tuple[Callable[[Rows], Tensor], Callable[[Rows], Tensor]]] 
 } | {name: (partial(_more, name), partial(_has_more, name)) for name in ALL_SCORES}
 
 
-def tabulate(rows: Rows, source: Source, root: Path) -> Table:
+def tabulate(rows: Rows, source: Source, root: Path, *, settings: Mapping[str, Any] | None = None) -> Table:
     """A row for each positive class and each explained class of each sample, ordered by (index, class).
 
     `image` is relative to `root` where the image lies below it. `index` is the position in the split, `target` whether the
     class is a label of the image, `predicted` whether the net decides for it (see `Rows.decision`), `group` the name of
     the group or empty, `region` where the mask comes from ("box", "segment" or "never"), `area` its share of the pixels.
     Region and scores are empty for a class that was not explained, and a score where it is undefined or was not asked for.
+    Each row ends with what of the `settings` of the evaluation decides the scores (`SETTINGS`).
     """
+    shown: dict[str, Cell] = {name: (settings or {}).get(name) for name in SETTINGS}
     decided = rows.decisions()
     scores = {name: (value(rows).tolist(), defined(rows).tolist()) for name, (value, defined) in SCORES.items()}
     pairs = {
@@ -74,7 +77,7 @@ def tabulate(rows: Rows, source: Source, root: Path) -> Table:
             row["region"] = KINDS[int(rows.kind[pair])] if pair is not None else None
             for name, (values, defined) in scores.items():
                 row[name] = values[pair] if pair is not None and defined[pair] else None
-            table.append(row)
+            table.append(row | shown)
     return table
 
 
@@ -87,7 +90,8 @@ def write_table(path: Path, table: Table) -> None:
         writer.writerows(table)
 
 
-COLUMNS = ("image", "index", "class", "target", "logit", "predicted", "group", "region", *SCORES)
+SETTINGS = ("split", "attribution", "depth", "iou_threshold")
+COLUMNS = ("image", "index", "class", "target", "logit", "predicted", "group", "region", *SCORES, *SETTINGS)
 
 
 def _relative(path: Path, root: Path) -> str:

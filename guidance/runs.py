@@ -37,7 +37,7 @@ class RunLock:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._file: IO[str] | None = None
-        self._taken = self._existed = False
+        self._taken = False
 
     def claim(self, *, resume: bool) -> None:
         """Lock the folder if it holds a run.
@@ -52,8 +52,7 @@ class RunLock:
         distributed.main_does(partial(self._prepare, config_text))
 
     def _claim(self, *, resume: bool) -> None:
-        self._existed = (self.folder / CONFIG).exists()
-        if not self._existed:
+        if not (self.folder / CONFIG).exists():
             return
         if not resume:
             raise ValueError(
@@ -63,13 +62,13 @@ class RunLock:
 
     def _prepare(self, config_text: str) -> None:
         (self.folder / "checkpoints").mkdir(parents=True, exist_ok=True)
-        self._take()
-        if (self.folder / CONFIG).exists() and not self._existed:
-            raise ValueError(
-                f"another process has started a run in {self.folder} while this one prepared its own; go on with that one "
-                "by --resume, or choose another folder with --output"
-            )
-        self._existed = True
+        if not self._taken:  # there was no run when this process looked
+            self._take()
+            if (self.folder / CONFIG).exists():
+                raise ValueError(
+                    f"another process has started a run in {self.folder} while this one prepared its own; go on with that "
+                    "one by --resume, or choose another folder with --output"
+                )
         write_atomically(self.folder / CONFIG, config_text)
         if not (self.folder / ENVIRONMENT).exists():
             write_atomically(self.folder / ENVIRONMENT, json.dumps(environment(), indent=2) + "\n")
@@ -113,7 +112,7 @@ def commit() -> str | None:
     try:
         # The package must be tracked: installed into another project's folder it is not of that project's commit.
         git("ls-files", "--error-unmatch", "__init__.py")
-        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--", ".") else "")
+        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--", ".", ":/launch") else "")
     except (OSError, subprocess.SubprocessError):
         return None
 

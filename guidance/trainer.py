@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from guidance import distributed
-from guidance.data import TrainBatches, naming_killed_workers, read
+from guidance.data import TrainBatches, abandon_workers, naming_killed_workers, read
 from guidance.guard import LossGuard, NonFiniteError, raise_non_finite
 from guidance.logs import Loggers
 from guidance.objectives import Objective
@@ -106,6 +106,7 @@ class Trainer:
                 try:
                     self._finish_epoch(stop)
                 except StoppedWaitingError:
+                    abandon_workers()
                     self._say_stopped("during the evaluation")  # before which the weights were saved
                     return False
                 if self.epoch < self.epochs and stop.agreed():
@@ -120,6 +121,7 @@ class Trainer:
 
     def _give_up_waiting(self) -> None:
         """After a stop request, with data that do not come: save, where no other process is in the middle of a step."""
+        abandon_workers()
         if distributed.world_size() == 1:
             self._save()
             self._say_stopped("while waiting for data")

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from guidance import distributed
 from guidance.build import build_trainer
+from guidance.checkpoint import similar
 from guidance.config import Config, check_processes, load_config
 from guidance.logs import report_error
 from guidance.runs import CONFIG
@@ -42,7 +43,10 @@ def read_arguments(args: argparse.Namespace) -> tuple[Config, Path]:
     """The config and the run folder. Raises ValueError for contradictions."""
     if args.config is None:
         if not (args.resume and args.output and (args.output / CONFIG).is_file()):
-            raise ValueError("give --config FILE, or --resume --output RUN for a run folder that has a config.yaml")
+            hint = similar(args.output) if args.output else ""
+            raise ValueError(
+                f"give --config FILE, or --resume --output RUN for a run folder that has a config.yaml{hint}"
+            )
         args.config = args.output / CONFIG
     config = load_config(args.config, args.set)
     check_processes(config, int(os.environ.get("WORLD_SIZE", "1")))
@@ -69,6 +73,10 @@ def main(argv: list[str] | None = None) -> int:
                 )
     except (ValueError, OSError) as error:
         return report_error(error)
+    except KeyboardInterrupt:
+        if main_process:
+            print("interrupted; --resume goes on from the last checkpoint, if there is one", file=sys.stderr)
+        return 130
     return 0
 
 

@@ -414,6 +414,8 @@ def test_training_builds_the_caches_and_a_dry_run_does_not(tmp_path: Path) -> No
     mask.write_bytes(whole[:70])  # no cache holds it: it must be looked at all the same
     with pytest.raises(ValueError, match=rf"demo val: faulty segmentations \(1\)\n.*{mask.name}"):
         build_trainer(config, tmp_path / "faulty", torch.device("cpu"))
+    with pytest.raises(ValueError, match="demo val: faulty segmentations"):
+        build_trainer(config, tmp_path / "dry_faulty", torch.device("cpu"), dry_run=True)
     mask.write_bytes(whole)
     test = build_evaluation_dataset(config, build_source(config, "test"))
     assert test[0, 0].kept  # without a cache of its own it decodes

@@ -403,6 +403,11 @@ def test_what_yaml_cannot_build_is_one_clear_error(tmp_path: Path, text: str) ->
     with pytest.raises(ValueError, match=r"bad\.yaml is not valid YAML: ") as raised:
         load_config(tmp_path / "bad.yaml")
     assert len(str(raised.value)) < 1000
+    if text.startswith("lr"):  # what Python says of these names neither the place nor the value
+        assert "a value does not fit its tag (such as !!timestamp), or is out of every range" in str(raised.value)
+    (tmp_path / "folder.yaml").mkdir()
+    with pytest.raises(ValueError, match=r"the config .*folder\.yaml is not a file$"):
+        load_config(tmp_path / "folder.yaml")
     (tmp_path / "demo.yaml").write_text("data: {name: demo}\n")
     with pytest.raises(ValueError, match=r"--set .*: the value is not valid YAML: "):
         load_config(tmp_path / "demo.yaml", [f"optimizer.lr={text}"])

@@ -312,3 +312,26 @@ def test_class_names_are_suggested(tmp_path: Path) -> None:
     write_text(tmp_path / "boxes.csv", "image,class,x0,y0,x1,y1\ntrain/dog/dog_train_1.jpg,dgo,1,2,3,4\n")
     with pytest.raises(ValueError, match=r"line 2 of .*: unknown class 'dgo'; known: cat, dog\. Did you mean 'dog'\?"):
         load_custom(tmp_path, "train")
+
+
+def test_what_is_left_out_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Also of records whose line could not be understood, which no later check can look at."""
+    make_custom_folders(tmp_path)
+    lines = [f"train/dog/dog_train_1.jpg,cat,1,2,3,{end}\n" for end in range(4, 12)]
+    write_text(tmp_path / "boxes.csv", "image,class,x0,y0,x1,y1\n" + "".join(lines))
+    config = parse_config({
+        "data": {"name": "custom", "root": str(tmp_path), "on_error": "skip"}, "model": {"name": "resnet18"},
+    })  # fmt: skip
+    source = build_source(config, "train")
+    assert source.skipped == len(source.problems) > 0
+    assert f"custom train: {source.skipped} records left out: without a label, or faulty" in caplog.text
+    assert source.problems[0] in caplog.text
+
+
+@pytest.mark.parametrize("name", ["boxes.csv", "groups.csv"])
+def test_an_optional_file_that_cannot_be_read_is_not_ignored(tmp_path: Path, name: str) -> None:
+    make_custom_folders(tmp_path)
+    (tmp_path / name).unlink(missing_ok=True)
+    (tmp_path / name).symlink_to(tmp_path / "gone.csv")
+    with pytest.raises(ValueError, match=rf"{name} is not a file that can be read; replace or remove it"):
+        load_custom(tmp_path, "train")

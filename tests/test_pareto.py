@@ -52,6 +52,14 @@ def test_what_is_better_lower_is_kept_low() -> None:
     assert front.row(front.members[0]) == [0.5, 0.7]
     with pytest.raises(ValueError, match="epg_chance says nothing about how good a net is"):
         ParetoFront(("f1", "epg_chance"))
+    for name in ("iou_threshold", "skipped", "dropped", "clipped"):
+        with pytest.raises(ValueError, match=f"{name} says nothing"):
+            ParetoFront((name,))
+    for name in ("classification", "localization"):  # what validation logs of the losses
+        with pytest.raises(ValueError, match=f"{name} is a loss, .* cannot select; use a metric such as f1"):
+            ParetoFront((name,))
+    with pytest.raises(ValueError, match=r"a has no value for never_enrgy.* Did you mean 'never_energy'\?"):
+        ParetoFront(("never_enrgy",)).offer(Candidate("a", {"f1": 0.5, "never_energy": 0.5}))
 
 
 def test_dominates() -> None:

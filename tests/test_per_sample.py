@@ -50,7 +50,9 @@ def make_rows(*, every: bool = True) -> Rows:
 
 
 def test_a_row_for_each_positive_and_each_explained_class(tmp_path: Path) -> None:
-    table = tabulate(make_rows(), make_source(tmp_path), tmp_path)
+    told = {"split": "val", "attribution": "ixg", "depth": "final", "iou_threshold": 0.5}
+    table = tabulate(make_rows(), make_source(tmp_path), tmp_path, settings=told | {"config": {}})
+    assert all(row.items() >= told.items() for row in table)
     assert [(row["index"], row["class"]) for row in table] == [(0, "ant"), (0, "bee"), (0, "cow"), (1, "bee")]
     assert [tuple(row) for row in table] == [COLUMNS] * 4
     first, forbidden, unexplained, other = table
@@ -63,7 +65,7 @@ def test_a_row_for_each_positive_and_each_explained_class(tmp_path: Path) -> Non
     assert isinstance(first["region_attribution"], float)
     assert (forbidden["region"], forbidden["target"], forbidden["predicted"]) == ("never", 0, 0)
     assert (forbidden["epg"], forbidden["area"], forbidden["never_energy"]) == (None, None, 6 / 8)
-    assert all(unexplained[name] is None for name in COLUMNS[COLUMNS.index("region") :])
+    assert all(unexplained[name] is None for name in COLUMNS[COLUMNS.index("region") : -len(told)])
     assert (other["image"], other["group"], other["logit"], other["predicted"]) == ("/elsewhere/y.png", None, -0.5, 0)
 
 

@@ -620,16 +620,21 @@ def test_verify_doubts_frames_and_damaged_bytes(tmp_path: Path, capsys: pytest.C
     assert cells(out, "images of another size than annotated") == ["1"]
 
 
-def test_verify_misses_a_class_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("there", [False, True])
+def test_verify_misses_a_class_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str], there: bool) -> None:
     make_custom_folders(tmp_path / "set")
     for path in (tmp_path / "set/test/dog").iterdir():
         path.unlink()
-    (tmp_path / "set/test/dog").rmdir()
+    if not there:
+        (tmp_path / "set/test/dog").rmdir()
     write_text(tmp_path / "set/boxes.csv", "image,class,x0,y0,x1,y1\n")
     assert run("verify", "--config", custom_config(tmp_path)) == 1
     out = capsys.readouterr().out
     assert cells(out, "missing class folders") == cells(out, "classes without an image") == ["0", "0", "1"]
-    assert f"test: {tmp_path / 'set/test'} has no folder for the class 'dog'" in out
+    what = "no image in its folder" if there else "no folder"
+    assert f"test: {tmp_path / 'set/test'} has {what} for the class 'dog'" in out
+    assert run("verify", "--config", custom_config(tmp_path), "--splits", "train", "--splits", "test") == 1
+    assert cells(capsys.readouterr().out, "missing class folders") == ["0", "1"]
 
 
 def test_verify_checks_the_pixels_of_the_cache(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -23,6 +23,7 @@ from guidance.config import Config
 from guidance.inference import load_run
 from guidance.locks import lock_folder
 from guidance.runs import ENVIRONMENT, RunLock, commit
+from tests.layouts import write_text
 from tests.runs import assert_same, rows, snapshot
 
 CPU = torch.device("cpu")
@@ -324,4 +325,8 @@ def test_the_environment_holds_the_commit(stopped: Path, tmp_path: Path) -> None
     clean = ask(root)
     assert len(clean) == 40
     (root / "guidance/__init__.py").write_text("# changed\n__version__ = '0'\n")
+    assert ask(root) == clean + "+"
+    subprocess.run([*git, "checkout", "-q", "guidance"], check=True)
+    assert ask(root) == clean
+    write_text(root / "launch/train.py", "# changed")
     assert ask(root) == clean + "+"

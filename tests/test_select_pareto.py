@@ -271,7 +271,7 @@ def test_metrics_without_a_value_do_not_select(tmp_path: Path, capsys: pytest.Ca
     assert "hypervolume over f1 from 0: 0.7000" in captured.out
     assert front(tmp_path / "a")["metrics"] == ["f1"]
     assert tool.main([str(tmp_path / "a"), "--metrics", "epg", "iou", "--output", str(tmp_path / "out")]) == 2
-    assert "epg, iou have no value in any checkpoint, so there is no front" in capsys.readouterr().err
+    assert "no checkpoint has a value of epg, iou, so there is no front" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

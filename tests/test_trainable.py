@@ -120,7 +120,30 @@ def test_a_stage_without_layers_is_a_mistake(stages: dict[str, list[str]]) -> No
     net = nn.Module()
     net.a = nn.Identity()
     empty = next(name for name, layers in stages.items() if not layers)
-    with pytest.raises(ValueError, match=f"the stage '{empty}' has no layers; leave it out"):
+    with pytest.raises(ValueError, match=f"the stage '{empty}' has no layers; .*name the layers that make it"):
         Classifier(net, stages)
     with pytest.raises(ValueError, match="the last stage must be 'logits', but the stages are"):
         Classifier(net, {})
+    with pytest.raises(ValueError, match=r"the stage 'mid1' must be a list of layers, such as \['a'\], not a string"):
+        Classifier(net, {"mid1": "a", "logits": ["a"]})
+    with pytest.raises(ValueError, match="'input' is the depth of the images themselves"):
+        Classifier(net, {"input": ["a"], "logits": ["a"]})
+    net.layer4 = nn.Identity()
+    with pytest.raises(ValueError, match=r"names 'layer5', but the net has no such layer. Did you mean 'layer4'\?"):
+        Classifier(net, {"final": ["layer5"], "logits": ["a"]})
+
+
+@pytest.mark.parametrize("layer", [nn.Hardsigmoid, nn.Hardswish])
+def test_layers_given_as_objects_are_replaced_too(layer: type[nn.Module]) -> None:
+    """A stage may hold the modules themselves instead of their names."""
+    torch.manual_seed(0)
+    convolution, activation, pool, last = nn.Conv2d(3, 4, 3), layer(), nn.AdaptiveAvgPool2d(1), nn.Linear(4, 2)
+    net = nn.Sequential(convolution, activation, pool, nn.Flatten(), last)
+    images, rows = torch.rand(2, 3, 8, 8), torch.arange(2)
+    expected = net(images)
+    model = Classifier(net, {"final": [convolution, activation], "logits": [pool, net[3], last]})
+    out = model(images)
+    torch.testing.assert_close(out.logits, expected)
+    attribute("ixg", model, out, "final", rows, rows, create_graph=True).sum().backward()
+    assert torch.isfinite(convolution.weight.grad).all()
+    assert not any(isinstance(x, layer) for stage in model.stages.values() for x in stage)

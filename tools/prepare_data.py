@@ -202,9 +202,13 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     for name in ("verify", "cache", "subset"):
         with_config(added[name])
     for name in ("verify", "cache"):
-        added[name].add_argument("--splits", nargs="+", default=[], help="default: those of the config, and test")
+        added[name].add_argument(
+            "--splits", nargs="+", action="extend", default=[], help="default: those of the config, and test"
+        )
     added["verify"].add_argument("--quick", action="store_true", help="read the sizes of images, but decode none")
-    added["subset"].add_argument("--fractions", type=float, nargs="+", required=True, help="such as 0.01 0.1 1")
+    added["subset"].add_argument(
+        "--fractions", type=float, nargs="+", action="extend", required=True, help="such as 0.01 0.1 1"
+    )
     added["subset"].add_argument("--output", type=Path, default=Path("subsets"), help="folder (default: subsets)")
     making = added["synthesize"]
     making.add_argument("name", choices=SETS)

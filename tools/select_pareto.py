@@ -64,7 +64,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         description=about, epilog=details, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("folders", metavar="DIR", nargs="+", type=Path, help="run, or folder of checkpoints")
-    parser.add_argument("--metrics", nargs="+", metavar="NAME", help="default: those of the runs' configs")
+    parser.add_argument(
+        "--metrics", nargs="+", action="extend", metavar="NAME", help="default: those of the runs' configs"
+    )
     parser.add_argument("--resolution", type=float, help="values are rounded to multiples of it before comparing")
     parser.add_argument("--output", type=Path, metavar="DIR", help="where front.json, front.csv and front.png go")
     parser.add_argument(
@@ -160,13 +162,13 @@ def defined(metrics: Sequence[str], runs: Mapping[str, Sequence[Saved]]) -> list
     empty = [m for m in metrics if all(m in found and math.isnan(found[m]) for found in values)]
     if len(empty) == len(metrics):
         raise ValueError(
-            f"{', '.join(metrics)} have no value in any checkpoint, so there is no front; choose others with --metrics"
+            f"no checkpoint has a value of {', '.join(metrics)}, so there is no front; choose others with --metrics"
         )
     if empty:
-        print(
-            f"without {', '.join(empty)}: no checkpoint has a value; EPG and IoU need images with a region of the kind "
-            "evaluation.region", file=sys.stderr,
-        )  # fmt: skip
+        hint = (
+            "; EPG and IoU need images with a region of the kind evaluation.region" if {"epg", "iou"} & {*empty} else ""
+        )
+        print(f"without {', '.join(empty)}: no checkpoint has a value{hint}", file=sys.stderr)
     return [metric for metric in metrics if metric not in empty]
 
 

@@ -79,7 +79,7 @@ def _explain(run: Run, images: Tensor, chosen: int | None, gradcam: bool) -> Exp
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", type=Path, required=True, help="a checkpoint, or a run folder")
-    parser.add_argument("--images", type=Path, nargs="+", required=True, help="image files")
+    parser.add_argument("--images", type=Path, nargs="+", action="extend", required=True, help="image files")
     parser.add_argument("--output", type=Path, default=Path("masks.png"), help="picture to write")
     parser.add_argument("--gradcam", action="store_true", help="also draw GradCAM maps")
     parser.add_argument("--target", metavar="CLASS", help="class of the GradCAM maps (default: the predicted one)")

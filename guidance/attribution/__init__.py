@@ -72,8 +72,9 @@ def check_explainable(model: object, out: object = None) -> None:
     """Raise ValueError for a net that is no `Classifier`, and for an `out` that is not what one returns."""
     if not isinstance(model, Explainable):
         raise ValueError(
-            f"a {type(model).__name__} cannot be explained as it is: wrap it, Classifier(net, {{'final': ['layer4'], 'logits': "
-            "['fc']}) with the layers of each depth (guidance.models.classifier), or take build_model(name, num_classes=K)"
+            f"a {type(model).__name__} cannot be explained as it is: wrap it, Classifier(net, {{'final': [...], 'logits': "
+            "[...]}) with all layers of the net, in the order of its forward, under the depth that they lead to "
+            "(guidance.models.classifier), or take build_model(name, num_classes=K)"
         )
     if out is not None and not isinstance(out, Forward):
         raise ValueError(

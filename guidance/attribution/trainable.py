@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -22,7 +21,7 @@ def check_trainable(model: Explainable, attribution: Tensor, features: Tensor, d
     """
     if not isinstance(model, nn.Module) or depth in _trainable.setdefault(model, set()):
         return
-    if not _blocked([attribution]):
+    if not _blocked(attribution):
         _trainable[model].add(depth)
         return
     layers = _blocking_layers(model, features, depth)
@@ -40,9 +39,9 @@ def check_trainable(model: Explainable, attribution: Tensor, features: Tensor, d
     )
 
 
-def _blocked(outputs: Iterable[Tensor]) -> bool:
-    """Whether the graph behind `outputs` holds a node whose derivative torch lacks."""
-    waiting, seen = [x.grad_fn for x in outputs if x.grad_fn is not None], set()
+def _blocked(output: Tensor) -> bool:
+    """Whether the graph behind `output` holds a node whose derivative torch lacks."""
+    waiting, seen = [] if output.grad_fn is None else [output.grad_fn], set()
     while waiting:
         node = waiting.pop()
         if node in seen:
@@ -99,4 +98,4 @@ def _blocks(module: nn.Module, call: _Call) -> bool:
             (gradient,) = torch.autograd.grad(total, x, create_graph=True, allow_unused=True)
     except RuntimeError:  # a layer that only works in its place says nothing here
         return False
-    return gradient is not None and _blocked([gradient])
+    return gradient is not None and _blocked(gradient)

@@ -22,6 +22,7 @@ from guidance.data import (
     train_transform,
 )
 from guidance.data.annotation import check_regime, is_annotated, only_never
+from guidance.data.preflight import with_details
 from guidance.losses import OUTSIDE_LOSSES
 from guidance.models import BACKBONES
 from guidance.types import lookup
@@ -41,7 +42,7 @@ def build_source(config: Config, split: str) -> Source:
         raise ValueError(f"the {split} split of {data.name} at {data.root} has no usable image")
     if source.skipped:
         reason = "without a label, or faulty (data.on_error: skip)" if data.on_error == "skip" else "without a label"
-        LOG.warning("%s %s: %d records left out: %s", data.name, split, source.skipped, reason)
+        LOG.warning(with_details(f"{data.name} {split}: {source.skipped} records left out: {reason}", source.problems))
     return source
 
 

@@ -36,11 +36,13 @@ def build_trainer(
     state = resumable_state(folder, config) if resume else None
     model = build_classifier(config, len(train.classes), pretrained=state is None)
     objective = build_objective(config, model, train).to(device)
-    # A run that is resumed has done so, a dry run shall be quick, and a cache decodes the images itself.
-    decode = config.data.check == "pixels" and state is None and not dry_run
+    # A run that is resumed has done so, and a cache decodes the images itself. A dry run shall be quick, but says whether the
+    # annotations can be used, of which segmentations are a part.
+    decode = config.data.check == "pixels" and state is None
+    pixels = decode and config.data.cache is None and not dry_run
     for source in (train, val):
         preflight(
-            source, pixels=decode and config.data.cache is None, segmentations=decode, on_error=config.data.on_error,
+            source, pixels=pixels, segmentations=decode, on_error=config.data.on_error,
             threads=config.data.num_workers,
         )  # fmt: skip
     if not dry_run:

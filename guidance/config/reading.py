@@ -19,6 +19,8 @@ from guidance.config.schema import Config
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     """Read a YAML file, apply `a.b=value` overrides and validate. Raises ValueError that names every wrong key."""
+    if path.exists() and not path.is_file():
+        raise ValueError(f"the config {path} is not a file")
     if not path.is_file():
         folder = path.parent if path.parent.is_dir() else Path("configs")
         names = sorted(p.name for p in folder.glob("*.yaml"))
@@ -72,8 +74,12 @@ def _read_yaml(text: str | bytes, wrong: str) -> Any:
         return yaml.safe_load(text)
     except RecursionError as error:
         raise ValueError(f"{wrong}: it is nested too deep") from error
-    except Exception as error:  # what tags such as !!timestamp raise on what is none is not documented
+    except yaml.YAMLError as error:
         raise ValueError(f"{wrong}: {error}") from error
+    except Exception as error:  # what tags such as !!timestamp raise on what is none is not documented
+        raise ValueError(
+            f"{wrong}: a value does not fit its tag (such as !!timestamp), or is out of every range: {error}"
+        ) from error
 
 
 def _explain(detail: ErrorDetails) -> str:

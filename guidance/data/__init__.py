@@ -15,6 +15,7 @@ from guidance.data.imagenet import load_hard_imagenet, load_imagenet100, load_im
 from guidance.data.loading import (
     EvaluationBatches,
     TrainBatches,
+    abandon_workers,
     annotated_subset,
     build_loader,
     collate,
@@ -62,6 +63,7 @@ __all__ = [
     "TrainBatches",
     "Transform",
     "UnreadableError",
+    "abandon_workers",
     "annotated_subset",
     "build_cache",
     "build_loader",

@@ -15,12 +15,11 @@ from guidance.data.decode import UnreadableError, read_image
 
 S = TypeVar("S")
 T = TypeVar("T")
-# libjpeg's warnings that pixels are lost; the rest of what it and libpng say is about harmless oddities: of headers, and of
-# bytes between the last pixel and the end marker (0xd9).
+# libjpeg's warnings that pixels may be lost; the rest of what it and libpng say is about harmless oddities of headers. Bytes
+# between the last pixel and the end ("extraneous bytes before marker 0xd9") may be harmless as well, but damaged pixels are
+# most often told by just them: the decoder is done too early.
 DAMAGE = re.compile(
-    r"Corrupt JPEG data(?!: \d+ extraneous bytes before marker 0xd9)|Premature end|Inconsistent progression|Invalid SOS"
-    r"|Unsupported marker",
-    re.IGNORECASE,
+    r"Corrupt JPEG data|Premature end|Inconsistent progression|Invalid SOS|Unsupported marker", re.IGNORECASE
 )
 
 
@@ -51,8 +50,8 @@ def _decode(path: Path) -> None:
 
 def _stderr_of(run: Callable[[S], T], argument: S) -> tuple[T, str]:
     try:
-        kept = os.dup(2)
         sys.stderr.flush()
+        kept = os.dup(2)
     except (OSError, AttributeError):  # closed; sys.stderr is then None
         return run(argument), ""
     with tempfile.TemporaryFile() as file:

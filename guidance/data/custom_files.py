@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -28,7 +29,7 @@ def read_boxes(
     boxes: dict[str, list[Line]] = {}
     problems: list[str] = []
     splits = set(subfolders(root)) - set(NO_SPLITS)
-    lines = read_csv(path, BOX_COLUMNS) if path.is_file() else []
+    lines = read_csv(path, BOX_COLUMNS) if _is_there(path) else []
     bare = [(line, row["image"]) for line, row in lines if _is_bare(_plain_name(row["image"]))]
     if bare and (on_error == "raise" or part == "train"):
         problems += fail_or_note(
@@ -112,7 +113,7 @@ class Groups(NamedTuple):
 def read_groups(root: Path) -> Groups:
     """Read groups.csv, which need not be there. A ValueError for an image listed twice or without a group."""
     path = root / "groups.csv"
-    if not path.is_file():
+    if not _is_there(path):
         return Groups(path, (), {})
     rows = read_csv(path, ("image", "group"))
     once = Once(f"{path}: image")
@@ -122,3 +123,12 @@ def read_groups(root: Path) -> Groups:
             raise ValueError(f"line {line} of {path} names no group")
     names = tuple(sorted({row["group"] for _, row in rows}))
     return Groups(path, names, {_plain_name(row["image"]): names.index(row["group"]) for _, row in rows})
+
+
+def _is_there(path: Path) -> bool:
+    """Whether an optional file is there; a ValueError for a folder, a pipe or a dangling link of its name."""
+    if path.is_file():
+        return True
+    if os.path.lexists(path):
+        raise ValueError(f"{path} is not a file that can be read; replace or remove it")
+    return False

@@ -19,6 +19,7 @@ from guidance.data.source import Record, fail_or_count
 # How far, in pixels, a box may stick out before that is counted: what conversions between units round.
 ROUNDING = 0.01
 ORIENTATION = 0x0112  # EXIF tag
+SAMPLE_FORMAT, BITS = 339, 258  # TIFF tags: 1 unsigned, 2 signed, 3 float; bits per channel
 # EXIF orientation -> what shows an image [C, H, W] upright.
 UPRIGHT: Mapping[int, Callable[[Tensor], Tensor]] = {
     2: lambda x: x.flip(2),
@@ -120,10 +121,13 @@ def _read_with_pillow(path: Path) -> Tensor:
 
 
 def _to_rgb(image: Image.Image, path: Path) -> Image.Image:
+    tags = dict(getattr(image, "tag_v2", {}))
+    signed = 2 in np.atleast_1d(tags.get(SAMPLE_FORMAT, 1))
+    if signed and max(np.atleast_1d(tags.get(BITS, 1))) < 32:  # Pillow reads some as unsigned, others as 32 bits
+        raise UnreadableError(f"image {path} holds signed integers; save it with 8 or 16 unsigned bits per channel")
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):
         # Pillow's own conversion clips at 255. TIFF may use 12 of the bits; Pillow scales PPM to 16.
-        tags = dict(getattr(image, "tag_v2", {}))
-        highest = 2 ** tags.get(258, (16,))[0] - 1
+        highest = 2 ** tags.get(BITS, (16,))[0] - 1
         grey = np.array(image).astype(np.int64)
         if tags.get(262) == 0:  # white is zero; with 8 bits Pillow sees to it
             grey = highest - grey

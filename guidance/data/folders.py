@@ -80,9 +80,14 @@ def labels_of(folders: Sequence[str], part: Part) -> dict[str, int]:
 
 
 def missing_folders(part: Part, folders: Sequence[str]) -> tuple[str, ...]:
-    """A sentence for each of the class `folders` that a split does not have: training goes on, and its class is not there."""
+    """A sentence for each of the class `folders` that a split lacks, or has empty: training goes on without the class."""
     there = subfolders(part.folder)
-    return tuple(f"{part.folder} has no folder for the class {name!r}" for name in folders if name not in there)
+    empty = [name for name in there if not any(map(is_image, (part.folder / name).iterdir()))]
+    return tuple(
+        f"{part.folder} has no {'image in its ' if name in empty else ''}folder for the class {name!r}"
+        for name in folders
+        if name not in there or name in empty
+    )
 
 
 def list_items(part: Part, labels: Mapping[str, int]) -> tuple[list[Item], int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import re
 import signal
@@ -147,6 +148,14 @@ def read(loader: DataLoader[Batch]) -> Iterator[Batch]:
         if isinstance(batch, ValueError):
             raise batch
         yield batch
+
+
+def abandon_workers() -> None:
+    """Kill the loader workers of this process, which may hang where SIGTERM does not reach: its exit would wait for them."""
+    if hasattr(signal, "SIGCHLD"):
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler would call their end an error
+    for worker in multiprocessing.active_children():
+        worker.kill()
 
 
 @contextmanager

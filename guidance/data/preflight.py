@@ -45,7 +45,11 @@ def _tell(where: str, found: Sequence[tuple[str, str]], names: Sequence[str]) ->
     counts = Counter(name for name, _ in found if name in names)
     if not counts:
         return ""
-    texts = [text for name, text in found if name in names]
-    more = [f"and {len(texts) - SHOWN} more"] if len(texts) > SHOWN else []
     summary = ", ".join(f"{name} ({counts[name]})" for name in names if counts[name])
-    return "\n  ".join([f"{where}: {summary}", *texts[:SHOWN], *more])
+    return with_details(f"{where}: {summary}", [text for name, text in found if name in names])
+
+
+def with_details(summary: str, texts: Sequence[str]) -> str:
+    """`summary`, and below it the first few of `texts`."""
+    more = [f"and {len(texts) - SHOWN} more"] if len(texts) > SHOWN else []
+    return "\n  ".join([summary, *texts[:SHOWN], *more])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -44,14 +46,13 @@ class Classifier(nn.Module):
         super().__init__()
         if list(stages)[-1:] != ["logits"]:
             raise ValueError(f"the last stage must be 'logits', but the stages are {list(stages)}")
-        empty = [depth for depth, layers in stages.items() if not layers]
-        if empty:
-            raise ValueError(f"the stage {empty[0]!r} has no layers; leave it out, or name the layers that make it")
-        make_twice_differentiable(net)
+        for depth, layers in stages.items():
+            _check_stage(net, depth, layers)
+        replaced: dict[Any, Any] = {**make_twice_differentiable(net)}
         self.net, self.channels, self.homogeneous = net, channels, homogeneous
         self.layerwise, self.channels_last = layerwise, channels_last
         self.dynamic = any(getattr(module, "dynamic", False) for module in net.modules())
-        self.stages = {depth: tuple(layers) for depth, layers in stages.items()}
+        self.stages = {depth: tuple(replaced.get(x, x) for x in layers) for depth, layers in stages.items()}
         for module in net.modules():
             if getattr(module, "inplace", False):
                 module.inplace = False  # type: ignore[assignment]
@@ -126,6 +127,22 @@ class Classifier(nn.Module):
                 else "check the encoding of the data"
             )
             raise ValueError(f"this net takes images of {self.channels} channels, not {images.shape[1]}; {hint}")
+
+
+def _check_stage(net: nn.Module, depth: str, layers: Sequence[Layer]) -> None:
+    if depth == "input":
+        raise ValueError("'input' is the depth of the images themselves; give the stage another name")
+    if isinstance(layers, str):
+        raise ValueError(f"the stage {depth!r} must be a list of layers, such as [{layers!r}], not a string")
+    if not layers:
+        cure = "name the layers that make it" if depth == "logits" else "leave it out, or name the layers that make it"
+        raise ValueError(f"the stage {depth!r} has no layers; {cure}")
+    names = [name for name, _ in net.named_modules(remove_duplicate=False) if name]
+    for layer in layers:
+        if isinstance(layer, str) and layer not in names:
+            close = difflib.get_close_matches(layer, names, n=1)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            raise ValueError(f"the stage {depth!r} names {layer!r}, but the net has no such layer.{hint}")
 
 
 def _above(depths: Sequence[str], steps: Sequence[Pullback | None]) -> dict[str, Pullback]:

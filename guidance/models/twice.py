@@ -23,9 +23,14 @@ class Hardswish(nn.Module):
 EQUALS: dict[type[nn.Module], type[nn.Module]] = {nn.Hardsigmoid: Hardsigmoid, nn.Hardswish: Hardswish}
 
 
-def make_twice_differentiable(net: nn.Module) -> None:
-    """Replace the layers of `net` that have an equal one in `EQUALS`, in place; none of them has weights."""
+def make_twice_differentiable(net: nn.Module) -> dict[nn.Module, nn.Module]:
+    """Replace the layers of `net` that have an equal one in `EQUALS`, in place; none of them has weights.
+
+    Returns old layer -> new one, for who holds the old ones.
+    """
+    replaced: dict[nn.Module, nn.Module] = {}
     for parent in list(net.modules()):
         for name, child in list(parent.named_children()):
             if type(child) in EQUALS:
-                setattr(parent, name, EQUALS[type(child)]())
+                setattr(parent, name, replaced.setdefault(child, EQUALS[type(child)]()))
+    return replaced

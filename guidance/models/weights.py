@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from guidance import distributed
 
 LOG = logging.getLogger(__name__)
+SHOWN = 5  # keys that do not fit
 
 
 def fetch(url: str) -> dict[str, Tensor]:
@@ -84,7 +85,7 @@ def strip_prefixes(state: Mapping[str, Tensor], prefixes: tuple[str, ...] = ("mo
 def load_weights(net: nn.Module, state: Mapping[str, Tensor], *, head: str, source: str) -> None:
     """Load `state` into `net`; a classifier layer `head` of another number of classes keeps its fresh weights.
 
-    Raises ValueError that names every missing and unexpected key and every other tensor of a wrong shape.
+    Raises ValueError that names missing and unexpected keys and other tensors of a wrong shape, the first few of each.
     """
     state = strip_prefixes(state)
     own = net.state_dict()
@@ -105,7 +106,7 @@ def load_weights(net: nn.Module, state: Mapping[str, Tensor], *, head: str, sour
 
 def restore(module: nn.Module, state: Mapping[str, Tensor], *, source: str) -> None:
     """Load what `module.state_dict()` gave when a checkpoint was written; all of it must fit. ValueError where it does not."""
-    problems = _misfits(module.state_dict(), state, shown=5)
+    problems = _misfits(module.state_dict(), state)
     if problems:
         raise ValueError(
             f"the weights in {source} do not fit the net of its config. Keys {problems}. Another model.name or objective.mode "
@@ -114,8 +115,8 @@ def restore(module: nn.Module, state: Mapping[str, Tensor], *, source: str) -> N
     module.load_state_dict(dict(state))
 
 
-def _misfits(own: Mapping[str, Tensor], state: Mapping[str, Tensor], *, shown: int | None = None) -> str:
-    """Which keys of a net and of a state dict do not fit; the first `shown` of each kind."""
+def _misfits(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
+    """Which keys of a net and of a state dict do not fit; the first few of each kind."""
     found = {
         "missing": [key for key in own if key not in state],
         "unexpected": [key for key in state if key not in own],
@@ -125,9 +126,8 @@ def _misfits(own: Mapping[str, Tensor], state: Mapping[str, Tensor], *, shown: i
             if key in own and value.shape != own[key].shape
         ],
     }
-    return "; ".join(f"{what}: {_listed(keys, shown)}" for what, keys in found.items() if keys)
+    return "; ".join(f"{what}: {_listed(keys)}" for what, keys in found.items() if keys)
 
 
-def _listed(names: Sequence[str], shown: int | None) -> str:
-    more = len(names) - shown if shown is not None else 0
-    return ", ".join(names[:shown]) + (f" and {more} more" if more > 0 else "")
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
