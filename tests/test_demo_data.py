@@ -172,7 +172,7 @@ def test_processes_that_generate_at_once_agree(root: Path, tmp_path: Path) -> No
 
 
 def test_a_set_with_other_options_is_an_error(root: Path) -> None:
-    with pytest.raises(ValueError, match=r"(?s)'correlation': 0\.96.*'correlation': 0\.5.*delete that folder"):
+    with pytest.raises(ValueError, match=r"(?s)'correlation': 0\.97.*'correlation': 0\.5.*delete that folder"):
         load_demo(root, "train", **SMALL, correlation=0.5)
 
 
@@ -208,7 +208,7 @@ def test_an_interrupted_generation_leaves_nothing(tmp_path: Path, monkeypatch: p
 
 def test_a_damaged_annotation_file_is_named(root: Path, tmp_path: Path) -> None:
     content = json.loads((root / "annotations.json").read_text())
-    for damage in ("{", json.dumps({"splits": content["splits"]})):
+    for damage in ("{", json.dumps({"splits": content["splits"]}), json.dumps(content | {"settings": []})):
         (tmp_path / "annotations.json").write_text(damage)
         with pytest.raises(ValueError, match=r"annotations\.json .*delete the folder"):
             load_demo(tmp_path, "train", **SMALL)

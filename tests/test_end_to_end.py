@@ -18,9 +18,9 @@ from tests.runs import assert_same, snapshot
 
 ROOT = Path(__file__).parents[1]
 SMALL = [
-    "data.num_train=40", "data.num_val=10", "data.num_test=11", "data.image_size=32", "data.num_workers=0",
-    "trainer.epochs=2", "trainer.batch_size=8", "trainer.checkpoint_every=2", "log.every=1", "log.probe_images=2",
-    "trainer.device=cpu",
+    "data.num_train=40", "data.num_val=10", "data.num_test=11", "data.image_size=32", "data.correlation=0.97",
+    "data.num_workers=0", "trainer.epochs=2", "trainer.batch_size=8", "trainer.checkpoint_every=2", "log.every=1",
+    "log.probe_images=2", "trainer.device=cpu",
 ]  # fmt: skip
 
 

@@ -389,8 +389,9 @@ def _plain(value: Any) -> Any:
 # --- kills ------------------------------------------------------------------------------------------------------------
 
 SMALL = [
-    "data.num_train=40", "data.num_val=18", "data.num_test=18", "data.image_size=32", "trainer.epochs=3",
-    "trainer.batch_size=8", "trainer.checkpoint_every=2", "log.every=1", "log.probe_images=1", "trainer.device=cpu",
+    "data.num_train=40", "data.num_val=18", "data.num_test=18", "data.image_size=32", "data.correlation=0.97",
+    "trainer.epochs=3", "trainer.batch_size=8", "trainer.checkpoint_every=2", "log.every=1",
+    "log.probe_images=1", "trainer.device=cpu",
 ]  # fmt: skip
 BCOS = ["model.name=bcos_resnet18", "objective.attribution.method=bcos", "objective.attribution.depth=mid2"]
 # config, processes, workers, more settings

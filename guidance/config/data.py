@@ -136,7 +136,7 @@ class DemoData(CommonData):
     num_train: Count = 3840
     num_val: Count = 240
     num_test: Count = 900
-    correlation: Fraction = 0.96  # of background and class in the training and validation splits
+    correlation: Fraction = 0.97  # of background and class in the training and validation splits
     seed: Seed = 0
 
 

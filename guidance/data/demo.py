@@ -31,7 +31,7 @@ def load_demo(
     num_val: int = 240,
     num_test: int = 900,
     image_size: int = 64,
-    correlation: float = 0.96,
+    correlation: float = 0.97,
     seed: int = 0,
     on_error: str = "raise",
 ) -> Source:
@@ -75,7 +75,7 @@ def generate_demo(
     num_val: int = 240,
     num_test: int = 900,
     image_size: int = 64,
-    correlation: float = 0.96,
+    correlation: float = 0.97,
     seed: int = 0,
 ) -> None:
     """Write the demo set to `root`, which must not exist or be empty.
@@ -83,9 +83,8 @@ def generate_demo(
     Each class has a texture of its own. In training and validation the share `correlation` of a class's images shows it,
     and the rest is spread evenly over the other textures; but validation holds a twentieth of its images of every group (at
     least one), whatever the correlation, because an accuracy over one or two images says little. At test all groups are
-    equally large. The pictures depend on the
-    options alone. They are written beside `root` and renamed, so a killed run leaves no half set, and of several
-    processes that generate at once one wins.
+    equally large. The pictures depend on the options alone. They are written beside `root` and renamed, so a killed run
+    leaves no half set, and of several processes that generate at once one wins.
     """
     _generate(Path(root), _settings(num_train, num_val, num_test, image_size, correlation, seed))
 
@@ -93,7 +92,7 @@ def generate_demo(
 def _read_annotations(path: Path) -> dict[str, Any]:
     try:
         content: dict[str, Any] = json.loads(path.read_text())
-        if content.keys() >= {"settings", "splits"}:
+        if content.keys() >= {"settings", "splits"} and isinstance(content["settings"], dict):
             return content
     except (ValueError, AttributeError):
         pass
