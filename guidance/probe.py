@@ -38,7 +38,7 @@ class Probe:
 
     @staticmethod
     def choose(dataset: GuidanceDataset, count: int, *, encoding: str) -> Probe | None:
-        """`count` annotated images spread evenly over the split, each with its first annotated class.
+        """`count` annotated images spread evenly over the split sorted by class, each with its first annotated class.
 
         Where nothing is annotated, images with their first class and an empty mask; None without any of these.
         """
@@ -47,6 +47,7 @@ class Probe:
         annotated = bool(indices)
         if not annotated:
             indices = [i for i, record in enumerate(records) if record.classes]
+        indices.sort(key=lambda i: records[i].classes)  # stable: within a class in the order of the split
         picked = [indices[i * len(indices) // count] for i in range(min(count, len(indices)))] if count else []
         samples = [dataset[0, i] for i in picked]
         if annotated:

@@ -447,7 +447,7 @@ def test_the_probe_takes_images_of_its_regime(tmp_path: Path) -> None:
     listed = source.records[0]._replace(segmentation=tmp_path / "halves")  # in which there is nothing of class 3
     records = (listed, source.records[1]._replace(boxes=(), box_classes=()))
     source = dataclasses.replace(source, records=records)
-    for region, expected in {"box": [3], "segment": [1], "best": [3, 1]}.items():
+    for region, expected in {"box": [3], "segment": [1], "best": [1, 3]}.items():
         probe = choose(GuidanceDataset(source, eval_transform(30), training=False, region=region))
         assert probe is not None
         assert probe.batch.regions.target.tolist() == expected

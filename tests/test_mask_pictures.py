@@ -233,6 +233,18 @@ def test_images_without_annotation_are_probed_too(tmp_path: Path, monkeypatch: p
     assert Probe.choose(GuidanceDataset(bare, eval_transform(16), training=False), 0, encoding="normalized") is None
 
 
+def test_the_probe_is_spread_over_the_classes(tmp_path: Path) -> None:
+    """In proportion, wherever in the split their images are."""
+    box = (2, 2, 20, 10)
+    source = make_source(tmp_path, [[(k, box)] for k in (1, 1, 1, 0, 1, 2)])
+    probe = Probe.choose(GuidanceDataset(source, eval_transform(16), training=False), 3, encoding="normalized")
+    assert probe is not None
+    assert probe.batch.regions.target.tolist() == [0, 1, 1]
+    probe = Probe.choose(GuidanceDataset(source, eval_transform(16), training=False), 6, encoding="normalized")
+    assert probe is not None
+    assert probe.batch.index.tolist() == [3, 0, 1, 2, 4, 5]
+
+
 def test_probe_draws_its_masks_and_the_merged_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     probe, model = probe_of(tmp_path), masking_net(4)
     masks = probe.masks(model, device=torch.device("cpu"))
