@@ -258,6 +258,11 @@ COMPLETE, STATE, FIT = (
             put(torch.zeros(4), "model", "net.fc.bias"),
             rf"{FIT}.*of another shape: net\.fc\.bias \(4,\) instead of \(3,\)",
         ),
+        (put(torch.zeros(3).long(), "model", "net.fc.bias"), rf"{FIT}.*of another type: net\.fc\.bias torch\.int64"),
+        (
+            put(torch.tensor([0, torch.nan, 0]), "model", "net.fc.bias"),
+            rf"{FIT}.*with values that are not finite: net\.fc\.bias",
+        ),
         (put({"data": {}}, "config"), "is not a valid config"),
         (pop("trainer", "rng"), f"{STATE}rng is missing"),
         (pop("trainer", "optimizer"), f"{STATE}optimizer is missing, damaged, or does not fit this run"),

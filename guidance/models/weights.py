@@ -125,6 +125,12 @@ def _misfits(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
             for key, value in state.items()
             if key in own and value.shape != own[key].shape
         ],
+        "of another type": [
+            f"{key} {value.dtype}"
+            for key, value in state.items()
+            if key in own and value.is_floating_point() != own[key].is_floating_point()
+        ],
+        "with values that are not finite": [key for key, value in state.items() if not value.isfinite().all()],
     }
     return "; ".join(f"{what}: {_listed(keys)}" for what, keys in found.items() if keys)
 
