@@ -81,8 +81,9 @@ def test_every_command_for_waterbirds_runs_to_its_end_on_the_complete_set(tmp_pa
     last = [line for line in epochs if "epoch" in line][-1]
     assert (last["val/clipped"], last["val/skipped"]) == (4, 0)
     assert (last["train/clipped"], last["train/skipped"]) == (10, 2)
-    (result,) = (run / "results").glob("last.test.*.json")
-    assert json.loads(result.read_text())["metrics"]["clipped"] == 16
+    results = [json.loads(path.read_text()) for path in (run / "results").glob("last.test.*.json")]
+    assert {result["settings"]["attribution"] for result in results} == {"ixg", "gradcam"}
+    assert all(result["metrics"]["clipped"] == 16 for result in results)
     # Without the permission to leave anything out, the two faults are told at once, before the first step.
     words = smaller(commands[0], project)
     words = [word.replace("../shared/data/waterbirds100", str(data)) for word in words]
