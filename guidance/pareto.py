@@ -6,7 +6,6 @@ front of (F1, EPG, IoU). As published, values are rounded to a resolution of 0.0
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from guidance.metrics import oriented
+from guidance.types import suggestion
 
 Points: TypeAlias = Sequence[Sequence[float]] | NDArray[np.float64]  # [N, D]: N candidates, D metrics
 
@@ -87,8 +87,7 @@ class ParetoFront:
         """The candidate's values in the order of the metrics, so that larger is better; ValueError if it lacks one."""
         missing = [metric for metric in self.metrics if metric not in candidate.values]
         if missing:
-            close = difflib.get_close_matches(missing[0], candidate.values, n=1)
-            hint = f" Did you mean {close[0]!r}?" if close else ""
+            hint = suggestion(missing[0], candidate.values)
             raise ValueError(
                 f"{candidate.name} has no value for {', '.join(missing)}; the front is over {', '.join(self.metrics)}.{hint} "
                 f"It has: {', '.join(candidate.values) or 'no metrics'}."

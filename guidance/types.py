@@ -7,7 +7,7 @@ M annotated (image, class) pairs.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import NamedTuple, TypeVar
 
@@ -115,6 +115,10 @@ def lookup(table: Mapping[str, T], name: str, what: str) -> T:
     """`table[name]`; a miss is a ValueError that lists the keys and the closest match."""
     if name in table:
         return table[name]
-    close = difflib.get_close_matches(name, table, n=1)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
-    raise ValueError(f"unknown {what} {name!r}; known: {', '.join(sorted(table))}.{hint}")
+    raise ValueError(f"unknown {what} {name!r}; known: {', '.join(sorted(table))}.{suggestion(name, table)}")
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """ " Did you mean ...?" with the closest of the names that are known; empty where none is close."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f" Did you mean {close[0]!r}?" if close else ""

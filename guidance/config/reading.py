@@ -15,6 +15,7 @@ from pydantic_core import ErrorDetails
 
 from guidance.config.data import Data
 from guidance.config.schema import Config
+from guidance.types import suggestion
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
@@ -85,8 +86,7 @@ def _read_yaml(text: str | bytes, wrong: str) -> Any:
 def _explain(detail: ErrorDetails) -> str:
     where, model = _locate(detail["loc"])
     if detail["type"] == "extra_forbidden" and model is not None:
-        close = difflib.get_close_matches(str(detail["loc"][-1]), model.model_fields, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
+        hint = suggestion(str(detail["loc"][-1]), model.model_fields)
         return f"{where}: unknown key; known here: {', '.join(model.model_fields)}.{hint}"
     if detail["type"] == "value_error":
         message = detail["msg"].removeprefix("Value error, ")

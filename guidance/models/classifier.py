@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
@@ -14,7 +13,7 @@ import guidance.models.torch_layers  # noqa: F401 (registers the pullbacks of to
 from guidance.models.dynamic import linearized
 from guidance.models.pullback import Pullback, chain, compose
 from guidance.models.twice import make_twice_differentiable
-from guidance.types import Forward, lookup
+from guidance.types import Forward, lookup, suggestion
 
 Layer = str | Callable[[Tensor], Tensor]  # name of a submodule of the net, or a function without weights
 
@@ -140,9 +139,9 @@ def _check_stage(net: nn.Module, depth: str, layers: Sequence[Layer]) -> None:
     names = [name for name, _ in net.named_modules(remove_duplicate=False) if name]
     for layer in layers:
         if isinstance(layer, str) and layer not in names:
-            close = difflib.get_close_matches(layer, names, n=1)
-            hint = f" Did you mean {close[0]!r}?" if close else ""
-            raise ValueError(f"the stage {depth!r} names {layer!r}, but the net has no such layer.{hint}")
+            raise ValueError(
+                f"the stage {depth!r} names {layer!r}, but the net has no such layer.{suggestion(layer, names)}"
+            )
 
 
 def _above(depths: Sequence[str], steps: Sequence[Pullback | None]) -> dict[str, Pullback]:
