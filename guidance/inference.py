@@ -12,9 +12,7 @@ import torch
 from torch import Tensor
 from torchvision import tv_tensors
 
-from guidance import checkpoint, per_sample, runs
-from guidance.attribution import attribute
-from guidance.build import (
+from guidance.assembly import (
     build_attribution,
     build_classifier,
     build_eval_transform,
@@ -24,15 +22,19 @@ from guidance.build import (
     describe_evaluation,
     log_guided_rule,
 )
-from guidance.build.evaluation import Evaluator
+from guidance.assembly.evaluation import Evaluator
+from guidance.attribution import attribute
 from guidance.config import Config, free_on_resume, override_config, parse_config
 from guidance.data import Source, naming_killed_workers
-from guidance.data.decode import read_image
-from guidance.data.preflight import preflight
+from guidance.data.reading.decode import read_image
+from guidance.data.reading.preflight import preflight
+from guidance.evaluation import per_sample
+from guidance.evaluation.rows import Rows
 from guidance.maps import upsample
 from guidance.models import Classifier
 from guidance.models.weights import restore
-from guidance.rows import Rows
+from guidance.runs import checkpoint
+from guidance.runs import folder as runs
 from guidance.types import lookup
 
 LOG = logging.getLogger(__name__)

@@ -1,6 +1,6 @@
 """What DistributedDataParallel wraps: a model together with its loss, from a batch to one scalar.
 
-To add a training mode, write an `Objective`, and a function that builds it in the OBJECTIVES table of guidance/build/parts.py.
+To add a training mode, write an `Objective`, and a function that builds it in OBJECTIVES of guidance/assembly/parts.py.
 """
 
 from __future__ import annotations

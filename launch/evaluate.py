@@ -19,13 +19,13 @@ import sys
 from pathlib import Path
 
 from guidance import distributed
+from guidance.evaluation.per_sample import write_table
+from guidance.evaluation.size_bias import epg_by_size
 from guidance.inference import Evaluation, evaluate_in_detail
-from guidance.logs import report_error
-from guidance.per_sample import write_table
-from guidance.plots import plot_size_bins
-from guidance.results import result_path, write_result
-from guidance.runs import last_checkpoint
-from guidance.size_bias import epg_by_size
+from guidance.pictures.plots import plot_size_bins
+from guidance.results.files import result_path, write_result
+from guidance.runs.folder import last_checkpoint
+from guidance.runs.logs import report_error
 
 SHOWN = 40  # metrics of single classes; where there are more they are only written
 

@@ -18,11 +18,11 @@ import tempfile
 from pathlib import Path
 
 from guidance import distributed
-from guidance.build import build_trainer
-from guidance.checkpoint import similar
+from guidance.assembly import build_trainer
 from guidance.config import Config, check_processes, load_config
-from guidance.logs import report_error
-from guidance.runs import CONFIG
+from guidance.runs.checkpoint import similar
+from guidance.runs.folder import CONFIG
+from guidance.runs.logs import report_error
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from guidance.data.imagenet import HARD, WOOF
+from guidance.data.sets.imagenet import HARD, WOOF
 from tests.pictures import Box, write_picture
 
 HEIGHT, WIDTH = 20, 30

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from guidance import checkpoint
 from guidance.config import Config, parse_config
 from guidance.models.classifier import Classifier
+from guidance.runs import checkpoint
 
 COUNTS = {"num_train": 26, "num_val": 10, "num_test": 11}
 

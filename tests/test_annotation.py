@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 from torchvision import tv_tensors
 
-from guidance.build.sets import build_evaluation_dataset, build_training_dataset, choose_annotated
+from guidance.assembly.sets import build_evaluation_dataset, build_training_dataset, choose_annotated
 from guidance.config import Config, parse_config
 from guidance.data import GuidanceDataset, Record, Sample, Source, collate, eval_transform, train_transform
 from guidance.data.annotation import Annotation, annotate, is_annotated, only_never, resolve, unannotated
-from guidance.probe import Probe
+from guidance.pictures.probe import Probe
 from guidance.regions import BOX, NEVER, SEGMENT
 from guidance.types import Batch, Regions
 from tests.pictures import Box, make_source, read_halves

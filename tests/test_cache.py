@@ -23,9 +23,9 @@ from torch import Tensor
 from torchvision import tv_tensors
 
 from guidance import distributed
-from guidance.build import build_source, build_trainer
-from guidance.build.sets import build_evaluation_dataset, build_training_dataset
-from guidance.build.training import resumable_state
+from guidance.assembly import build_source, build_trainer
+from guidance.assembly.sets import build_evaluation_dataset, build_training_dataset
+from guidance.assembly.training import resumable_state
 from guidance.config import parse_config
 from guidance.data import (
     EvaluationBatches,
@@ -35,7 +35,6 @@ from guidance.data import (
     UnreadableError,
     build_cache,
     build_loader,
-    cache_file,
     cache_path,
     eval_transform,
     open_cache,
@@ -43,7 +42,8 @@ from guidance.data import (
     shared_cache,
     train_transform,
 )
-from guidance.data.decode import read_image
+from guidance.data.cache import file as cache_file
+from guidance.data.reading.decode import read_image
 from guidance.data.transforms import resize_image, to_frame
 from tests.pictures import make_source, write_broken, write_picture
 from tests.processes import run_processes

@@ -20,9 +20,9 @@ import pytest
 import torch
 from torch import nn
 
-from guidance import checkpoint
-from guidance.checkpoint import FORMAT, VERSION, ParetoFolder, check_config, load, read_candidates, save
-from guidance.pareto import non_dominated
+from guidance.runs import checkpoint
+from guidance.runs.checkpoint import FORMAT, VERSION, ParetoFolder, check_config, load, read_candidates, save
+from guidance.runs.pareto import non_dominated
 
 
 def state(**changes: Any) -> dict[str, Any]:
@@ -222,7 +222,7 @@ def test_write_that_fails_half_way(tmp_path: Path) -> None:
     resource = pytest.importorskip("resource")
     script = """
         import resource, sys, torch
-        from guidance.checkpoint import load, save
+        from guidance.runs.checkpoint import load, save
         state = {"config": {}, "classes": [], "metrics": None, "epoch": 1, "step": 1}
         save(sys.argv[1], state | {"model": {"w": torch.zeros(10)}})
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
@@ -375,8 +375,8 @@ def test_killed_for_real(tmp_path: Path) -> None:
         import os, random, signal, sys, time
         from pathlib import Path
         import torch
-        from guidance.checkpoint import ParetoFolder, load, read_candidates
-        from guidance.pareto import non_dominated
+        from guidance.runs.checkpoint import ParetoFolder, load, read_candidates
+        from guidance.runs.pareto import non_dominated
 
         folder, done = Path(sys.argv[1]) / "pareto", Path(sys.argv[1]) / "done"
         rng, metrics = random.Random(0), ("f1", "epg", "iou")

@@ -15,7 +15,7 @@ from pycocotools import mask as codes
 from pycocotools.coco import COCO
 
 from guidance.data import GuidanceDataset, UnreadableError, eval_transform, load_coco
-from guidance.data.coco import CLASSES, GAPS, LABELS
+from guidance.data.sets.coco import CLASSES, GAPS, LABELS
 from guidance.data.splits import train_or_val
 from tests.layouts import HEIGHT, LAYOUTS, WIDTH, write_instances
 from tests.pictures import write_picture

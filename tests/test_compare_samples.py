@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from matplotlib import colors
 
-from guidance.plots import RUN_COLOURS, plot_samples
+from guidance.pictures.plots import RUN_COLOURS, plot_samples
 from tools import compare_samples as tool
 
 ROWS = [("a.png", "bird", "0.2"), ("b.png", "bird", "0.5"), ("b.png", "fish", "0.9"), ("c.png", "fish", "0.4")]

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from guidance.assembly import build_classifier, build_objective, build_optimizer, learning_rate_factor, parameter_groups
 from guidance.attribution import ATTRIBUTIONS
-from guidance.build import build_classifier, build_objective, build_optimizer, learning_rate_factor, parameter_groups
 from guidance.config import check_processes, dump_config, free_on_resume, load_config, parse_config
 from guidance.config.fields import Fraction, Section
 from guidance.data import Source

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from guidance.build.sets import build_source
+from guidance.assembly.sets import build_source
 from guidance.config import parse_config
 from guidance.data import GuidanceDataset, Source, eval_transform, load_custom
 from guidance.regions import BOX as BOX_KIND

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from guidance.data import GuidanceDataset, eval_transform, load_voc, load_waterbirds
-from guidance.data.voc import CLASSES
+from guidance.data.sets.voc import CLASSES
 from tests.layouts import OBJECT, edit, write_voc, write_waterbirds
 
 # --- VOC, the real sample ---------------------------------------------------------------------------------------------

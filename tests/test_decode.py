@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps
 
-from guidance.data.complaints import complaint, listen
-from guidance.data.decode import UPRIGHT, UnreadableError, read_header, read_image, read_object_segments
+from guidance.data.reading.complaints import complaint, listen
+from guidance.data.reading.decode import UPRIGHT, UnreadableError, read_header, read_image, read_object_segments
 from guidance.data.source import Record
 from tests.pictures import write_picture
 
@@ -214,7 +214,7 @@ def test_what_others_print_meanwhile_is_not_swallowed(capfd: pytest.CaptureFixtu
 def test_a_closed_stderr_is_no_reason_to_stop(tmp_path: Path) -> None:
     path = write_picture(tmp_path / "x.png")
     code = (
-        "from guidance.data.complaints import *; assert listen(len, 'ab') == (2, False); "
+        "from guidance.data.reading.complaints import *; assert listen(len, 'ab') == (2, False); "
         f"print(repr(complaint(Path({str(path)!r}))))"
     )
     words = ["sh", "-c", '"$0" -c "$1" 2>&-', sys.executable, code]

@@ -14,8 +14,8 @@ import torch
 from PIL import Image
 
 from guidance.data import GuidanceDataset, Source, eval_transform, generate_demo, load_demo
-from guidance.data.demo import CLASSES, GROUPS
-from guidance.data.demo_drawing import SYMBOLS, TEXTURES, draw
+from guidance.data.making.demo_drawing import SYMBOLS, TEXTURES, draw
+from guidance.data.sets.demo import CLASSES, GROUPS
 
 SMALL: dict[str, Any] = {"num_train": 60, "num_val": 30, "num_test": 45, "image_size": 32}
 
@@ -200,7 +200,7 @@ def test_an_interrupted_generation_leaves_nothing(tmp_path: Path, monkeypatch: p
     def fail(*args: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("guidance.data.demo._box", fail)
+    monkeypatch.setattr("guidance.data.sets.demo._box", fail)
     with pytest.raises(KeyboardInterrupt):
         generate_demo(tmp_path / "set", **SMALL)
     assert list(tmp_path.iterdir()) == []

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from guidance.data.files import (
+from guidance.data.reading.files import (
     as_box,
     as_integer,
     as_number,

@@ -15,7 +15,7 @@ from torchvision.models import resnet18
 from torchvision.models.convnext import CNBlockConfig, ConvNeXt
 
 from guidance.attribution import ATTRIBUTIONS, attribute, needs_gradient
-from guidance.attribution.guided import guided, guided_rule
+from guidance.attribution.guided_backprop import guided, guided_rule
 from guidance.models.aim import build_aim
 from guidance.models.classifier import Classifier
 from guidance.models.torchvision_nets import CONVNEXT_STAGES, RESNET_STAGES

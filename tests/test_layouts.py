@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 import torch
 
-from guidance.build.sets import build_source
+from guidance.assembly.sets import build_source
 from guidance.config import parse_config
 from guidance.config.data import Data
 from guidance.config.reading import sections_of
 from guidance.data import DATASETS, GuidanceDataset, Source, UnreadableError, eval_transform
-from guidance.data.coco import CLASSES
-from guidance.data.imagenet import HARD, WOOF
-from guidance.data.preflight import preflight
+from guidance.data.reading.preflight import preflight
+from guidance.data.sets.coco import CLASSES
+from guidance.data.sets.imagenet import HARD, WOOF
 from guidance.data.source import NoSplitError
 from tests.layouts import BOX, HEIGHT, LAYOUTS, OBJECT, WIDTH, edit, write_text
 from tests.pictures import write_broken, write_picture

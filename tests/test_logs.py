@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from guidance import distributed
-from guidance.logs import Console, JsonLines, Logger, Loggers, TensorBoard, open_loggers
+from guidance.runs.logs import Console, JsonLines, Logger, Loggers, TensorBoard, open_loggers
 
 
 def lines(path: Path) -> list[dict[str, Any]]:

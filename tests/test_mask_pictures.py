@@ -11,13 +11,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from guidance import mask_pictures
 from guidance.data import GuidanceDataset, eval_transform
-from guidance.mask_pictures import _edges, mask_panel, masked
 from guidance.models.classifier import Classifier
-from guidance.probe import Probe
+from guidance.pictures import masks as mask_pictures
+from guidance.pictures.masks import _edges, mask_panel, masked
+from guidance.pictures.panels import OUTLINE, overlay, panel
+from guidance.pictures.probe import Probe
 from guidance.types import Forward
-from guidance.visualize import OUTLINE, overlay, panel
 from tests.nets import global_average, tiny
 from tests.pictures import make_source
 
@@ -226,7 +226,7 @@ def test_images_without_annotation_are_probed_too(tmp_path: Path, monkeypatch: p
         drawn.update(settings)
         return panel(*args, **settings)
 
-    monkeypatch.setattr("guidance.probe.panel", draw)
+    monkeypatch.setattr("guidance.pictures.probe.panel", draw)
     assert probe.picture({"maps": maps}).dtype == np.uint8
     assert drawn["captions"] == {}
     assert len(probe.mask_picture({"stage1": torch.ones(2, 1, 4, 4)}).shape) == 3
@@ -254,7 +254,7 @@ def test_probe_draws_its_masks_and_the_merged_one(tmp_path: Path, monkeypatch: p
         drawn.update(images=images, merged=merged, names=names)
         return mask_panel(images, masks, merged, names=names)
 
-    monkeypatch.setattr("guidance.probe.mask_panel", panel)
+    monkeypatch.setattr("guidance.pictures.probe.mask_panel", panel)
     picture = probe.mask_picture(masks)
     assert picture.dtype == np.uint8
     assert drawn["names"] == ["a", "b", "c"]

@@ -11,22 +11,10 @@ import torch
 from torch import Tensor
 from torchmetrics.functional import classification
 
-from guidance.metrics import (
-    IOU_THRESHOLDS,
-    METRICS,
-    Rows,
-    collect,
-    epg,
-    fit_iou_threshold,
-    has_energy,
-    iou,
-    merge,
-    per_class,
-    seg_epg,
-    summarize,
-    upsample,
-    x_seg_epg,
-)
+from guidance.evaluation.metrics import METRICS, fit_iou_threshold, per_class, summarize
+from guidance.evaluation.rows import IOU_THRESHOLDS, Rows, collect, merge
+from guidance.evaluation.scores import epg, has_energy, iou, seg_epg, x_seg_epg
+from guidance.maps import upsample
 from guidance.types import Batch, Regions
 from tests import reference
 

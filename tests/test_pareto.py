@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from guidance.pareto import Candidate, ParetoFront, dominates, hypervolume, knee, non_dominated
+from guidance.runs.pareto import Candidate, ParetoFront, dominates, hypervolume, knee, non_dominated
 
 METRICS = ("f1", "epg", "iou")
 PUBLISHED = [(0.801, 0.5, 0.4), (0.8005, 0.5, 0.4), (0.79, 0.6, 0.4), (0.79, 0.59, 0.39)]

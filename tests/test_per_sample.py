@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from guidance.build import build_classifier
-from guidance.checkpoint import FORMAT, VERSION, save
+from guidance.assembly import build_classifier
 from guidance.config import parse_config
 from guidance.data import Record, Source, generate_demo
+from guidance.evaluation.per_sample import COLUMNS, tabulate, write_table
+from guidance.evaluation.rows import Rows, collect, merge
+from guidance.evaluation.scores import ALL_SCORES, all_scores
 from guidance.inference import Evaluation, evaluate_checkpoint, evaluate_in_detail
-from guidance.metrics import ALL_SCORES, Rows, all_scores, collect, merge
-from guidance.per_sample import COLUMNS, tabulate, write_table
+from guidance.runs.checkpoint import FORMAT, VERSION, save
 from guidance.types import Batch, Regions
 from launch.evaluate import main
 

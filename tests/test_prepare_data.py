@@ -18,10 +18,10 @@ from PIL import Image
 
 from guidance.config import load_config
 from guidance.data import DATASETS, Record, load_waterbirds
-from guidance.data.checks import check_image, check_split, compare_splits, table
-from guidance.data.scenes import compose, read_backgrounds
-from guidance.data.synthesis import is_waterbird, synthesize_traveling_birds, synthesize_waterbirds
-from guidance.data.traveling_birds import load_traveling_birds
+from guidance.data.making.scenes import compose, read_backgrounds
+from guidance.data.making.synthesis import is_waterbird, synthesize_traveling_birds, synthesize_waterbirds
+from guidance.data.reading.checks import check_image, check_split, compare_splits, table
+from guidance.data.sets.traveling_birds import load_traveling_birds
 from tests.conftest import sample
 from tests.layouts import LAYOUTS, edit, make_custom_coco, make_custom_folders, make_custom_masks, write_text
 from tests.pictures import make_source, read_halves, write_broken, write_picture

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from guidance import distributed, inference
-from guidance.build import build_evaluation_dataset, build_evaluator, build_source, build_trainer
+from guidance.assembly import build_evaluation_dataset, build_evaluator, build_source, build_trainer
 from guidance.config import parse_config
 from guidance.data import GuidanceDataset, TrainBatches, build_loader, generate_demo, load_demo, train_transform
 from guidance.inference import evaluate_checkpoint

@@ -15,9 +15,9 @@ from guidance.models.bcos.modules import BcosConv2d, BcosLinear
 from guidance.models.bcos.norms import BatchNormUncentered2d, image_norm, layer_norm, position_norm
 from guidance.models.bcos.vit import Attention, Patches
 from guidance.models.classifier import Classifier
-from guidance.models.dynamic import _Mode, linearized
 from guidance.models.normalization import convert_batchnorm
-from guidance.models.pullback import Explained, chain, compose, explain
+from guidance.models.pullback.dynamic import _Mode, linearized
+from guidance.models.pullback.rules import Explained, chain, compose, explain
 from guidance.types import Forward
 from tests.reference_bcos import matrices, net_matrices
 from tests.small_nets import BCOS, CLASSES, NETS, build

@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from guidance import distributed
-from guidance.build import build_evaluation_dataset, build_source, build_trainer
+from guidance.assembly import build_evaluation_dataset, build_source, build_trainer
 from guidance.config import Config, parse_config
 from guidance.data import GuidanceDataset, Source, eval_transform
+from guidance.evaluation.rows import Rows
 from guidance.inference import evaluate_in_detail
-from guidance.metrics import Rows
 from guidance.regions import BOX, NEVER, SEGMENT
 from tests.conftest import sample
 from tests.pictures import write_picture

@@ -9,15 +9,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from guidance.build import build_evaluation_dataset, build_source, build_trainer
-from guidance.build.parts import build_attribution
+from guidance.assembly import build_evaluation_dataset, build_source, build_trainer
+from guidance.assembly.parts import build_attribution
 from guidance.config import Config
+from guidance.evaluation.rows import IOU_THRESHOLDS
+from guidance.evaluation.scores import iou
 from guidance.inference import evaluate_checkpoint, evaluate_in_detail, load_run
 from guidance.losses import energy
 from guidance.maps import upsample
-from guidance.metrics import IOU_THRESHOLDS, iou
-from guidance.probe import Probe
-from guidance.results import result_path
+from guidance.pictures.probe import Probe
+from guidance.results.files import result_path
 from launch import evaluate
 from tests.runs import rows
 

@@ -17,12 +17,12 @@ from typing import Any
 import pytest
 import torch
 
-from guidance import checkpoint
-from guidance.build import build_trainer
+from guidance.assembly import build_trainer
 from guidance.config import Config
 from guidance.inference import load_run
-from guidance.locks import lock_folder
-from guidance.runs import ENVIRONMENT, RunLock, commit
+from guidance.runs import checkpoint
+from guidance.runs.folder import ENVIRONMENT, RunLock, commit
+from guidance.runs.locks import lock_folder
 from tests.layouts import write_text
 from tests.runs import assert_same, rows, snapshot
 
@@ -73,7 +73,7 @@ def test_settings_that_a_release_adds_do_not_make_another_run(settings: Make, st
 HOLD = """
     import sys, time
     from pathlib import Path
-    from guidance.locks import lock_folder
+    from guidance.runs.locks import lock_folder
     lock = lock_folder(Path(sys.argv[1]))
     print("held", flush=True)
     {then}
@@ -312,7 +312,7 @@ def test_a_run_folder_is_suggested(stopped: Path) -> None:
 def test_the_environment_holds_the_commit(stopped: Path, tmp_path: Path) -> None:
     """Of the checkout that runs, marked where it was changed; none for an installed package."""
     assert json.loads((stopped / ENVIRONMENT).read_text())["commit"] == commit()
-    script = "from guidance.runs import commit; print(commit())"
+    script = "from guidance.runs.folder import commit; print(commit())"
 
     def ask(folder: Path) -> str:
         environment = os.environ | {"PYTHONPATH": str(folder)}

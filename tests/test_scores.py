@@ -13,21 +13,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torchvision.transforms.v2 import functional
 
-from guidance.metrics import (
-    ALL_SCORES,
-    METRICS,
-    Rows,
-    all_scores,
-    collect,
-    epg,
-    fit_iou_threshold,
-    merge,
-    pixel_scores,
-    region_attribution,
-    seg_epg,
-    summarize,
-    x_seg_epg,
-)
+from guidance.evaluation.metrics import METRICS, fit_iou_threshold, summarize
+from guidance.evaluation.rows import Rows, collect, merge
+from guidance.evaluation.scores import ALL_SCORES, all_scores, epg, pixel_scores, region_attribution, seg_epg, x_seg_epg
 from guidance.regions import BOX, NEVER, SEGMENT
 from guidance.types import Batch, Regions
 from tests import reference

@@ -19,7 +19,7 @@ import pytest
 import torch
 from matplotlib import image
 
-from guidance.checkpoint import save
+from guidance.runs.checkpoint import save
 
 TOOL = Path(__file__).resolve().parents[1] / "tools" / "select_pareto.py"
 

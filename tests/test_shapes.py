@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from guidance.data.shapes import check_shape, code_size, decode_shapes
+from guidance.data.making.shapes import check_shape, code_size, decode_shapes
 
 SQUARE = [[2, 3, 12, 3, 12, 11, 2, 11]]
 

@@ -15,7 +15,7 @@ from torchvision import tv_tensors
 
 from guidance.attribution import attribute
 from guidance.data import eval_transform
-from guidance.data.decode import read_image
+from guidance.data.reading.decode import read_image
 from guidance.models.classifier import Classifier
 from tests.pictures import write_picture
 from tests.test_mask_pictures import Masking, masking_net

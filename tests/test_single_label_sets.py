@@ -20,8 +20,8 @@ from guidance.data import (
     load_imagenet100,
     load_traveling_birds,
 )
-from guidance.data.cub_files import bird_names
-from guidance.data.decode import read_object_segments
+from guidance.data.reading.decode import read_object_segments
+from guidance.data.sets.cub_files import bird_names
 from guidance.data.splits import train_or_val
 from tests.layouts import BOX, LAYOUTS, OBJECT, SPECIES, edit, write_text
 

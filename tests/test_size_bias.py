@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from guidance.metrics import METRICS, Rows
-from guidance.plots import plot_size_bins
+from guidance.evaluation.metrics import METRICS
+from guidance.evaluation.rows import Rows
+from guidance.evaluation.size_bias import SIZE_EDGES, SizeBin, epg_by_size, normalized_epg, pearson, size_correlation
+from guidance.pictures.plots import plot_size_bins
 from guidance.regions import BOX, NEVER
-from guidance.size_bias import SIZE_EDGES, SizeBin, epg_by_size, normalized_epg, pearson, size_correlation
 from tests.test_metrics import make_rows
 
 

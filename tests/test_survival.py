@@ -20,16 +20,18 @@ from typing import Any
 import pytest
 import torch
 
-from guidance import checkpoint, distributed, progress
-from guidance.build import build_trainer
+from guidance import distributed, progress
+from guidance.assembly import build_trainer
 from guidance.config import Config
-from guidance.data import GuidanceDataset, decode, generate_demo, naming_killed_workers
-from guidance.data.decode import read_image
+from guidance.data import GuidanceDataset, generate_demo, naming_killed_workers
+from guidance.data.reading import decode
+from guidance.data.reading.decode import read_image
 from guidance.distributed import LostProcessError, check_launcher, process_group
 from guidance.models import aim
 from guidance.objectives import AIMMasking
 from guidance.progress import Progress
-from guidance.run_state import StoppedWaitingError, StopRequest
+from guidance.runs import checkpoint
+from guidance.training.run_state import StoppedWaitingError, StopRequest
 from tests.pictures import write_picture
 from tests.runs import assert_same, snapshot
 from tests.test_end_to_end import ROOT, command, train

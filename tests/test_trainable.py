@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from guidance.attribution import attribute
-from guidance.evaluation import evaluate
+from guidance.evaluation.evaluate import evaluate
 from guidance.losses import energy
 from guidance.models.classifier import Classifier
 from guidance.models.twice import EQUALS

@@ -15,15 +15,15 @@ import pytest
 import torch
 from torch import nn
 
-from guidance import checkpoint
-from guidance.build import build_evaluation_dataset, build_evaluator, build_source, build_trainer
+from guidance.assembly import build_evaluation_dataset, build_evaluator, build_source, build_trainer
 from guidance.config import Config
 from guidance.data import generate_demo, load_demo
-from guidance.guard import NonFiniteError
 from guidance.inference import evaluate_checkpoint, load_run
-from guidance.probe import Probe
-from guidance.run_state import get_rng, set_rng
-from guidance.trainer import Trainer
+from guidance.pictures.probe import Probe
+from guidance.runs import checkpoint
+from guidance.training.guard import NonFiniteError
+from guidance.training.run_state import get_rng, set_rng
+from guidance.training.trainer import Trainer
 from tests.runs import assert_same, build_tiny, rows, snapshot
 
 CPU = torch.device("cpu")

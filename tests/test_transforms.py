@@ -18,8 +18,8 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
 from guidance.data import AUGMENTATIONS, CROPS, UnreadableError, eval_transform, to_display, train_transform
-from guidance.data.decode import check_boxes, read_class_map_segments, read_image
 from guidance.data.randaugment import OPERATIONS, RandAugment
+from guidance.data.reading.decode import check_boxes, read_class_map_segments, read_image
 from guidance.data.source import Record
 from guidance.data.transforms import Segments, ShiftedCrop, View
 from guidance.regions import boxes_to_mask

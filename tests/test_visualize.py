@@ -10,10 +10,11 @@ import pytest
 import torch
 from matplotlib import colors, image
 
-from guidance import plots, visualize
-from guidance.pareto import Candidate
-from guidance.plots import RUN_COLOURS, plot_front
-from guidance.visualize import AGAINST, FOR, OUTLINE, colour_scale, overlay, panel, to_array, write_png
+from guidance.pictures import panels as visualize
+from guidance.pictures import plots
+from guidance.pictures.panels import AGAINST, FOR, OUTLINE, colour_scale, overlay, panel, to_array, write_png
+from guidance.pictures.plots import RUN_COLOURS, plot_front
+from guidance.runs.pareto import Candidate
 
 
 def rgb(colour: str) -> np.ndarray:

@@ -23,13 +23,13 @@ import torch
 import yaml
 from PIL import Image
 
-from guidance.build import build_trainer
-from guidance.checkpoint import read_candidates
+from guidance.assembly import build_trainer
 from guidance.config import check_processes, dump_config, load_config
 from guidance.data import DATASETS, GuidanceDataset, UnreadableError, eval_transform, generate_demo, train_transform
-from guidance.data.preflight import preflight
+from guidance.data.reading.preflight import preflight
 from guidance.inference import evaluate_checkpoint
 from guidance.models import BACKBONES, Backbone
+from guidance.runs.checkpoint import read_candidates
 from tests.layouts import LAYOUTS
 from tests.runs import COUNTS, assert_same, build_tiny, snapshot, tiny_config
 from tools import prepare_data, select_pareto

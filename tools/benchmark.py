@@ -33,7 +33,7 @@ from torchvision import transforms, tv_tensors
 
 from guidance.attribution.gradient import Explainable, ixg
 from guidance.data import GuidanceDataset, Record, Source, build_cache, eval_transform
-from guidance.data.cache_file import cache_bytes
+from guidance.data.cache.file import cache_bytes
 from guidance.data.transforms import MEAN, STD
 from guidance.losses import LOCALIZATION_LOSSES
 from guidance.models import build_model

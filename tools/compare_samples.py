@@ -16,8 +16,8 @@ import math
 import sys
 from pathlib import Path
 
-from guidance.logs import report_error
-from guidance.plots import plot_samples
+from guidance.pictures.plots import plot_samples
+from guidance.runs.logs import report_error
 
 Pair = tuple[str, str]  # image, class
 

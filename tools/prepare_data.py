@@ -18,16 +18,16 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from guidance.build import build_source
-from guidance.build.sets import choose_annotated
+from guidance.assembly import build_source
+from guidance.assembly.sets import choose_annotated
 from guidance.config import Config, load_config, override_config
 from guidance.data import Source, build_cache, open_cache
-from guidance.data.cache_file import cache_bytes
-from guidance.data.checks import DOUBTS, MISTAKES, SplitCheck, check_split, compare_splits, table
+from guidance.data.cache.file import cache_bytes
+from guidance.data.making.synthesis import SETS, synthesize_traveling_birds, synthesize_waterbirds
+from guidance.data.reading.checks import DOUBTS, MISTAKES, SplitCheck, check_split, compare_splits, table
+from guidance.data.sets.waterbirds import VERSIONS
 from guidance.data.source import NoSplitError
-from guidance.data.synthesis import SETS, synthesize_traveling_birds, synthesize_waterbirds
-from guidance.data.waterbirds import VERSIONS
-from guidance.logs import report_error
+from guidance.runs.logs import report_error
 
 SHOWN = 20  # mistakes that are spelled out
 

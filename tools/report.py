@@ -16,13 +16,13 @@ from pathlib import Path
 
 import torch
 
-from guidance.build import build_attribution, build_evaluation_dataset, build_source
+from guidance.assembly import build_attribution, build_evaluation_dataset, build_source
 from guidance.inference import evaluate_in_detail, load_run
-from guidance.logs import Image, report_error
 from guidance.models import BACKBONES
-from guidance.probe import Probe
-from guidance.results import plain
-from guidance.visualize import write_png
+from guidance.pictures.panels import write_png
+from guidance.pictures.probe import Probe
+from guidance.results.files import plain
+from guidance.runs.logs import Image, report_error
 
 COLUMNS = ("worst_group_accuracy", "accuracy", "f1", "map", "epg", "epg_chance", "iou")
 

@@ -23,12 +23,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from guidance import distributed
-from guidance.checkpoint import Saved, flatten, read_candidates, similar
-from guidance.logs import report_error
-from guidance.metrics import LOWER_IS_BETTER
-from guidance.pareto import ParetoFront, hypervolume, knee, non_dominated
-from guidance.plots import plot_front
-from guidance.results import plain
+from guidance.evaluation.metrics import LOWER_IS_BETTER
+from guidance.pictures.plots import plot_front
+from guidance.results.files import plain
+from guidance.runs.checkpoint import Saved, flatten, read_candidates, similar
+from guidance.runs.logs import report_error
+from guidance.runs.pareto import ParetoFront, hypervolume, knee, non_dominated
 
 OUTPUTS = ("front.json", "front.csv", "front.png")
 METRICS, RESOLUTION = ["f1", "epg", "iou"], 0.005  # where the configs do not say

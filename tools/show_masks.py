@@ -19,12 +19,12 @@ from torch import Tensor
 from guidance.attribution import attribute
 from guidance.data import to_display
 from guidance.inference import Run, load_run
-from guidance.logs import Image, report_error
 from guidance.maps import merged_mask
-from guidance.mask_pictures import mask_panel
 from guidance.models import BACKBONES
+from guidance.pictures.masks import mask_panel
+from guidance.pictures.panels import write_png
+from guidance.runs.logs import Image, report_error
 from guidance.types import lookup
-from guidance.visualize import write_png
 
 BATCH = 16  # images at a time
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from guidance.attribution.gradient import Attribution, Explainable, bcos, gradcam, ixg
-from guidance.attribution.guided import guided_backprop, guided_gradcam
+from guidance.attribution.guided_backprop import guided_backprop, guided_gradcam
 from guidance.attribution.intgrad import intgrad
 from guidance.attribution.trainable import check_trainable
 from guidance.types import Forward, lookup

@@ -33,7 +33,7 @@ class CommonData(Section):
     on_error: Annotated[Literal["raise", "skip"], FREE] = "raise"  # unreadable images and impossible boxes
     check: Annotated[Literal["pixels", "headers"], FREE] = "pixels"  # how closely all images are looked at beforehand
     num_workers: Annotated[int, Field(ge=0), FREE] = 2  # loader processes of each training process
-    # Folder of the decoded cache, see guidance/data/cache.py; null decodes files every time.
+    # Folder of the decoded cache, see guidance/data/cache/images.py; null decodes files every time.
     cache: Annotated[Path | None, CACHE] = None
     # Of cached training images; more than image_size gives crop_flip finer crops.
     cache_size: Annotated[Count | None, CACHE] = None

@@ -9,8 +9,9 @@ from pydantic import BeforeValidator, Field, SerializerFunctionWrapHandler, mode
 from guidance.attribution import ATTRIBUTIONS
 from guidance.config.data import Data
 from guidance.config.fields import FREE, Count, Fraction, FreeOnResume, NotNegative, Positive, Section, Seed
+from guidance.evaluation.metrics import LOWER_IS_BETTER, METRICS, oriented
+from guidance.evaluation.scores import ALL_SCORES
 from guidance.losses import LOCALIZATION_LOSSES
-from guidance.metrics import ALL_SCORES, LOWER_IS_BETTER, METRICS, oriented
 from guidance.models import BACKBONES, Backbone
 from guidance.models.aim.nets import check_stop_stage
 from guidance.types import lookup

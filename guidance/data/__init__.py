@@ -4,14 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from guidance.data.cache import ImageCache, build_cache, cache_path, open_cache, shared_cache
-from guidance.data.coco import load_coco
-from guidance.data.cub import load_cub
-from guidance.data.custom import load_custom
+from guidance.data.cache.images import ImageCache, build_cache, cache_path, open_cache, shared_cache
 from guidance.data.dataset import GuidanceDataset, Sample
-from guidance.data.decode import UnreadableError
-from guidance.data.demo import generate_demo, load_demo
-from guidance.data.imagenet import load_hard_imagenet, load_imagenet100, load_imagewoof
 from guidance.data.loading import (
     EvaluationBatches,
     TrainBatches,
@@ -22,6 +16,15 @@ from guidance.data.loading import (
     naming_killed_workers,
     read,
 )
+from guidance.data.reading.decode import UnreadableError
+from guidance.data.sets.coco import load_coco
+from guidance.data.sets.cub import load_cub
+from guidance.data.sets.custom import load_custom
+from guidance.data.sets.demo import generate_demo, load_demo
+from guidance.data.sets.imagenet import load_hard_imagenet, load_imagenet100, load_imagewoof
+from guidance.data.sets.traveling_birds import load_traveling_birds
+from guidance.data.sets.voc import load_voc
+from guidance.data.sets.waterbirds import load_waterbirds
 from guidance.data.source import Record, Source
 from guidance.data.transforms import (
     AUGMENTATIONS,
@@ -32,9 +35,6 @@ from guidance.data.transforms import (
     to_display,
     train_transform,
 )
-from guidance.data.traveling_birds import load_traveling_birds
-from guidance.data.voc import load_voc
-from guidance.data.waterbirds import load_waterbirds
 
 DATASETS: Mapping[str, Callable[..., Source]] = {
     "coco": load_coco,

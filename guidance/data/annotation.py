@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from guidance.data.decode import UnreadableError, check_boxes
+from guidance.data.reading.decode import UnreadableError, check_boxes
 from guidance.data.source import Record, Source
 from guidance.data.transforms import View
 from guidance.regions import BOX, NEVER, SEGMENT, boxes_to_mask, complement, dilate_boxes, not_empty, union_by_row

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 from torchvision import tv_tensors
 
 from guidance.data.annotation import Annotation, Pairs, annotate, check_regime, resolve, unannotated
-from guidance.data.decode import UnreadableError, read_image
+from guidance.data.reading.decode import UnreadableError, read_image
 from guidance.data.source import Source, check_on_error
 from guidance.data.transforms import Segments, Transform, View, to_frame
 

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-import guidance.models.torch_layers  # noqa: F401 (registers the pullbacks of torch's layers)
-from guidance.models.dynamic import linearized
-from guidance.models.pullback import Pullback, chain, compose
+import guidance.models.pullback.torch_layers  # noqa: F401 (registers the pullbacks of torch's layers)
+from guidance.models.pullback.dynamic import linearized
+from guidance.models.pullback.rules import Pullback, chain, compose
 from guidance.models.twice import make_twice_differentiable
 from guidance.types import Forward, lookup, suggestion
 

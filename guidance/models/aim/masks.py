@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from guidance.models.dynamic import dynamic
 from guidance.models.noise import Keyed
+from guidance.models.pullback.dynamic import dynamic
 
 
 def binary_mask(logits: Tensor, noise: Tensor | None = None, *, temperature: float = 1.0) -> Tensor:
@@ -18,7 +18,7 @@ def binary_mask(logits: Tensor, noise: Tensor | None = None, *, temperature: flo
     that a cell is active with probability sigmoid(logits) at any temperature; None is deterministic.
 
     Losses train the mask through that gradient; attributions take it as a constant (a gradient inside
-    `guidance.models.dynamic.linearized` leaves it out), so that the maps that are guided are those that are evaluated.
+    `guidance.models.pullback.dynamic.linearized` leaves it out), so that the maps that are guided are those that are evaluated.
     GradCAM, which is not linearised, keeps it below the fused features.
     """
     shifted = logits if noise is None else logits + noise

@@ -16,9 +16,9 @@ from torch.nn import functional
 
 from guidance.models.bcos.modules import BcosConv2d, patch_norm, unit_rows
 from guidance.models.bcos.norms import BatchNormUncentered2d
-from guidance.models.dynamic import channel_variance, cosine_product, cosine_scale, dynamic, scale_channels
-from guidance.models.pullback import PAIRS, Explained, compose, explain, pick
-from guidance.models.torch_layers import convolution_adjoint
+from guidance.models.pullback.dynamic import channel_variance, cosine_product, cosine_scale, dynamic, scale_channels
+from guidance.models.pullback.rules import PAIRS, Explained, compose, explain, pick
+from guidance.models.pullback.torch_layers import convolution_adjoint
 
 aten = torch.ops.aten
 

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from guidance.models.dynamic import channel_squares, cosine_product, cosine_scale, dynamic
-from guidance.models.pullback import Explained, Layer, Pullback, pick
-from guidance.models.torch_layers import convolution_adjoint
+from guidance.models.pullback.dynamic import channel_squares, cosine_product, cosine_scale, dynamic
+from guidance.models.pullback.rules import Explained, Layer, Pullback, pick
+from guidance.models.pullback.torch_layers import convolution_adjoint
 from guidance.types import lookup
 
 

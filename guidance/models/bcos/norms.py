@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from guidance.models.dynamic import channel_variance, dynamic, scale_channels
-from guidance.models.pullback import Explained, Layer, pick
+from guidance.models.pullback.dynamic import channel_variance, dynamic, scale_channels
+from guidance.models.pullback.rules import Explained, Layer, pick
 from guidance.models.statistics import global_statistics
 
 

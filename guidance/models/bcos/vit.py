@@ -17,8 +17,8 @@ from guidance.models.bcos.modules import BcosConv2d, BcosLinear, LogitBias
 from guidance.models.bcos.norms import image_norm, layer_norm
 from guidance.models.classifier import Classifier
 from guidance.models.classifier import Layer as Stage
-from guidance.models.dynamic import dynamic
-from guidance.models.pullback import Explained, Layer, chain, compose, explain, pick, rearrange, residual
+from guidance.models.pullback.dynamic import dynamic
+from guidance.models.pullback.rules import Explained, Layer, chain, compose, explain, pick, rearrange, residual
 
 
 class TokensLast(Layer):

@@ -1,0 +1,30 @@
+"""Config -> objects: the one place where the parts meet."""
+
+from guidance.assembly.evaluation import Evaluator, build_evaluator, describe_evaluation, log_guided_rule
+from guidance.assembly.parts import (
+    build_attribution,
+    build_classifier,
+    build_objective,
+    build_optimizer,
+    learning_rate_factor,
+    parameter_groups,
+)
+from guidance.assembly.sets import build_eval_transform, build_evaluation_dataset, build_source
+from guidance.assembly.training import build_trainer
+
+__all__ = [
+    "Evaluator",
+    "build_attribution",
+    "build_classifier",
+    "build_eval_transform",
+    "build_evaluation_dataset",
+    "build_evaluator",
+    "build_objective",
+    "build_optimizer",
+    "build_source",
+    "build_trainer",
+    "describe_evaluation",
+    "learning_rate_factor",
+    "log_guided_rule",
+    "parameter_groups",
+]

@@ -1,0 +1,173 @@
+"""Config -> what evaluates a model on a split."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from guidance import distributed
+from guidance.assembly.parts import build_attribution, build_localization, class_weights
+from guidance.assembly.sets import build_evaluation_dataset, encoding
+from guidance.attribution.guided_backprop import guided_rule
+from guidance.config import Config
+from guidance.data import (
+    EvaluationBatches,
+    GuidanceDataset,
+    Source,
+    build_loader,
+)
+from guidance.evaluation.evaluate import evaluate
+from guidance.evaluation.metrics import fit_iou_threshold, per_class, summarize
+from guidance.evaluation.rows import IOU_THRESHOLDS, Rows, collect
+from guidance.evaluation.scores import all_scores
+from guidance.evaluation.size_bias import mean
+from guidance.models import Classifier
+from guidance.objectives import classification_loss
+from guidance.pictures.probe import Probe
+from guidance.runs import checkpoint
+from guidance.runs.logs import Loggers
+from guidance.types import Batch
+
+LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """Evaluates a model on one split; a collective call with the same result on every process."""
+
+    config: Config
+    loader: DataLoader[Batch]
+    source: Source
+    training_groups: tuple[int, ...]  # training images of each group, for the adjusted accuracy
+    class_weights: Tensor | None  # of the classification loss
+    device: torch.device
+    max_batches: int | None = None
+
+    def __call__(self, model: Classifier, *, iou_threshold: float | None = None) -> dict[str, float]:
+        """The metrics. IoU uses `iou_threshold`, else the config's; "fit" takes the best on this split."""
+        return self.with_rows(model, iou_threshold=iou_threshold)[0]
+
+    def with_rows(self, model: Classifier, *, iou_threshold: float | None = None) -> tuple[dict[str, float], Rows]:
+        """The metrics, and the rows of the whole split that they were computed from."""
+        choices = self.config.evaluation
+        wanted = iou_threshold if iou_threshold is not None else choices.iou_threshold
+        method, depth = build_attribution(self.config)
+        settings = partial(
+            collect,
+            thresholds=IOU_THRESHOLDS if wanted == "fit" else (float(wanted),),
+            iou_threshold=0.5 if wanted == "fit" else float(wanted),
+            single_label=self.source.single_label,
+            decision="argmax" if self.config.objective.classification == "cross_entropy" else "threshold",
+            group_names=self.source.groups,
+            training_groups=self.training_groups,
+            more=partial(all_scores, threshold=choices.pixel_threshold, sigma=choices.blur)
+            if choices.scores == "all" else None,
+            localization=evaluated_localization(self.config),
+        )  # fmt: skip
+        rows, missing = evaluate(
+            model, self.loader, device=self.device, attribution=method, depth=depth, collect=settings,
+            max_batches=self.max_batches, description=self.source.split,
+        )  # fmt: skip
+        threshold = fit_iou_threshold(rows) if wanted == "fit" else float(wanted)
+        missing["skipped"] += self.source.skipped
+        rows = replace(rows, iou_threshold=threshold)
+        found = summarize(rows) | self._losses(rows) | {"iou_threshold": threshold} | missing
+        return found | per_class(rows, self.source.classes), rows
+
+    def _losses(self, rows: Rows) -> dict[str, float]:
+        """The unweighted terms of the training loss, under the names that they have there."""
+        settings = self.config.objective
+        weights = None if self.class_weights is None else self.class_weights.double()
+        losses = classification_loss(
+            rows.logits, rows.targets.double(), kind=settings.classification, weights=weights,
+            weighting=settings.weighting, label_smoothing=settings.label_smoothing,
+        )  # fmt: skip
+        found = {"classification": mean(losses.tolist())}
+        return found | (
+            {"localization": mean(rows.more["localization"].tolist())} if "localization" in rows.more else {}
+        )
+
+
+def evaluated_localization(config: Config) -> Callable[[Tensor, Tensor], Tensor] | None:
+    """The localisation loss of the run, where the maps that evaluation makes are those that are guided."""
+    guided = config.objective.localization.weight > 0
+    return (
+        build_localization(config) if guided and config.evaluated_attribution == config.objective.attribution else None
+    )
+
+
+def build_evaluator(
+    config: Config, dataset: GuidanceDataset, train: Source, device: torch.device, *, max_batches: int | None = None
+) -> Evaluator:
+    """The evaluator of one split; `train` gives the sizes of its groups and classes."""
+    batches = EvaluationBatches(
+        len(dataset), config.evaluation.batch_size, rank=distributed.rank(), world_size=distributed.world_size()
+    )
+    loader = build_loader(dataset, batches, num_workers=config.data.num_workers, pin_memory=device.type == "cuda")
+    weights = class_weights(config.objective.class_weights, train)
+    return Evaluator(config, loader, dataset.source, group_counts(train), weights, device, max_batches)
+
+
+def describe_evaluation(config: Config, threshold: str) -> str:
+    """What decides the localisation scores, for people; `threshold` says where that of IoU comes from."""
+    attribution, evaluation = config.evaluated_attribution, config.evaluation
+    steps = f" in {attribution.steps} steps" if attribution.method == "intgrad" else ""
+    crop = "" if evaluation.crop == "none" else f", {evaluation.crop} crop"
+    return f"{attribution.method}{steps} at {attribution.depth}, region {evaluation.region}{crop}, IoU threshold {threshold}"
+
+
+def log_guided_rule(config: Config, model: Classifier) -> None:
+    """Say what Guided Backprop means for this net, where it is what evaluation uses."""
+    method = config.evaluated_attribution.method
+    if method.startswith("guided_"):
+        LOG.info("%s: gradients are clamped at %s", method, guided_rule(model))
+
+
+def group_counts(source: Source) -> tuple[int, ...]:
+    """Number of images of each group."""
+    counts = Counter(record.group for record in source.records)
+    return tuple(counts[g] for g in range(len(source.groups)))
+
+
+def build_epoch_evaluation(
+    config: Config,
+    model: Classifier,
+    train: Source,
+    val: Source,
+    device: torch.device,
+    log: Loggers,
+    *,
+    max_batches: int | None = None,
+) -> Callable[[int], dict[str, float]]:
+    """What the trainer calls after each epoch: validation metrics, and pictures of the probe set in the log."""
+    dataset = build_evaluation_dataset(config, val)
+    evaluator = build_evaluator(config, dataset, train, device, max_batches=max_batches)
+    log_guided_rule(config, model)
+    wanted = config.evaluation.iou_threshold
+    threshold = f"fitted on {val.split} after each epoch" if wanted == "fit" else f"{wanted:g}"
+    LOG.info("validation: %s", describe_evaluation(config, threshold))
+    method, depth = build_attribution(config)
+    name = config.evaluated_attribution.method
+    count = config.log.probe_images if config.log.tensorboard and distributed.is_main() else 0
+    probe = Probe.choose(dataset, count, encoding=encoding(config))
+    flat = checkpoint.flatten(config.model_dump(mode="json"))
+
+    def evaluation(step: int) -> dict[str, float]:
+        metrics = evaluator(model)
+        if probe is not None:
+            maps = probe.maps(model, attribution=method, depth=depth, device=device)
+            log.image(step, "probe", probe.picture({f"{name} at {depth}": maps}))
+            masks = probe.masks(model, device=device)
+            if masks:
+                log.image(step, "masks", probe.mask_picture(masks))
+        log.hparams(flat, {name: metrics[name] for name in config.pareto.metrics})
+        return metrics
+
+    return evaluation

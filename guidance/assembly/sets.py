@@ -1,0 +1,141 @@
+"""Config -> splits, caches, training and evaluation sets."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from inspect import signature
+
+from torch import Tensor
+
+from guidance.config import Config
+from guidance.data import (
+    DATASETS,
+    GuidanceDataset,
+    Source,
+    Transform,
+    annotated_subset,
+    eval_transform,
+    open_cache,
+    shared_cache,
+    train_transform,
+)
+from guidance.data.annotation import check_regime, is_annotated, only_never
+from guidance.data.reading.preflight import with_details
+from guidance.losses import OUTSIDE_LOSSES
+from guidance.models import BACKBONES
+from guidance.types import lookup
+
+LOG = logging.getLogger(__name__)
+
+
+def build_source(config: Config, split: str) -> Source:
+    """Read the annotation of one split. Raises ValueError for a missing or malformed data set, or an empty split."""
+    data = config.data
+    load = lookup(DATASETS, data.name, "data set (data.name)")
+    # The keyword-only arguments of a loader are settings of its section, under the same names.
+    options = [name for name, p in signature(load).parameters.items() if p.kind is p.KEYWORD_ONLY]
+    source = load(data.root, split, **{name: getattr(data, name) for name in options})
+    source = replace(source, displayed=data.orientation == "displayed")
+    if not source.records:
+        raise ValueError(f"the {split} split of {data.name} at {data.root} has no usable image")
+    if source.skipped:
+        reason = "without a label, or faulty (data.on_error: skip)" if data.on_error == "skip" else "without a label"
+        LOG.warning(with_details(f"{data.name} {split}: {source.skipped} records left out: {reason}", source.problems))
+    return source
+
+
+def build_caches(config: Config, train: Source, val: Source) -> None:
+    """Build the decoded caches that a run reads, where they are missing or outdated. A collective call.
+
+    Evaluation never reads images that were resized twice: its size is always the net's.
+    """
+    data = config.data
+    if data.cache is None:
+        return
+    for source, size in ((train, data.cache_size or data.image_size), (val, data.image_size)):
+        shared_cache(data.cache, source, size, on_error=data.on_error, threads=data.num_workers)
+
+
+def _reader(config: Config, source: Source, size: int) -> Callable[[int], tuple[Tensor, tuple[int, int]]] | None:
+    """What reads the images of a split from its cache; None where it has none, so that files are decoded."""
+    cache = open_cache(config.data.cache, source, size) if config.data.cache is not None else None
+    return None if cache is None else cache.read
+
+
+def build_training_dataset(config: Config, train: Source) -> tuple[GuidanceDataset, list[int]]:
+    """The training set, and the indices whose regions it may use."""
+    data = config.data
+    annotated = choose_annotated(config, train)
+    transform = train_transform(
+        data.image_size, data.augmentation, encoding(config),
+        randaugment_ops=data.randaugment_ops, randaugment_magnitude=data.randaugment_magnitude,
+    )  # fmt: skip
+    dataset = GuidanceDataset(
+        train, transform, training=True, seed=config.seed, classes_per_image=data.classes_per_image,
+        annotated=annotated, region=data.region, never_alone=config.objective.localization.loss in OUTSIDE_LOSSES,
+        dilation=data.dilation, on_error=data.on_error,
+        read=_reader(config, train, data.cache_size or data.image_size),
+    )  # fmt: skip
+    return dataset, annotated
+
+
+def choose_annotated(config: Config, train: Source) -> list[int]:
+    """The training images whose regions are used: a fraction of those that have one under `data.region`.
+
+    Raises ValueError where guidance would have nothing to go by, or would pull evidence to where it only should not be
+    penalised.
+    """
+    region, settings = config.data.region, config.objective.localization
+    check_regime(region, train)
+    candidates = [i for i, record in enumerate(train.records) if is_annotated(record, region)]
+    annotated = annotated_subset(candidates, config.data.annotated_fraction, config.seed)
+    guided = max(settings.weight, config.aim.mask_weight if config.objective.mode == "aim" else 0.0) > 0
+    if guided and not annotated:
+        raise ValueError(
+            "objective.localization.weight (or aim.mask_weight) is above 0, but no image of "
+            f"{train.name} {train.split} has an annotation under data.region {region!r}; set the weight to 0, or choose "
+            "another region"
+        )
+    alone = only_never([train.records[i] for i in annotated], region)
+    if guided and settings.loss == "ppce" and any(train.records[i].never_boxes for i in annotated):
+        raise ValueError(
+            f"{train.name} knows where evidence must not lie, but objective.localization.loss 'ppce' only looks inside the "
+            f"mask, so nothing would be penalised there; use {' or '.join(OUTSIDE_LOSSES)}"
+        )
+    if guided and alone and settings.loss not in OUTSIDE_LOSSES:
+        raise ValueError(
+            f"{alone} annotated (image, class) pairs of {train.name} know only where evidence must not lie; the loss "
+            f"{settings.loss!r} would pull evidence to all other places. Use {' or '.join(OUTSIDE_LOSSES)} "
+            f"(objective.localization.loss), or give these classes a {'segmentation' if region == 'segment' else 'box'}"
+        )
+    return annotated
+
+
+def build_evaluation_dataset(config: Config, source: Source) -> GuidanceDataset:
+    """A split without augmentation, with every region and, where it has them, the segmentations."""
+    region = config.evaluation.region
+    check_regime(region, source)
+    if not any(is_annotated(record, region) for record in source.records):
+        LOG.warning(
+            "no image of %s %s has an annotation under evaluation.region %r, so EPG and IoU are undefined",
+            source.name, source.split, region,
+        )  # fmt: skip
+    return GuidanceDataset(
+        source, build_eval_transform(config), training=False, classes_per_image="all", region=region,
+        load_segments=source.read_segments is not None, on_error=config.data.on_error,
+        # Cached images are stretched to a square already; a crop needs them as they are.
+        read=_reader(config, source, config.data.image_size) if config.evaluation.crop == "none" else None,
+    )  # fmt: skip
+
+
+def build_eval_transform(config: Config) -> Transform:
+    """What evaluation does to an image."""
+    settings = config.evaluation
+    return eval_transform(config.data.image_size, encoding(config), crop=settings.crop, shift=settings.shift)
+
+
+def encoding(config: Config) -> str:
+    """How the backbone wants its input."""
+    return BACKBONES[config.model.name].encoding

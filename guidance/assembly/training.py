@@ -1,0 +1,110 @@
+"""Config -> a trainer, ready to fit."""
+
+from __future__ import annotations
+
+import logging
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from guidance import distributed
+from guidance.assembly.evaluation import build_epoch_evaluation
+from guidance.assembly.parts import build_classifier, build_objective, build_optimizer, parameter_groups
+from guidance.assembly.sets import build_caches, build_source, build_training_dataset
+from guidance.config import Config, dump_config, free_on_resume, parse_config
+from guidance.data import TrainBatches, build_loader
+from guidance.data.reading.preflight import preflight
+from guidance.models.weights import restore
+from guidance.runs import checkpoint
+from guidance.runs import folder as runs
+from guidance.runs.logs import open_loggers
+from guidance.training.run_state import seed_rng
+from guidance.training.trainer import Trainer
+
+CONSOLE = ("accuracy", "worst_group_accuracy", "worst_group_images", "epg", "epg_chance")  # beside the front's metrics
+LOG = logging.getLogger(__name__)
+
+
+def build_trainer(
+    config: Config, folder: Path, device: torch.device, *, resume: bool = False, dry_run: bool = False
+) -> Trainer:
+    """Everything that a run needs, ready to `fit()`. Raises ValueError, before anything is written, for wrong settings."""
+    lock = runs.RunLock(folder)
+    lock.claim(resume=resume)
+    seed_rng(config.seed)  # fresh weights are the same on every process
+    train, val = build_source(config, config.data.train_split), build_source(config, config.data.val_split)
+    state = resumable_state(folder, config) if resume else None
+    model = build_classifier(config, len(train.classes), pretrained=state is None)
+    objective = build_objective(config, model, train).to(device)
+    # A run that is resumed has done so, and a cache decodes the images itself. A dry run shall be quick, but says whether the
+    # annotations can be used, of which segmentations are a part.
+    decode = config.data.check == "pixels" and state is None
+    pixels = decode and config.data.cache is None and not dry_run
+    for source in (train, val):
+        preflight(
+            source, pixels=pixels, segmentations=decode, on_error=config.data.on_error,
+            threads=config.data.num_workers,
+        )  # fmt: skip
+    if not dry_run:
+        build_caches(config, train, val)
+    dataset, annotated = build_training_dataset(config, train)
+    batches = TrainBatches(
+        len(dataset), config.trainer.batch_size, seed=config.seed,
+        rank=distributed.rank(), world_size=distributed.world_size(), chunks=config.trainer.accumulate,
+    )  # fmt: skip
+    optimizer, schedule = build_optimizer(config, parameter_groups(config, model), batches.batches_per_epoch)
+    lock.prepare(dump_config(config))
+    runs.write_annotated(folder, annotated, config.data.annotated_fraction)
+    trained = state["trainer"] if state else {}
+    lines = trained.get("lines")
+    shown = dict.fromkeys((*config.pareto.metrics, *CONSOLE))
+    log = open_loggers(
+        folder, resume_step=state["step"] if state else None, resume_epoch=state["epoch"] if state else math.inf,
+        resume_lines=lines if isinstance(lines, int) else None, tensorboard=config.log.tensorboard,
+        shown=["train/classification", "train/localization", "val/classification", *(f"val/{name}" for name in shown)],
+    )  # fmt: skip
+    saver = runs.RunFolder(
+        folder, model, config=config.model_dump(mode="json"), classes=train.classes,
+        metrics=config.pareto.metrics, resolution=config.pareto.resolution, resumed=state, lock=lock,
+    )  # fmt: skip
+    settings, stop, limit = config.trainer, config.trainer.early_stop, 2 if dry_run else None
+    trainer = Trainer(
+        objective, optimizer, schedule,
+        build_loader(dataset, batches, num_workers=config.data.num_workers, pin_memory=device.type == "cuda"), batches,
+        device=device, evaluate=build_epoch_evaluation(config, model, train, val, device, log, max_batches=limit),
+        saver=saver, log=log,
+        epochs=1 if dry_run else settings.epochs, accumulate=settings.accumulate, clip_norm=settings.clip_norm,
+        precision=settings.precision, minimum=(stop.metric, stop.minimum, stop.epochs) if stop else None,
+        log_every=config.log.every, checkpoint_every=settings.checkpoint_every, max_batches=limit,
+    )  # fmt: skip
+    seed_rng(config.seed + distributed.rank())  # dropout is not
+    if state:
+        restore(model, state["model"], source=str(runs.last_checkpoint(folder)))
+        try:
+            trainer.load_state_dict(trained)
+        except ValueError as error:
+            raise ValueError(f"{runs.last_checkpoint(folder)} cannot be resumed: {error}") from error
+        LOG.info("resumed %s at step %d", folder, trainer.step)
+    return trainer
+
+
+def resumable_state(folder: Path, config: Config) -> dict[str, Any] | None:
+    """The checkpoint to go on from; None where the run has none yet. Raises ValueError if it is of another config."""
+    path = runs.last_checkpoint(folder)
+    if not path.exists():
+        LOG.info("nothing to resume in %s: starting from the beginning", folder)
+        return None
+    state = checkpoint.load(path)
+    if not isinstance(state.get("trainer"), dict):
+        raise ValueError(
+            f"{path} holds weights, but nothing to go on with: it is a checkpoint of the Pareto front, which has no state of "
+            f"the optimizer. To start a new run from its weights, set model.weights={path}, with another --output"
+        )
+    # Read again, so that settings that this release has added have their defaults.
+    saved = parse_config(state["config"], source=str(path))
+    checkpoint.check_config(
+        saved.model_dump(mode="json"), config.model_dump(mode="json"), ignore=free_on_resume(config)
+    )
+    return state

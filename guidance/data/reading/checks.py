@@ -1,0 +1,282 @@
+"""What can be wrong with a data set: files, boxes, segmentations, and images that two splits share."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from guidance.data.reading.complaints import complaint, listen
+from guidance.data.reading.decode import (
+    ROUNDING,
+    Header,
+    UnreadableError,
+    box_problem,
+    overhang,
+    read_header,
+    read_image,
+)
+from guidance.data.reading.files import fault_of_file
+from guidance.data.sets.folders import is_image
+from guidance.data.source import Record, Source
+from guidance.progress import Progress
+
+# What a split is counted by, in the order of the table. Mistakes stop a run, or are left out with on_error: skip;
+MISTAKES = (
+    "faulty records", "unreadable images", "boxes outside the image", "boxes of zero size", "faulty segmentations",
+    "images of another split", "missing class folders", "damaged images in the cache",
+)  # fmt: skip
+# doubts are used as they are, and may mean that something is wrong;
+DOUBTS = (
+    "boxes clipped at the border", "images turned by EXIF", "images of another size than annotated", "damaged bytes",
+)  # fmt: skip
+# and these are only good to know.
+NOTES = (
+    "empty segmentations", "images without a region", "copies within the split", "classes without a region",
+    "classes without an image",
+)  # fmt: skip
+CHUNK = 128  # images that are checked before the one is looked for that the decoder complained of
+
+
+class ImageCheck(NamedTuple):
+    """What is wrong with one image: (name of a count, explanation) pairs."""
+
+    found: tuple[tuple[str, str], ...]
+    annotated: frozenset[int]  # positive classes with a box or a segmentation that is not empty
+
+
+@dataclass(frozen=True)
+class SplitCheck:
+    """What is known about one split. `counts` holds every name of `MISTAKES`, `DOUBTS` and `NOTES`."""
+
+    source: Source
+    counts: Mapping[str, int]
+    problems: Sequence[str]  # a line for each mistake
+    doubts: Sequence[str]  # a line for each of `DOUBTS`
+    images: Mapping[int, int]  # class -> images that show it
+    annotated: Mapping[int, int]  # class -> images that have a region for it
+    identities: Sequence[str]
+
+    @property
+    def mistakes(self) -> int:
+        return sum(self.counts[name] for name in MISTAKES)
+
+
+def check_image(source: Source, record: Record, *, pixels: bool, segmentations: bool) -> ImageCheck:
+    """Check one image and its annotation.
+
+    `pixels`: decode the image, `segmentations`: its segmentations; otherwise only headers are read, and a segmentation counts
+    for all classes of its image.
+    """
+    segmented = frozenset(record.classes if record.segmentation is not None else ())
+    boxed = frozenset(record.classes) & frozenset(record.box_classes)
+    try:
+        header = _header(record.path)
+        height, width = header.size(displayed=source.displayed)
+        if pixels:
+            height, width = read_image(record.path, displayed=source.displayed).shape[1:]
+    except UnreadableError as error:
+        return ImageCheck((("unreadable images", str(error)),), boxed | segmented)
+    found = [*_check_frame(source, record, header, height, width), *_check_boxes(record, height, width)]
+    if segmentations and not any(name == "faulty segmentations" for name, _ in found):
+        faulty, segmented = _check_segmentations(source, record, height, width)
+        found += faulty
+    return ImageCheck(tuple(found), boxed | segmented)
+
+
+def _header(path: Path) -> Header:
+    try:
+        return read_header(path)
+    except UnreadableError:  # torchvision may know better than Pillow
+        image = read_image(path)
+        return Header(image.shape[1], image.shape[2], 1)
+
+
+def _check_frame(source: Source, record: Record, header: Header, height: int, width: int) -> Iterator[tuple[str, str]]:
+    """Whether the annotation may have been made in another frame than that of the pixels that are used."""
+    if header.orientation != 1:
+        yield "images turned by EXIF", (
+            f"{record.path} has the EXIF orientation {header.orientation}: viewers turn it, "
+            + ("and so does data.orientation: displayed" if source.displayed else "while stored pixels are used here; if the "
+               "annotation was made on the displayed picture, set data.orientation: displayed")
+        )  # fmt: skip
+    if record.size is not None and record.size != (height, width):
+        swapped = record.size == (width, height)
+        text = (
+            f"{record.path} is {width} x {height} pixels, but {record.size[1]} x {record.size[0]} in its annotation"
+            + (" (the two are swapped: it was probably made on the displayed picture, which EXIF turns; see data.orientation)"
+               if swapped else "")
+        )  # fmt: skip
+        drawn = record.segmentation is not None and not is_image(record.segmentation)  # at the annotated size
+        yield "faulty segmentations" if drawn else "images of another size than annotated", text
+    if record.segmentation is not None and is_image(record.segmentation):
+        try:
+            other = read_header(record.segmentation, "segmentation")
+        except UnreadableError as error:
+            yield "faulty segmentations", str(error)
+            return
+        if other[:2] != (height, width):
+            yield (
+                "faulty segmentations",
+                (
+                    f"segmentation {record.segmentation} is {other[:2]} (height, width), but its image is {(height, width)}"
+                ),
+            )
+
+
+def _check_boxes(record: Record, height: int, width: int) -> Iterator[tuple[str, str]]:
+    for box in record.boxes + record.never_boxes:
+        problem = box_problem(box, height, width)
+        if problem:
+            empty = not (box[2] > box[0] and box[3] > box[1])
+            name = "boxes of zero size" if empty else "boxes outside the image"
+            yield name, f"box {box} of image {record.path} {problem}; correct the annotation"
+        elif overhang(box, height, width) > ROUNDING:
+            yield (
+                "boxes clipped at the border",
+                (
+                    f"box {box} of image {record.path} sticks out of the image (width {width}, height {height}) by "
+                    f"{overhang(box, height, width):g} pixels"
+                ),
+            )
+
+
+def _check_segmentations(
+    source: Source, record: Record, height: int, width: int
+) -> tuple[list[tuple[str, str]], frozenset[int]]:
+    """What is wrong with the segmentations of an image, and the positive classes of which one has a pixel."""
+    if source.read_segments is None or record.segmentation is None:
+        return [], frozenset()
+    try:
+        masks = source.read_segments(record)
+    except UnreadableError as error:
+        return [("faulty segmentations", str(error))], frozenset()
+    sizes = {tuple(mask.shape) for mask in masks.values()}
+    if sizes - {(height, width)}:
+        text = f"segmentation of {record.path} is {min(sizes)} (height, width), but the image is {(height, width)}"
+        return [("faulty segmentations", text)], frozenset()
+    empty = [k for k, mask in masks.items() if not bool(mask.any())]
+    found = [("empty segmentations", f"{record.path} has no pixel of {source.classes[k]}") for k in empty]
+    return found, (frozenset(masks) - frozenset(empty)) & frozenset(record.classes)
+
+
+def check_records(
+    source: Source,
+    records: Sequence[Record],
+    *,
+    pixels: bool,
+    segmentations: bool,
+    threads: int = 1,
+    shown: bool = False,
+) -> Iterator[ImageCheck]:
+    """`check_image` of each of the records, in order; with `pixels`, also what the decoder says of damaged bytes.
+
+    `shown`: with a bar.
+    """
+    with (
+        ThreadPoolExecutor(max(1, threads)) as pool,
+        Progress(f"checking {source.split}", len(records), unit="image", keep=False, shown=shown) as bar,
+    ):
+
+        def check(chunk: Sequence[Record]) -> list[ImageCheck]:
+            return list(pool.map(partial(check_image, source, pixels=pixels, segmentations=segmentations), chunk))
+
+        for first in range(0, len(records), CHUNK):
+            chunk = records[first : first + CHUNK]
+            found, damaged = listen(check, chunk) if pixels else (check(chunk), False)
+            yield from bar.track(map(_with_complaint, found, chunk) if damaged else found)
+
+
+def _with_complaint(check: ImageCheck, record: Record) -> ImageCheck:
+    said = "" if check.found[:1] and check.found[0][0] == "unreadable images" else complaint(record.path)
+    return check._replace(found=(*check.found, ("damaged bytes", f"{record.path}: {said}"))) if said else check
+
+
+def check_split(source: Source, *, quick: bool = False, threads: int = 1) -> SplitCheck:
+    """Check every image of a split; what its loader found wrong (`Source.problems`) is among the mistakes.
+
+    `quick` reads headers, but neither pixels nor segmentations, and tells files apart by their paths; otherwise they are
+    equal if their bytes are.
+    """
+    checks = list(
+        check_records(source, source.records, pixels=not quick, segmentations=not quick, threads=threads, shown=True)
+    )
+    paths = [record.path for record in source.records]
+    with ThreadPoolExecutor(max(1, threads)) as pool:
+        identities = list(pool.map(partial(_identity, quick=quick), paths))
+    found = [pair for check in checks for pair in check.found]
+    found += [("missing class folders", gap) for gap in source.gaps]
+    images = Counter(k for record in source.records for k in record.classes)
+    annotated = Counter(k for check in checks for k in check.annotated)
+    counts = dict.fromkeys((*MISTAKES, *DOUBTS, *NOTES), 0) | Counter(name for name, _ in found)
+    counts |= {
+        "faulty records": len(source.problems),
+        "images without a region": sum(not check.annotated for check in checks),
+        "copies within the split": len(identities) - len(set(identities)),
+        "classes without a region": sum(1 for k in images if not annotated[k]),
+        "classes without an image": sum(1 for k in range(len(source.classes)) if not images[k]),
+    }
+    problems = [*source.problems, *(text for name, text in found if name in MISTAKES)]
+    doubts = [text for name, text in found if name in DOUBTS]
+    return SplitCheck(source, counts, problems, doubts, images, annotated, identities)
+
+
+def _identity(path: Path, *, quick: bool) -> str:
+    """Equal for equal files."""
+    if quick or fault_of_file(path):  # a pipe would keep its reader waiting
+        return os.path.realpath(path)
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return os.path.realpath(path)
+
+
+def compare_splits(checks: Sequence[SplitCheck]) -> list[SplitCheck]:
+    """The checks, with "images of another split" counted: images whose equals an earlier split holds."""
+    seen: dict[str, str] = {}
+    result = []
+    for check in checks:
+        shared = [i for i, identity in enumerate(check.identities) if identity in seen]
+        texts = [f"image {check.source.records[i].path} is in {seen[check.identities[i]]} too" for i in shared]
+        for record, identity in zip(check.source.records, check.identities, strict=True):
+            seen.setdefault(identity, f"{check.source.split} ({record.path})")
+        counts = {**check.counts, "images of another split": len(shared)}
+        result.append(replace(check, counts=counts, problems=[*check.problems, *texts]))
+    return result
+
+
+def table(checks: Sequence[SplitCheck]) -> str:
+    """A column for each split; rows of counts, then of classes: images, and after a slash those with a region."""
+    classes = checks[0].source.classes
+    rows = [["", *(check.source.split for check in checks)]]
+    rows += [[name, *(str(count(check)) for check in checks)] for name, count in _TOTALS.items()]
+    rows += [[name, *(str(check.counts[name]) for check in checks)] for name in (*MISTAKES, *DOUBTS, *NOTES)]
+    rows += [["", *("" for _ in checks)], ["class: images / with a region", *("" for _ in checks)]]
+    rows += [
+        [f"  {name}", *(f"{check.images.get(k, 0)}/{check.annotated.get(k, 0)}" for check in checks)]
+        for k, name in enumerate(classes)
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join(
+            [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+        )
+        for row in rows
+    ]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+_TOTALS: Mapping[str, Callable[[SplitCheck], int]] = {
+    "images": lambda check: len(check.source.records),
+    "boxes": lambda check: sum(len(record.boxes) for record in check.source.records),
+    "never boxes": lambda check: sum(len(record.never_boxes) for record in check.source.records),
+    "segmentations": lambda check: sum(record.segmentation is not None for record in check.source.records),
+    "images left out by the loader": lambda check: check.source.skipped,
+    "files left alone": lambda check: check.source.left_alone,
+}

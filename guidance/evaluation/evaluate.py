@@ -1,0 +1,62 @@
+"""Loader x model -> rows: one per sample, one per annotated (image, class) pair. One pipeline, whatever the loss was."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from itertools import islice
+
+import torch
+from torch.utils.data import DataLoader
+
+from guidance import distributed
+from guidance.attribution import attribute, check_explainable
+from guidance.attribution.gradient import Attribution, evaluation_mode
+from guidance.data import read
+from guidance.evaluation.rows import Rows, merge
+from guidance.models.classifier import Classifier
+from guidance.progress import Progress
+from guidance.types import COUNTED, Batch
+
+Collect = Callable[..., Rows]  # `metrics.collect`, with its settings fixed by functools.partial
+
+
+def evaluate(
+    model: Classifier,
+    loader: DataLoader[Batch],
+    *,
+    device: torch.device,
+    attribution: str | Attribution,
+    depth: str,
+    collect: Collect,
+    max_batches: int | None = None,
+    description: str = "evaluation",
+) -> tuple[Rows, dict[str, float]]:
+    """Score every sample and every annotated pair of a split, once, however many processes share the work.
+
+    `loader` yields this process's share. Returns the rows of all processes in one fixed order, the same on every process,
+    and what is not among them: "skipped", faulty samples and annotations, "dropped", annotated pairs without a pixel
+    at the evaluated size, and "clipped", boxes that stuck out of their images. The model's mode is restored; its
+    statistics and weights are untouched. Raises ValueError for a split without a readable sample.
+    """
+    check_explainable(model)
+    parts, counts = [], Counter(dict.fromkeys(COUNTED, 0))
+    total = len(loader) if max_batches is None else min(max_batches, len(loader))
+    bar = Progress(description, total, unit="batch", keep=False, shown=distributed.is_main())
+    with evaluation_mode(model), bar:
+        for batch in bar.track(islice(read(loader), max_batches)):
+            counts.update({name: getattr(batch, name) for name in COUNTED})
+            if len(batch.images):
+                parts.append(_rows(model, batch.to(device), attribution, depth, collect))
+    missing = dict(zip(COUNTED, distributed.sum_numbers([counts[name] for name in COUNTED]), strict=True))
+    gathered = distributed.gather_objects(parts)
+    return merge([part for parts in gathered for part in parts]), missing
+
+
+def _rows(model: Classifier, batch: Batch, attribution: str | Attribution, depth: str, collect: Collect) -> Rows:
+    """The rows of one batch: as many backward passes as its busiest image has classes."""
+    regions = batch.regions
+    out = model.explainable(batch.images, depth)
+    maps = attribute(attribution, model, out, depth, regions.image, regions.target,
+                     create_graph=False, rounds=regions.rounds)  # fmt: skip
+    return collect(batch, out.logits, maps, out.masks)

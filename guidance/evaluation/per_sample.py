@@ -1,0 +1,99 @@
+"""One row for each (image, class) of an evaluated split, as CSV: what happened to this image, and to compare two runs."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from guidance.data import Source
+from guidance.evaluation.rows import Rows
+from guidance.evaluation.scores import ALL_SCORES
+from guidance.evaluation.size_bias import normalized_epg
+from guidance.regions import KINDS
+
+Cell = str | int | float | None
+Table = list[dict[str, Cell]]
+
+
+def _more(name: str, rows: Rows) -> Tensor:
+    return rows.more.get(name, torch.zeros_like(rows.epg))
+
+
+def _has_more(name: str, rows: Rows) -> Tensor:
+    return rows.located if name in rows.more else torch.zeros_like(rows.located)
+
+
+# column -> (value of each pair [R], whether it is defined [R]); a cell without a defined value stays empty
+SCORES: Mapping[str, tuple[Callable[[Rows], Tensor], Callable[[Rows], Tensor]]] = {
+    "area": (lambda rows: rows.area, lambda rows: rows.located),
+    "energy": (lambda rows: rows.energy.long(), lambda rows: torch.ones_like(rows.energy)),
+    "epg": (lambda rows: rows.epg, lambda rows: rows.located),
+    "normalized_epg": (normalized_epg, lambda rows: rows.located),
+    "iou": (lambda rows: rows.iou_column(), lambda rows: rows.located),
+    "seg_epg": (lambda rows: rows.seg_epg, lambda rows: rows.has_seg_epg),
+    "x_seg_epg": (lambda rows: rows.x_seg_epg, lambda rows: rows.has_segment),
+    "never_energy": (lambda rows: rows.never_energy, lambda rows: rows.has_never),
+} | {name: (partial(_more, name), partial(_has_more, name)) for name in ALL_SCORES}
+
+
+def tabulate(rows: Rows, source: Source, root: Path, *, settings: Mapping[str, Any] | None = None) -> Table:
+    """A row for each positive class and each explained class of each sample, ordered by (index, class).
+
+    `image` is relative to `root` where the image lies below it. `index` is the position in the split, `target` whether the
+    class is a label of the image, `predicted` whether the net decides for it (see `Rows.decision`), `group` the name of
+    the group or empty, `region` where the mask comes from ("box", "segment" or "never"), `area` its share of the pixels.
+    Region and scores are empty for a class that was not explained, and a score where it is undefined or was not asked for.
+    Each row ends with what of the `settings` of the evaluation decides the scores (`SETTINGS`).
+    """
+    shown: dict[str, Cell] = {name: (settings or {}).get(name) for name in SETTINGS}
+    decided = rows.decisions()
+    scores = {name: (value(rows).tolist(), defined(rows).tolist()) for name, (value, defined) in SCORES.items()}
+    pairs = {
+        pair: r for r, pair in enumerate(zip(rows.region_index.tolist(), rows.region_target.tolist(), strict=True))
+    }
+    explained: dict[int, set[int]] = {}
+    for index, target in pairs:
+        explained.setdefault(index, set()).add(target)
+    table: Table = []
+    for n, index in enumerate(rows.index.tolist()):
+        positive = torch.nonzero(rows.targets[n]).flatten().tolist()
+        for target in sorted({*positive, *explained.get(index, ())}):
+            group = int(rows.groups[n])
+            row: dict[str, Cell] = {
+                "image": _relative(source.records[index].path, root),
+                "index": index,
+                "class": source.classes[target],
+                "target": int(rows.targets[n, target]),
+                "logit": float(rows.logits[n, target]),
+                "predicted": int(decided[n, target]),
+                "group": source.groups[group] if 0 <= group < len(source.groups) else None,
+            }
+            pair = pairs.get((index, target))
+            row["region"] = KINDS[int(rows.kind[pair])] if pair is not None else None
+            for name, (values, defined) in scores.items():
+                row[name] = values[pair] if pair is not None and defined[pair] else None
+            table.append(row | shown)
+    return table
+
+
+def write_table(path: Path, table: Table) -> None:
+    """Write `tabulate`'s rows as CSV with a header; floats so that they are read back exactly."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(table)
+
+
+SETTINGS = ("split", "attribution", "depth", "iou_threshold")
+COLUMNS = ("image", "index", "class", "target", "logit", "predicted", "group", "region", *SCORES, *SETTINGS)
+
+
+def _relative(path: Path, root: Path) -> str:
+    return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()

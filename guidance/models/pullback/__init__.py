@@ -1,0 +1,1 @@
+"""How an attribution passes back through a net."""

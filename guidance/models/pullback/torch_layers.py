@@ -1,0 +1,156 @@
+"""The pullbacks of torch's own layers and of torchvision's blocks: outputs and pullbacks side by side.
+
+The layers keep their own forward, with its hooks. `torch.ops.aten.*_backward` are the kernels of the layers' own backward
+passes, used as functions: they are fast, and differentiable in the gradient.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torchvision.models.densenet import _DenseBlock, _DenseLayer
+from torchvision.models.resnet import BasicBlock, Bottleneck
+
+from guidance.models.normalization import FrozenBatchNorm2d
+from guidance.models.pullback.rules import Explained, chain, compose, concatenate, explain, pick, rearrange, residual
+
+
+@explain.register
+def _(layer: nn.Sequential, x: Tensor) -> Explained:
+    return chain(x, tuple(layer))
+
+
+@explain.register
+def _(layer: nn.Identity, x: Tensor) -> Explained:
+    return layer(x), lambda grad, rows=None: grad
+
+
+@explain.register
+def _(layer: nn.Flatten, x: Tensor) -> Explained:
+    shape = x.shape[1:]
+    return rearrange(x, layer, lambda grad: grad.reshape(-1, *shape))
+
+
+@explain.register
+def _(layer: nn.Linear, x: Tensor) -> Explained:
+    return layer(x), lambda grad, rows=None: grad @ layer.weight
+
+
+@explain.register
+def _(layer: nn.Conv2d, x: Tensor) -> Explained:
+    if isinstance(layer.padding, str) or layer.padding_mode != "zeros":
+        return layer(x), None
+    size = x.shape[-2:]
+    return layer(x), lambda grad, rows=None: convolution_adjoint(layer, layer.weight, grad, size)
+
+
+def convolution_adjoint(layer: nn.Conv2d, weight: Tensor, grad: Tensor, size: torch.Size) -> Tensor:
+    """The transpose of `layer` with `weight`, for an input of `size` (H, W).
+
+    As a transposed convolution, whose own backward is two plain convolutions; the double backward of a strided
+    convolution takes a much slower way to the weights.
+    """
+    padding = [int(side) for side in layer.padding]
+    missing = [
+        side - ((small - 1) * stride - 2 * pad + dilation * (kernel - 1) + 1)
+        for side, small, stride, pad, dilation, kernel in zip(
+            size, grad.shape[-2:], layer.stride, padding, layer.dilation, layer.kernel_size, strict=True
+        )
+    ]
+    return functional.conv_transpose2d(grad, weight, None, layer.stride, padding, missing, layer.groups, layer.dilation)
+
+
+@explain.register
+def _(layer: nn.ReLU, x: Tensor) -> Explained:
+    y = layer(x)
+    active = y.detach()
+    return y, lambda grad, rows=None: torch.ops.aten.threshold_backward(grad, pick(active, rows), 0)
+
+
+@explain.register
+def _(layer: nn.MaxPool2d, x: Tensor) -> Explained:
+    settings = (layer.kernel_size, layer.stride, layer.padding, layer.dilation, layer.ceil_mode)
+
+    def pullback(grad: Tensor, rows: Tensor | None = None) -> Tensor:
+        inputs = pick(x.detach(), rows).to(grad.dtype)
+        # The winners are found again, for the rows asked for, because holding their int64 indices costs more than x.
+        _, winners = functional.max_pool2d(inputs, *settings, return_indices=True)
+        sides = [[side, side] if isinstance(side, int) else side for side in settings[:4]]
+        result: Tensor = torch.ops.aten.max_pool2d_with_indices_backward(grad, inputs, *sides, layer.ceil_mode, winners)
+        return result
+
+    return layer(x), pullback
+
+
+@explain.register
+def _(layer: nn.AvgPool2d, x: Tensor) -> Explained:
+    sides = [
+        [side, side] if isinstance(side, int) else side for side in (layer.kernel_size, layer.stride, layer.padding)
+    ]
+    settings = (*sides, layer.ceil_mode, layer.count_include_pad, layer.divisor_override)
+    shape = x.shape[1:]
+
+    def pullback(grad: Tensor, rows: Tensor | None = None) -> Tensor:
+        like = grad.new_empty(()).expand(len(grad), *shape)  # only its shape counts
+        result: Tensor = torch.ops.aten.avg_pool2d_backward(grad, like, *settings)
+        return result
+
+    return layer(x), pullback
+
+
+@explain.register
+def _(layer: nn.AdaptiveAvgPool2d, x: Tensor) -> Explained:
+    if layer.output_size not in (1, (1, 1)):
+        return layer(x), None
+    size = x.shape[-2:]
+    return layer(x), lambda grad, rows=None: (grad / size.numel()).expand(-1, -1, *size)
+
+
+@explain.register
+def _(layer: nn.BatchNorm2d, x: Tensor) -> Explained:
+    if layer.training or layer.running_var is None:  # batch statistics: a map of one row would reach into the others
+        return layer(x), None
+    return layer(x), lambda grad, rows=None: grad * running_scale(layer)
+
+
+def running_scale(layer: nn.BatchNorm2d) -> Tensor:
+    """What a norm with running statistics multiplies each channel by: [C, 1, 1]."""
+    assert layer.running_var is not None
+    scale = torch.rsqrt(layer.running_var + layer.eps)
+    return (scale if layer.weight is None else scale * layer.weight)[:, None, None]
+
+
+@explain.register
+def _(layer: FrozenBatchNorm2d, x: Tensor) -> Explained:
+    return layer(x), lambda grad, rows=None: grad * running_scale(layer)
+
+
+@explain.register
+def _(layer: BasicBlock, x: Tensor) -> Explained:
+    main = (layer.conv1, layer.bn1, layer.relu, layer.conv2, layer.bn2)
+    return _resnet_block(layer, main, x)
+
+
+@explain.register
+def _(layer: Bottleneck, x: Tensor) -> Explained:
+    main = (layer.conv1, layer.bn1, layer.relu, layer.conv2, layer.bn2, layer.relu, layer.conv3, layer.bn3)
+    return _resnet_block(layer, main, x)
+
+
+def _resnet_block(layer: BasicBlock | Bottleneck, main: tuple[nn.Module, ...], x: Tensor) -> Explained:
+    y, through_sum = residual(x, main, () if layer.downsample is None else (layer.downsample,))
+    y, through_relu = explain(layer.relu, y)
+    return y, compose(through_sum, through_relu)
+
+
+@explain.register
+def _(layer: _DenseLayer, x: Tensor) -> Explained:
+    if layer.drop_rate:
+        return torch.cat((x, layer(x)), dim=1), None
+    return concatenate(x, (layer.norm1, layer.relu1, layer.conv1, layer.norm2, layer.relu2, layer.conv2))
+
+
+@explain.register
+def _(layer: _DenseBlock, x: Tensor) -> Explained:
+    return chain(x, tuple(layer.values()))

@@ -1,0 +1,96 @@
+"""A fixed set of images whose attribution maps are drawn after every epoch, so that their change can be watched."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from guidance.attribution import attribute
+from guidance.attribution.gradient import Attribution, evaluation_mode
+from guidance.data import GuidanceDataset, Sample, collate, to_display
+from guidance.data.annotation import is_annotated
+from guidance.evaluation.scores import epg
+from guidance.maps import merged_mask, upsample
+from guidance.models.classifier import Classifier
+from guidance.pictures.masks import mask_panel
+from guidance.pictures.panels import panel
+from guidance.runs.logs import Image
+from guidance.types import Batch
+
+
+def _with_empty_mask(sample: Sample) -> Sample:
+    """`sample` with its first class, of which nothing is known but that it is there."""
+    label = sample.targets.nonzero()[0]
+    nothing = torch.zeros((1, *sample.image.shape[-2:]), dtype=torch.bool)
+    return sample._replace(classes=label, masks=nothing, segments=None, kinds=None, never=None)
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Images with one class each: `batch` on the host, with M = B regions, which are empty where nothing is annotated."""
+
+    batch: Batch
+    encoding: str
+    classes: tuple[str, ...]
+
+    @staticmethod
+    def choose(dataset: GuidanceDataset, count: int, *, encoding: str) -> Probe | None:
+        """`count` annotated images spread evenly over the split sorted by class, each with its first annotated class.
+
+        Where nothing is annotated, images with their first class and an empty mask; None without any of these.
+        """
+        records = dataset.source.records
+        indices = [i for i, record in enumerate(records) if is_annotated(record, dataset.region)]
+        annotated = bool(indices)
+        if not annotated:
+            indices = [i for i, record in enumerate(records) if record.classes]
+        indices.sort(key=lambda i: records[i].classes)  # stable: within a class in the order of the split
+        picked = [indices[i * len(indices) // count] for i in range(min(count, len(indices)))] if count else []
+        samples = [dataset[0, i] for i in picked]
+        if annotated:
+            samples = [s.choose(slice(1)) for s in samples if s.kept and len(s.classes)]
+        else:
+            samples = [_with_empty_mask(s) for s in samples if s.kept]
+        return Probe(collate(samples), encoding, dataset.source.classes) if samples else None
+
+    def maps(self, model: Classifier, *, attribution: str | Attribution, depth: str, device: torch.device) -> Tensor:
+        """Raw maps [B, H, W] of the annotated classes, upsampled to the images, on the host."""
+        batch = self.batch.to(device)
+        regions = batch.regions
+        with evaluation_mode(model):
+            out = model.explainable(batch.images, depth)
+            raw = attribute(attribution, model, out, depth, regions.image, regions.target, create_graph=False, rounds=1)
+        return upsample(raw.detach(), (batch.images.shape[2], batch.images.shape[3])).cpu()
+
+    def picture(self, maps: dict[str, Tensor]) -> Image:
+        """Panel [h, w, 3] uint8: a row for each image, a column for each entry of `maps` (title -> [B, H, W])."""
+        regions = self.batch.regions
+        annotated = bool(regions.mask.any())
+        scores = {title: epg(m, regions.mask).tolist() for title, m in maps.items() if annotated}
+        return panel(
+            to_display(self.batch.images, self.encoding),
+            maps,
+            regions.mask,
+            names=[self.classes[k] for k in regions.target.tolist()],
+            captions={title: [f"EPG {s:.2f}" for s in values] for title, values in scores.items()},
+            # Logits of two nets differ in size; the question is where the evidence lies.
+            shared_scale=False,
+        )
+
+    def masks(self, model: Classifier, *, device: torch.device) -> dict[str, Tensor]:
+        """Stage -> mask [B, 1, h, w] in {0, 1} as in evaluation, on the host; empty for a net without masks."""
+        with evaluation_mode(model), torch.no_grad():
+            masks = model(self.batch.images.to(device)).masks
+        return {stage: mask.cpu() for stage, mask in masks.items()}
+
+    def mask_picture(self, masks: Mapping[str, Tensor]) -> Image:
+        """Panel [h, w, 3] uint8: a row for each image, a column for each entry of `masks`, and the merged mask.
+
+        Drawn after every epoch, it shows how the masks come about (AIM, Fig. 7).
+        """
+        images = to_display(self.batch.images, self.encoding)
+        names = [self.classes[k] for k in self.batch.regions.target.tolist()]
+        return mask_panel(images, masks, merged_mask(masks), names=names)

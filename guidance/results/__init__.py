@@ -1,0 +1,1 @@
+"""What runs found: their files, fronts and tables."""

@@ -1,0 +1,36 @@
+"""What an evaluation found, with everything that decides it, in a file of its own."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from guidance.runs.folder import write_atomically
+
+
+def result_path(checkpoint: Path, split: str, settings: Mapping[str, Any]) -> Path:
+    """Where the results of a checkpoint on a split go: `results/` of its run, or beside it where it lies in no run.
+
+    The name ends in a digest of `settings`, so that other settings are another file and the same ones the same.
+    """
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
+    paths = (checkpoint, checkpoint.resolve())
+    folders = [parent for path in paths for parent in path.parents if parent.name == "checkpoints"]
+    folder = folders[0].parent / "results" if folders else checkpoint.parent
+    return folder / f"{checkpoint.stem}.{split}.{digest}.json"
+
+
+def write_result(path: Path, metrics: Mapping[str, float], settings: Mapping[str, Any]) -> None:
+    """Write metrics and settings; NaN becomes null."""
+    content = {"metrics": plain(metrics), "settings": dict(settings)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def plain(metrics: Mapping[str, float]) -> dict[str, float | None]:
+    """As JSON takes them: what is not finite becomes None."""
+    return {name: float(value) if math.isfinite(value) else None for name, value in metrics.items()}

@@ -1,0 +1,152 @@
+"""Dominance over several metrics; no files, no tensors. Points are maximised, candidates in the direction of each metric.
+
+Rao et al. 2023 ("Studying How to Efficiently and Effectively Guide Models with Explanations") select checkpoints by the
+front of (F1, EPG, IoU). As published, values are rounded to a resolution of 0.005 before they are compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from guidance.evaluation.metrics import oriented
+from guidance.types import suggestion
+
+Points: TypeAlias = Sequence[Sequence[float]] | NDArray[np.float64]  # [N, D]: N candidates, D metrics
+
+
+class Candidate(NamedTuple):
+    """Something to select: a checkpoint, by name, and its metrics (at least those of the front)."""
+
+    name: str
+    values: Mapping[str, float]
+
+
+def _grid(points: Points, resolution: float) -> NDArray[np.float64]:
+    """[N, D] multiples of `resolution` (the values themselves where it is 0); NaN becomes minus infinity."""
+    if not resolution >= 0:
+        raise ValueError(f"resolution is {resolution}; expected 0 (compare exactly) or a positive number such as 0.005")
+    values = np.asarray(points, dtype=np.float64)
+    if values.ndim != 2:
+        raise ValueError(f"points have shape {list(values.shape)}; expected [candidates, metrics]")
+    grid = np.rint(values / resolution) if resolution > 0 else values
+    return np.where(np.isnan(grid), -np.inf, grid)
+
+
+def dominates(a: Sequence[float], b: Sequence[float], *, resolution: float = 0.0) -> bool:
+    """Whether `a` is at least as good as `b` in every metric, and better in one. NaN is worse than any number."""
+    first, second = _grid([a, b], resolution)
+    return bool((first >= second).all() and (first > second).any())
+
+
+def non_dominated(points: Points, resolution: float = 0.005) -> list[int]:
+    """Ascending indices of the points ([N, D], larger is better) that no other point dominates.
+
+    Values are rounded to the nearest multiple of `resolution` first (0: compared exactly). Of points that are then
+    equal the earliest stays. NaN counts as the worst possible value, so a lone point of NaNs is still a front.
+    """
+    if len(points) == 0:
+        return []
+    grid = _grid(points, resolution)
+    front = []
+    for i, point in enumerate(grid):
+        at_least = (grid >= point).all(axis=1)
+        equal = (grid == point).all(axis=1)
+        if not (at_least & ~equal).any() and not equal[:i].any():
+            front.append(i)
+    return front
+
+
+class ParetoFront:
+    """The candidates that no other candidate offered so far dominates.
+
+    Offering candidates one by one gives the same members, in the same order, as `non_dominated` of all of them. It
+    keeps no files: `offer` says what to keep and what to delete.
+    """
+
+    def __init__(self, metrics: Sequence[str], *, resolution: float = 0.005, members: Iterable[Candidate] = ()) -> None:
+        if not metrics or len(set(metrics)) != len(metrics):
+            raise ValueError(f"the metrics of a front are {list(metrics)}; expected one or more different names")
+        for metric in metrics:
+            oriented(metric, 0.0)  # raises where it has no direction
+        self.metrics = tuple(metrics)
+        self.resolution = resolution
+        self._members: list[Candidate] = []
+        for member in members:
+            self.offer(member)
+
+    @property
+    def members(self) -> list[Candidate]:
+        """The front, in the order in which its candidates were offered."""
+        return list(self._members)
+
+    def row(self, candidate: Candidate) -> list[float]:
+        """The candidate's values in the order of the metrics, so that larger is better; ValueError if it lacks one."""
+        missing = [metric for metric in self.metrics if metric not in candidate.values]
+        if missing:
+            hint = suggestion(missing[0], candidate.values)
+            raise ValueError(
+                f"{candidate.name} has no value for {', '.join(missing)}; the front is over {', '.join(self.metrics)}.{hint} "
+                f"It has: {', '.join(candidate.values) or 'no metrics'}."
+            )
+        return [oriented(metric, float(candidate.values[metric])) for metric in self.metrics]
+
+    def offer(self, candidate: Candidate) -> tuple[bool, list[Candidate]]:
+        """Add the candidate unless it is dominated, or equal to a member; returns (kept, evicted members).
+
+        A candidate with the name of a member takes its place: the old values no longer count, and if the new ones are
+        dominated, the old member is evicted.
+        """
+        others = [member for member in self._members if member.name != candidate.name]
+        replaced = [member for member in self._members if member.name == candidate.name]
+        contenders = [*others, candidate]
+        front = set(non_dominated([self.row(contender) for contender in contenders], self.resolution))
+        kept = len(others) in front
+        self._members = [contenders[i] for i in sorted(front)]
+        evicted = [member for i, member in enumerate(others) if i not in front]
+        return kept, evicted if kept else replaced
+
+
+def hypervolume(points: Points, reference: Sequence[float]) -> float:
+    """Exact volume that the points ([N, D], larger is better) dominate above `reference` ([D]).
+
+    The measure of the union of the boxes between `reference` and each point (Zitzler & Thiele 1998). A point that is
+    NaN or not above the reference in some metric adds nothing. Slices one metric at a time: for small D.
+    """
+    if len(points) == 0:
+        return 0.0
+    gains = np.asarray(points, dtype=np.float64) - np.asarray(reference, dtype=np.float64)
+    return _volume(gains[(gains > 0).all(axis=1)])
+
+
+def _volume(gains: NDArray[np.float64]) -> float:
+    if len(gains) == 0:
+        return 0.0
+    if gains.shape[1] == 1:
+        return float(gains.max())
+    gains = gains[np.argsort(-gains[:, -1], kind="stable")]
+    depths = gains[:, -1] - np.append(gains[1:, -1], 0.0)
+    return float(sum(d * _volume(gains[: i + 1, :-1]) for i, d in enumerate(depths) if d > 0))
+
+
+def knee(points: Points) -> int:
+    """Index of the balanced compromise on a front ([N, D], larger is better): the point nearest to the ideal one.
+
+    Each metric is scaled to [0, 1] over the given points (a metric in which all are equal does not count); the ideal
+    point has 1 everywhere; distances are Euclidean; the earliest wins a tie. NaN is scaled to 0.
+    """
+    values = np.asarray(points, dtype=np.float64)
+    if values.ndim != 2 or len(values) == 0:
+        raise ValueError("the knee of a front without points is not defined")
+    values = np.where(np.isfinite(values), values, np.nan)
+    columns = [column for column in values.T if not np.isnan(column).all()]
+    if not columns:
+        return 0
+    known = np.stack(columns, axis=1)
+    low, high = np.nanmin(known, axis=0), np.nanmax(known, axis=0)
+    scaled = np.where(high > low, (known - low) / np.where(high > low, high - low, 1.0), 1.0)
+    distance = np.linalg.norm(1.0 - np.where(np.isnan(known), 0.0, scaled), axis=1)
+    return int(distance.argmin())
