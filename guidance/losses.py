@@ -9,7 +9,7 @@ signed, gives such a map a gradient.
 
 Equations are those of Rao et al. 2023, "Studying How to Efficiently and Effectively Guide Models with Explanations".
 As in its published code, the gradient flows through the division by the largest magnitude. To add a loss, write the
-function, its slow version in tests/reference.py, and a row in LOCALIZATION_LOSSES.
+function, its slow version in tests/reference/, and a row in LOCALIZATION_LOSSES.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ import torch
 from guidance.config import Config
 from guidance.data import generate_demo
 from guidance.models import BACKBONES, Backbone
-from tests.runs import COUNTS, build_tiny, tiny_config
+from tests.support.runs import COUNTS, build_tiny, tiny_config
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 

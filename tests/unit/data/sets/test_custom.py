@@ -1,0 +1,337 @@
+"""A user's own data: how layouts are recognised, "never" boxes, labels without boxes, groups."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from guidance.assembly.sets import build_source
+from guidance.config import parse_config
+from guidance.data import GuidanceDataset, Source, eval_transform, load_custom
+from guidance.regions import BOX as BOX_KIND
+from guidance.regions import SEGMENT
+from tests.support.layouts import (
+    BOX,
+    HEIGHT,
+    WIDTH,
+    make_custom_coco,
+    make_custom_folders,
+    make_custom_masks,
+    make_folders,
+    write_instances,
+    write_text,
+)
+from tests.support.pictures import write_picture
+
+
+def names(source: Source) -> list[str]:
+    return [record.path.name for record in source.records]
+
+
+def test_layouts_are_recognised_or_chosen(tmp_path: Path) -> None:
+    for make, layout in ((make_custom_coco, "coco"), (make_custom_folders, "folders"), (make_custom_masks, "masks")):
+        make(tmp_path / layout)
+        found, chosen = load_custom(tmp_path / layout, "test"), load_custom(tmp_path / layout, "test", layout=layout)
+        assert found.records == chosen.records
+        assert found.classes == (
+            ("dog", "cat") if layout == "coco" else ("cat", "dog")
+        )  # a JSON's ids, or the alphabet
+    assert load_custom(tmp_path / "masks", "test", layout="folders").read_segments is None
+    make_custom_folders(tmp_path / "coco")
+    assert load_custom(tmp_path / "coco", "test", layout="folders").single_label
+    assert len(load_custom(tmp_path / "coco", "test", layout="coco").records) == 8
+    with pytest.raises(ValueError, match=r"unknown layout of custom .*'coc'.*Did you mean 'coco'"):
+        load_custom(tmp_path / "coco", "test", layout="coc")
+    with pytest.raises(ValueError, match=r"with the layout 'folders' every image has one class"):
+        load_custom(tmp_path / "folders", "test", multi_label=True)
+    (tmp_path / "empty/images").mkdir(parents=True)
+    with pytest.raises(ValueError, match=r"(?s)train\.json does not exist.*ROOT/images"):
+        load_custom(tmp_path / "empty", "train")
+
+
+def test_a_folder_or_file_of_its_own_is_no_share(tmp_path: Path) -> None:
+    make_custom_folders(tmp_path)
+    shutil.copytree(tmp_path / "test", tmp_path / "val")
+    assert [len(load_custom(tmp_path, split).records) for split in ("train", "val", "test")] == [20, 8, 8]
+    (tmp_path / "night").mkdir()
+    shutil.copytree(tmp_path / "test/cat", tmp_path / "night/cat")
+    assert len(load_custom(tmp_path, "night").records) == 4  # a class may be absent, except in training
+    root = tmp_path / "json"
+    make_custom_coco(root)
+    (root / "train.json").rename(root / "annotations.json")
+    assert [len(load_custom(root, split).records) for split in ("train", "val", "test")] == [16, 4, 8]
+    shutil.copy(root / "test.json", root / "val.json")
+    assert [len(load_custom(root, split).records) for split in ("train", "val")] == [20, 8]
+    with pytest.raises(ValueError, match="unknown split of custom 'annotations'"):
+        load_custom(root, "annotations")
+
+
+def test_boxes_of_a_csv(tmp_path: Path) -> None:
+    make_custom_folders(tmp_path)
+    rows = [
+        "never,class,image,x0,y0,x1,y1",  # any order
+        "0,cat,test/cat/cat_test_1.jpg,1,2,3,4.5",
+        ",cat,test/cat/cat_test_1.jpg,5,6,7,8",
+        "1,cat,test/cat/cat_test_1.jpg,0,0,1,1",
+        "True,dog,test/cat/cat_test_2.jpg,0,0,2,2",
+        "0,dog,train/dog/dog_train_0.jpg,1,1,2,2",
+    ]
+    write_text(tmp_path / "boxes.csv", "\ufeff" + "\n".join(rows) + "\n")  # spreadsheets write a byte order mark
+    records = load_custom(tmp_path, "test").records
+    assert [len(record.boxes) for record in records] == [0, 2, 0, 0, 0, 0, 0, 0]
+    assert records[1].boxes == ((1, 2, 3, 4.5), (5, 6, 7, 8))
+    assert (records[1].box_classes, records[1].never_boxes, records[1].never_classes) == ((0, 0), ((0, 0, 1, 1),), (0,))
+    assert (records[2].boxes, records[2].never_boxes, records[2].never_classes) == ((), ((0, 0, 2, 2),), (1,))
+    write_text(tmp_path / "boxes.csv", "\n".join([*rows, "maybe,cat,test/cat/cat_test_1.jpg,1,2,3,4"]))
+    with pytest.raises(ValueError, match=r"line 7 of .*boxes\.csv: never is 'maybe', expected 0 or 1"):
+        load_custom(tmp_path, "test")
+    (tmp_path / "boxes.csv").unlink()
+    assert not any(record.boxes for record in load_custom(tmp_path, "test").records)
+
+
+def test_faulty_lines_are_counted_in_their_split_alone(tmp_path: Path) -> None:
+    make_custom_folders(tmp_path)
+    content = (tmp_path / "boxes.csv").read_text()
+    write_text(tmp_path / "boxes.csv", content + "train/cat/x.jpg,cat,1,2,3,4\n")
+    skipped = [load_custom(tmp_path, split, on_error="skip").skipped for split in ("train", "val", "test")]
+    assert skipped == [1, 0, 0]
+
+
+def edit_annotations(path: Path, changes: list[dict[str, Any]]) -> None:
+    """Update the first annotations of a JSON; None removes a key."""
+    content = json.loads(path.read_text())
+    for entry, change in zip(content["annotations"], changes, strict=False):
+        entry.update(change)
+        for key in [key for key, value in change.items() if value is None]:
+            del entry[key]
+    path.write_text(json.dumps(content))
+
+
+def test_a_json_may_forbid_places_and_leave_out_boxes(tmp_path: Path) -> None:
+    make_custom_coco(tmp_path)
+    # Image 0: a label without a box, and a place where its evidence must not lie. Image 2: only the latter, so no label.
+    changes = [
+        {"bbox": None, "segmentation": None},
+        {"image_id": 0, "never": True, "category_id": 3},
+        {"never": True},
+        {"never": False},
+    ]
+    edit_annotations(tmp_path / "test.json", changes)
+    source = load_custom(tmp_path, "test")
+    assert names(source)[:2] == ["test_00.jpg", "test_03.jpg"]
+    assert source.skipped == 2  # images 1 and 2 have no label
+    first, second = source.records[:2]
+    assert (first.classes, first.boxes, first.segmentation) == ((0,), (), None)
+    assert (first.never_boxes, first.never_classes) == ((BOX,), (0,))
+    assert (second.boxes, second.never_boxes) == ((BOX,), ())
+    sample = GuidanceDataset(source, eval_transform(WIDTH), training=False)[0, 0]
+    inside = torch.zeros(WIDTH, WIDTH, dtype=torch.bool)
+    inside[5:16, 2:12] = True  # 3 to 11 of 20 rows
+    assert sample.never is not None
+    assert (sample.never[0] ^ inside).sum() <= 20
+    edit_annotations(tmp_path / "test.json", [{}, {"bbox": None}])
+    with pytest.raises(ValueError, match=r"annotation 101 of image 'test_00\.jpg' in .*test\.json has no bbox"):
+        load_custom(tmp_path, "test")
+
+
+def test_several_labels_are_a_setting(tmp_path: Path) -> None:
+    make_custom_coco(tmp_path)
+    edit_annotations(tmp_path / "test.json", [{}, {"image_id": 0}])
+    with pytest.raises(ValueError, match=r"test_00\.jpg has 2 classes; set data.multi_label to true"):
+        load_custom(tmp_path, "test", on_error="skip")
+    source = load_custom(tmp_path, "test", multi_label=True)
+    assert (source.records[0].classes, source.single_label) == ((0, 1), False)
+    data = {"name": "custom", "root": str(tmp_path)}
+    with pytest.raises(ValueError, match="images of custom have several labels"):
+        parse_config({"data": data | {"multi_label": True}, "objective": {"classification": "cross_entropy"}})
+    config = parse_config({"data": data, "objective": {"classification": "cross_entropy"}})
+    assert build_source(config, "train").single_label
+
+
+def test_groups_are_numbered_alike_in_every_split(tmp_path: Path) -> None:
+    make_folders(tmp_path, ("cat", "dog"), {"train": 4, "val": 1, "test": 2})
+    kinds = {"train": "sea", "val": "land", "test": "air"}
+    rows = [f"{path.relative_to(tmp_path)},{kinds[path.parts[-3]]}" for path in sorted(tmp_path.rglob("*.jpg"))]
+    write_text(tmp_path / "groups.csv", "\n".join(["image,group", *rows]))
+    for split, group in (("train", 2), ("val", 1), ("test", 0)):
+        source = load_custom(tmp_path, split)
+        assert source.groups == ("air", "land", "sea")
+        assert {record.group for record in source.records} == {group}
+    (tmp_path / "groups.csv").unlink()
+    source = load_custom(tmp_path, "train")
+    assert (source.groups, {record.group for record in source.records}) == ((), {-1})
+
+
+def test_groups_of_a_json_are_keyed_by_file_name(tmp_path: Path) -> None:
+    write_instances(tmp_path / "train.json", {0: "a", 5: "b"}, tmp_path / "images", 5)
+    write_picture(tmp_path / "images/sub/x.jpg", HEIGHT, WIDTH)
+    content = json.loads((tmp_path / "train.json").read_text())
+    content["images"][0]["file_name"] = "sub/x.jpg"
+    (tmp_path / "train.json").write_text(json.dumps(content))
+    write_text(
+        tmp_path / "groups.csv", "image,group\nsub/x.jpg,2\n" + "".join(f"train_0{i}.jpg,1\n" for i in range(1, 5))
+    )
+    records = [record for split in ("train", "val") for record in load_custom(tmp_path, split).records]
+    assert {record.path.name: record.group for record in records} == {
+        "x.jpg": 1, "train_01.jpg": 0, "train_02.jpg": 0, "train_03.jpg": 0, "train_04.jpg": 0
+    }  # fmt: skip
+
+
+def test_boxes_are_found_under_any_spelling_of_a_path(tmp_path: Path) -> None:
+    make_custom_folders(tmp_path)
+    rows = ["./test/cat/cat_test_1.jpg,cat,1,2,3,4", "test//dog/./dog_test_2.jpg,dog,1,2,3,4"]
+    write_text(tmp_path / "boxes.csv", "\n".join(["image,class,x0,y0,x1,y1", *rows]))
+    source = load_custom(tmp_path, "test")
+    assert [record.path.name for record in source.records if record.boxes] == ["cat_test_1.jpg", "dog_test_2.jpg"]
+    paths = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.jpg"))
+    write_text(tmp_path / "groups.csv", "image,group\n" + "".join(f"./{path},a\n" for path in paths))
+    assert {record.group for record in load_custom(tmp_path, "test").records} == {0}
+
+
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [
+        ("", "train"), ("train/cat", "train"), ("train", "train"), ("{root}/train/cat/cat_train_0.jpg", "train"),
+        ("test/cat", "test"), ("test/dog/notes.txt", "test"), ("test/dog/.hidden.jpg", "test"), ("test/x.jpg", "test"),
+        ("test/cat/deep/x.jpg", "test"), ("test/../test/cat/cat_test_0.jpg", "test"), ("masks/cat/x.jpg", "train"),
+        ("../x.jpg", "train"), ("boxes.csv", "train"), (".git/cat/x.jpg", "train"), ("tset/cat/x.jpg", "train"),
+        ("/{root}/x.jpg", "train"),
+    ],
+)  # fmt: skip
+def test_boxes_of_no_image_are_named_or_counted(tmp_path: Path, name: str, split: str) -> None:
+    root = tmp_path / "set"
+    make_custom_folders(root)
+    for path in ("test/dog/notes.txt", "test/dog/.hidden.jpg", "test/x.jpg", "test/cat/deep/x.jpg", "masks/cat/x.jpg",
+                 "../x.jpg", ".git/cat/x.jpg", "x.jpg"):  # fmt: skip
+        write_text(root / path, "")
+    name = name.format(root=root)
+    with (root / "boxes.csv").open("a") as file:
+        file.write(f"{name},cat,1,2,3,4\n")
+    message = f"line 6 of {root / 'boxes.csv'}: image '{name}' .*; expected a path from {root}, as train/cat/1.jpg"
+    for each in ("train", "val", "test"):
+        with pytest.raises(ValueError, match=message):
+            load_custom(root, each, layout="folders")
+        source = load_custom(root, each, layout="folders", on_error="skip")
+        assert source.skipped == len(source.problems) == int(each == split)
+
+
+def test_masks_of_no_image_are_named_or_counted(tmp_path: Path) -> None:
+    make_custom_masks(tmp_path)
+    (tmp_path / "masks/train/cat/cat_train_0.png").rename(tmp_path / "masks/train/cat/cat_train_0.jpg")
+    for name in ("train/cat/x.png", "train/dog/deep/dog_train_0.png", "test/x.png", "cats/cat_train_0.png"):
+        write_text(tmp_path / "masks" / name, "")
+    for name in ("train/cat/.DS_Store", "train/.checkpoints/x.png", ".DS_Store"):
+        write_text(tmp_path / "masks" / name, "")
+    for split in ("train", "val"):
+        with pytest.raises(
+            ValueError, match=r"masks/train/cat/cat_train_0\.jpg .* expected .*/cat_train_0\.png \(data"
+        ):
+            load_custom(tmp_path, split)
+    sources = [load_custom(tmp_path, split, on_error="skip") for split in ("train", "val", "test")]
+    assert [source.skipped for source in sources] == [4, 0, 1]
+    strays = [Path(text.removeprefix("mask ").split()[0]).name for text in sources[0].problems]
+    assert strays == ["cat_train_0.jpg", "x.png", "dog_train_0.png", "cats"]
+    assert [len(source.records) for source in sources] == [16, 4, 8]
+    for name in ("cat/cat_train_0.jpg", "cat/x.png", "dog/deep/dog_train_0.png"):
+        (tmp_path / "masks/train" / name).unlink()
+    with pytest.raises(
+        ValueError, match=r"masks/cats belongs to no split of .*; expected masks as .*/cat_train_0\.png"
+    ):
+        load_custom(tmp_path, "train")
+
+
+def test_two_files_of_training_images_are_an_error(tmp_path: Path) -> None:
+    make_custom_coco(tmp_path)
+    shutil.copy(tmp_path / "train.json", tmp_path / "annotations.json")
+    for split in ("train", "val", "test"):
+        with pytest.raises(ValueError, match=r"train\.json and annotations\.json, .*remove annotations\.json, or"):
+            load_custom(tmp_path, split, on_error="skip")
+
+
+def test_a_class_is_segmented_only_if_all_of_its_boxes_are(tmp_path: Path) -> None:
+    """Image 0: two objects of class 0, the second without a polygon. Image 4: its second one is a place to avoid."""
+    make_custom_coco(tmp_path)
+    content = json.loads((tmp_path / "test.json").read_text())
+    other = {"category_id": 3, "bbox": [20, 3, 8, 8]}
+    content["annotations"] += [
+        {"id": 1, "image_id": 0, **other},
+        {"id": 2, "image_id": 0, **other, "category_id": 7, "segmentation": [[20, 3, 28, 3, 28, 11]]},
+        {"id": 3, "image_id": 4, **other, "never": True},
+        {"id": 4, "image_id": 4, "category_id": 3},  # without a bbox: nothing that a segmentation could leave out
+        {"id": 5, "image_id": 2, **other, "segmentation": []},
+    ]
+    (tmp_path / "test.json").write_text(json.dumps(content))
+    source = load_custom(tmp_path, "test", multi_label=True)
+
+    def kinds(index: int, region: str) -> dict[int, int]:
+        found = GuidanceDataset(source, eval_transform(WIDTH), training=False, region=region)[0, index]
+        assert found.kinds is not None
+        return dict(zip(found.classes.tolist(), found.kinds.tolist(), strict=True))
+
+    assert kinds(0, "best") == {0: BOX_KIND, 1: SEGMENT}
+    assert kinds(0, "segment") == {1: SEGMENT}
+    assert kinds(4, "best") == {0: SEGMENT}
+    assert source.records[2].segmentation is None
+    found = GuidanceDataset(source, eval_transform(WIDTH), training=False, region="best")[0, 0]
+    assert found.masks[0, :, 21:27].any()  # the second object is not lost
+
+
+def test_a_table_of_bare_file_names_is_one_error_with_the_rule(tmp_path: Path) -> None:
+    make_custom_folders(tmp_path)
+    names = sorted(path.name for path in tmp_path.rglob("*.jpg"))
+    write_text(tmp_path / "boxes.csv", "image,class,x0,y0,x1,y1\n" + "".join(f"{name},cat,1,2,3,4\n" for name in names))
+    rule = (
+        rf"28 of 28 lines of .*boxes\.csv name their image by its file alone, such as '{names[0]}' in line 2; expected"
+    )
+    for split in ("train", "val", "test"):
+        with pytest.raises(ValueError, match=f"{rule} a path from {tmp_path}, as train/cat/{names[0]}"):
+            load_custom(tmp_path, split)
+    assert [load_custom(tmp_path, s, on_error="skip").skipped for s in ("train", "val", "test")] == [1, 0, 0]
+    write_text(
+        tmp_path / "boxes.csv", "image,class,x0,y0,x1,y1\n" + "".join(f"./{name},cat,1,2,3,4\n" for name in names)
+    )
+    with pytest.raises(
+        ValueError, match=r"28 of 28 lines of .*boxes\.csv name their image by its file alone, such as '\./"
+    ):
+        load_custom(tmp_path, "train")
+    (tmp_path / "boxes.csv").unlink()
+    write_text(tmp_path / "groups.csv", "image,group\n" + "".join(f"{name},a\n" for name in names))
+    rule = rf"groups\.csv has a line for none of the 20 images: it calls them like '{names[0]}', expected like 'train/cat/cat_"
+    for on_error in ("raise", "skip"):
+        with pytest.raises(ValueError, match=rule):
+            load_custom(tmp_path, "train", on_error=on_error)
+
+
+def test_class_names_are_suggested(tmp_path: Path) -> None:
+    make_custom_folders(tmp_path)
+    write_text(tmp_path / "boxes.csv", "image,class,x0,y0,x1,y1\ntrain/dog/dog_train_1.jpg,dgo,1,2,3,4\n")
+    with pytest.raises(ValueError, match=r"line 2 of .*: unknown class 'dgo'; known: cat, dog\. Did you mean 'dog'\?"):
+        load_custom(tmp_path, "train")
+
+
+def test_what_is_left_out_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Also of records whose line could not be understood, which no later check can look at."""
+    make_custom_folders(tmp_path)
+    lines = [f"train/dog/dog_train_1.jpg,cat,1,2,3,{end}\n" for end in range(4, 12)]
+    write_text(tmp_path / "boxes.csv", "image,class,x0,y0,x1,y1\n" + "".join(lines))
+    config = parse_config({
+        "data": {"name": "custom", "root": str(tmp_path), "on_error": "skip"}, "model": {"name": "resnet18"},
+    })  # fmt: skip
+    source = build_source(config, "train")
+    assert source.skipped == len(source.problems) > 0
+    assert f"custom train: {source.skipped} records left out: without a label, or faulty" in caplog.text
+    assert source.problems[0] in caplog.text
+
+
+@pytest.mark.parametrize("name", ["boxes.csv", "groups.csv"])
+def test_an_optional_file_that_cannot_be_read_is_not_ignored(tmp_path: Path, name: str) -> None:
+    make_custom_folders(tmp_path)
+    (tmp_path / name).unlink(missing_ok=True)
+    (tmp_path / name).symlink_to(tmp_path / "gone.csv")
+    with pytest.raises(ValueError, match=rf"{name} is not a file that can be read; replace or remove it"):
+        load_custom(tmp_path, "train")

@@ -1,0 +1,242 @@
+"""Training through explanations: losses fall on real images, and the number of processes changes nothing."""
+
+from __future__ import annotations
+
+import copy
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from guidance import distributed
+from guidance.attribution import attribute, needs_gradient
+from guidance.data import GuidanceDataset, TrainBatches, build_loader, load_voc, train_transform
+from guidance.losses import LOCALIZATION_LOSSES
+from guidance.models import BACKBONES, build_model
+from guidance.models.classifier import Classifier
+from guidance.models.normalization import convert_batchnorm
+from guidance.objectives import GuidedClassification
+from guidance.types import Batch, Regions
+from tests.support.processes import run_processes
+from tests.support.small_nets import CLASSES, build
+
+LOSSES = ("energy", "l1", "ppce", "rrr", "energy_star")
+WEIGHTS = {"energy": 0.1, "l1": 0.1, "ppce": 0.02, "rrr": 1e-4, "energy_star": 1.0}
+
+
+@pytest.fixture(scope="module")
+def batches(request: pytest.FixtureRequest) -> dict[str, list[Batch]]:
+    """Batches of 4 real images of 64 pixels, in both encodings."""
+    from tests.conftest import sample
+
+    source = load_voc(sample("voc_sample") / "VOCdevkit", "train")
+    result = {}
+    for encoding in ("inverse", "normalized"):
+        dataset = GuidanceDataset(source, train_transform(64, "none", encoding), training=True, classes_per_image="one",
+                                  annotated=range(len(source.records)))  # fmt: skip
+        plan = TrainBatches(len(dataset), 4, seed=0, rank=0, world_size=1)
+        result[encoding] = [batch for batch, _ in zip(build_loader(dataset, plan), range(8), strict=False)]
+    return result
+
+
+def annotate(batch: Batch, keep: Tensor) -> Batch:
+    """`batch` with only the pairs in `keep` [n] annotated."""
+    r = batch.regions
+    regions = Regions(r.image[keep], r.target[keep], r.mask[keep], None, min(r.rounds, len(keep)))
+    return batch._replace(regions=regions)
+
+
+def small_xdnn() -> Classifier:
+    from torchvision.models.resnet import BasicBlock
+
+    from guidance.models.xdnn import xdnn_resnet
+    from tests.support.small_nets import TinyResNet
+
+    net = TinyResNet(BasicBlock, nn.Identity, width=16)
+    net.fc = nn.Linear(16, 20)
+    model = xdnn_resnet(net)  # type: ignore[arg-type]
+    for parameter in model.parameters():
+        nn.init.kaiming_normal_(parameter)
+    return model
+
+
+@torch.no_grad()
+def descend(model: nn.Module, *, share: float) -> None:
+    """A step along the negative gradient that moves the weights by `share` of their length: small, whatever the loss."""
+    weights = [p for p in model.parameters() if p.grad is not None]
+    length = torch.cat([p.flatten() for p in weights]).norm() / torch.cat([p.grad.flatten() for p in weights]).norm()
+    for p in weights:
+        p.sub_(p.grad * (share * length))
+
+
+@pytest.mark.parametrize("depth", ["input", "mid2", "final"])
+@pytest.mark.parametrize("name", ["bcos_resnet18", "xdnn"])
+def test_guidance_trains_on_real_images_with_every_loss(batches: dict[str, list[Batch]], name: str, depth: str) -> None:
+    """Energy, L1, PPCE, RRR and Energy* in turn; the objective falls on a batch that it is trained on."""
+    batch = batches["normalized" if name == "xdnn" else "inverse"][0]
+    for loss in LOSSES:
+        torch.manual_seed(0)
+        model = small_xdnn() if name == "xdnn" else build_model(name, num_classes=20)
+        objective = guided(model, loss, WEIGHTS[loss], depth)
+        optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+        totals = []
+        for _ in range(7):
+            step = objective(batch, objective.counts(batch))
+            optimizer.zero_grad()
+            step.loss.backward()
+            optimizer.step()
+            totals.append(float(step.loss.detach()))
+        assert all(math.isfinite(t) for t in totals), (loss, totals)
+        assert totals[-1] < totals[0], (loss, totals)
+
+
+@pytest.mark.parametrize("depth", ["input", "mid2", "final"])
+@pytest.mark.parametrize("name", ["bcos_resnet18", "xdnn"])
+def test_energy_moves_the_maps_into_the_boxes(batches: dict[str, list[Batch]], name: str, depth: str) -> None:
+    """With plain steps along the gradient of an objective that the localisation loss dominates."""
+    batch = batches["normalized" if name == "xdnn" else "inverse"][0]
+    model = small_xdnn() if name == "xdnn" else build_model(name, num_classes=20)
+    objective = guided(model, "energy", 10.0, depth)
+    maps = []
+    for _ in range(7):
+        step = objective(batch, objective.counts(batch))
+        model.zero_grad()
+        step.loss.backward()
+        descend(model, share=1e-3 if name == "xdnn" else 1e-4)
+        maps.append(float(step.terms["localization"]))
+    assert maps[-1] < maps[0], maps
+
+
+def guided(model: Classifier, loss: str, weight: float, depth: str) -> GuidedClassification:
+    return GuidedClassification(
+        model, localization=LOCALIZATION_LOSSES[loss], weight=weight,
+        attribution="bcos" if model.dynamic else "ixg", depth=depth,
+    ).train()  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["bcos_resnet18", "xdnn"])
+def test_two_hundred_steps_with_random_annotated_subsets_stay_finite(
+    batches: dict[str, list[Batch]], name: str
+) -> None:
+    stream = batches["normalized" if name == "xdnn" else "inverse"]
+    model = small_xdnn() if name == "xdnn" else tiny_bcos()
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    generator = torch.Generator().manual_seed(0)
+    first, last = [], []
+    for i in range(200):
+        loss, depth = LOSSES[i % 5], ("input", "mid2", "final")[i % 3]
+        objective = guided(model, loss, WEIGHTS[loss] / 10, depth)
+        batch = stream[i % len(stream)]
+        pairs = len(batch.regions.image)
+        count = int(torch.randint(pairs + 1, (), generator=generator))
+        batch = annotate(batch, torch.randperm(pairs, generator=generator)[:count].sort().values)
+        step = objective(batch, objective.counts(batch))
+        optimizer.zero_grad()
+        step.loss.backward()
+        assert torch.isfinite(step.loss), (i, loss, depth)
+        assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None), (i, loss, depth)
+        optimizer.step()
+        (first if i < 20 else last).append(float(step.terms["classification"]))
+    assert sum(last[-20:]) < sum(first)
+
+
+def tiny_bcos() -> Classifier:
+    from torchvision.models.resnet import Bottleneck
+
+    from guidance.models.bcos.cnns import bcos_resnet
+    from tests.support.small_nets import TinyResNet
+
+    net = TinyResNet(Bottleneck, nn.BatchNorm2d, width=16)
+    net.fc = nn.Linear(64, 20)
+    return bcos_resnet(net)
+
+
+SCENARIOS = [
+    (net, batchnorm, depth, annotated)
+    for net in ("bcos_resnet", "bcos_vitc")
+    for batchnorm in ("sync", "frozen")
+    for depth, annotated in (("input", "some"), ("mid2", "one"))
+]
+
+
+def train_share(scenario: tuple[str, str, str, str], pullbacks: bool) -> dict[str, Any]:
+    """Three steps on this process's share of 6 images: the losses, and the weights after them."""
+    name, batchnorm, depth, annotated = scenario
+    model, images = build(name, batch=6)
+    convert_batchnorm(model.net, batchnorm)
+    image = torch.tensor({"some": [0, 1, 4, 4], "one": [5]}[annotated])
+    mask = torch.zeros(len(image), *images.shape[-2:], dtype=torch.bool)
+    mask[:, 2:7, 3:9] = True
+    regions = Regions(image, (image + 1) % CLASSES, mask, None, 2 if annotated == "some" else 1)
+    targets = torch.nn.functional.one_hot(torch.arange(6) % CLASSES, CLASSES).double()
+    index = torch.arange(6)
+    whole = Batch(images, targets, regions, torch.full((6,), -1), index)
+    batch = whole.chunk(distributed.world_size())[distributed.rank()]
+    method = "bcos" if pullbacks else _by_double_backward
+    objective = GuidedClassification(model, localization=LOCALIZATION_LOSSES["energy"], weight=0.1, attribution=method,
+                                     depth=depth).train()  # fmt: skip
+    ddp = distributed.parallel(objective, torch.device("cpu"))
+    optimizer = torch.optim.SGD(model.parameters(), 0.05)
+    losses = []
+    for _ in range(3):
+        step = ddp(batch, objective.counts(batch))
+        optimizer.zero_grad()
+        step.loss.backward()
+        optimizer.step()
+        losses.append({k: float(distributed.mean(v.double())) for k, v in step.terms.items()})
+    return {"losses": losses, "weights": copy.deepcopy(model.state_dict())}
+
+
+def _by_double_backward(model: Any, out: Any, *args: Any, **options: Any) -> Tensor:
+    from guidance.attribution.gradient import bcos
+
+    return bcos(model, out._replace(pullbacks={}), *args, **options)
+
+
+def everything() -> list[dict[str, Any]]:
+    return [train_share(scenario, pullbacks) for scenario in SCENARIOS for pullbacks in (True, False)]
+
+
+def test_two_processes_equal_one(tmp_path: Path) -> None:
+    """With statistics of all processes and with frozen ones, by pullback and by double backward; unequal shares annotated."""
+    alone = run_processes(1, tmp_path / "1", everything)[0]
+    for process in run_processes(2, tmp_path / "2", everything):
+        for expected, found in zip(alone, process, strict=True):
+            for one, two in zip(expected["losses"], found["losses"], strict=True):
+                assert two == pytest.approx(one, rel=1e-9, abs=1e-12)
+            for key, value in expected["weights"].items():
+                torch.testing.assert_close(found["weights"][key], value, rtol=1e-8, atol=1e-11, msg=key)
+    for by_pullback, by_double_backward in zip(alone[::2], alone[1::2], strict=True):
+        for key, value in by_pullback["weights"].items():
+            torch.testing.assert_close(by_double_backward["weights"][key], value, rtol=1e-8, atol=1e-11, msg=key)
+
+
+def test_every_bcos_backbone_is_guided_by_its_contributions() -> None:
+    for name, backbone in BACKBONES.items():
+        if name.startswith("bcos"):
+            assert not backbone.refuses
+            assert backbone.encoding == "inverse"
+
+
+@pytest.mark.parametrize("name", ["bcos_resnet", "bcos_vitc", "xdnn"])
+@pytest.mark.parametrize("method", ["ixg", "bcos", "gradcam", "intgrad"])
+def test_images_get_no_gradient_where_no_method_needs_it(name: str, method: str) -> None:
+    model, images = build(name)
+    pairs = (torch.tensor([0, 2]), torch.tensor([1, 3]))
+    regions = Regions(*pairs, torch.ones(2, *images.shape[-2:], dtype=torch.bool), None, 1)
+    batch = Batch(images, torch.eye(3, CLASSES).double(), regions, torch.full((3,), -1), torch.arange(3))
+    objective = GuidedClassification(model, localization=LOCALIZATION_LOSSES["rrr"], weight=0.1, attribution=method,
+                                     depth="input").train()  # fmt: skip
+    objective(batch, objective.counts(batch)).loss.backward()
+    assert all(p.grad is not None for p in model.parameters())
+    quiet = method in ("ixg", "bcos") or (method == "intgrad" and name == "xdnn")
+    assert needs_gradient(method, model) != quiet
+    out = model(images.detach())
+    if quiet:
+        attribute(method, model, out, "input", *pairs, create_graph=True).sum().backward()
+    else:
+        with pytest.raises(ValueError, match="do not require grad"):
+            attribute(method, model, out, "input", *pairs, create_graph=True)

@@ -1,0 +1,86 @@
+"""The benchmark runs, prints every variant, and forces the double backward where it says so."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from guidance.models import build_model
+from tests.support.pictures import write_picture
+from tools import benchmark
+
+ROOT = Path(__file__).parents[3]
+
+
+def test_step_prints_every_variant() -> None:
+    arguments = ["--family", "xdnn", "--batch", "2", "--size", "32", "--rounds", "1", "--threads", "1", "--no-memory"]
+    done = subprocess.run(
+        [sys.executable, "tools/benchmark.py", "step", *arguments], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    for variant in benchmark.variants(["xdnn"]):
+        assert str(variant) in done.stdout
+    assert "1.00x" in done.stdout
+
+
+def test_double_backward_is_forced(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = build_model("xdnn_resnet18", num_classes=3)
+    out = model(torch.rand(2, 3, 32, 32).requires_grad_())
+    assert "input" in out.pullbacks
+    calls = []
+    real = torch.autograd.grad
+    monkeypatch.setattr(torch.autograd, "grad", lambda *a, **k: calls.append(1) or real(*a, **k))
+    pair = (torch.tensor([0]), torch.tensor([1]))
+    benchmark.by_double_backward(model, out, "input", *pair, create_graph=True, rounds=1)
+    assert calls
+
+
+def test_data_measures_every_way_on_generated_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(benchmark, "__file__", str(tmp_path / "project" / "tools" / "benchmark.py"))
+    benchmark.benchmark_data(None, size=224, images=4, rounds=1)
+    out = capsys.readouterr().out
+    assert "generated: 4 images to 224 x 224 pixels" in out
+    speeds = {
+        line[:20].strip(): line[20:].split() for line in out.splitlines() if re.match(r"\w+: (image|sample) ", line)
+    }
+    assert list(speeds) == ["published: image", "decoded: image", "decoded: sample", "cached: image", "cached: sample"]
+    number = {way: float(columns[0].replace(",", "")) for way, columns in speeds.items()}
+    assert float(speeds["cached: image"][1][:-1]) == pytest.approx(
+        number["cached: image"] / number["published: image"], rel=0.1
+    )
+    assert float(speeds["cached: image"][2][:-1]) == pytest.approx(
+        number["cached: image"] / number["decoded: image"], rel=0.1
+    )
+    assert "602,112 as float32" in out
+
+
+def test_data_ways_load_the_same_image(tmp_path: Path) -> None:
+    paths = [write_picture(tmp_path / f"{i}.png", height=120, width=90, seed=i) for i in range(2)]
+    ways = benchmark.loaders(benchmark.source_of(paths), 48, tmp_path / "cache")
+    for i in range(2):
+        published, decoded = ways["published: image"](i), ways["decoded: image"](i)
+        assert isinstance(published, Tensor)
+        assert isinstance(decoded, dict)
+        assert (published - decoded["image"]).abs().max() < 0.02  # one step of uint8
+        assert torch.equal(decoded["image"], ways["cached: image"](i)["image"])
+        assert torch.equal(ways["decoded: sample"](i).masks, ways["cached: sample"](i).masks)
+
+
+def test_data_takes_images_evenly_of_each_folder(tmp_path: Path) -> None:
+    for name in ("a/x", "b"):
+        (tmp_path / name).mkdir(parents=True)
+        for i in range(10):
+            (tmp_path / name / f"{i}.jpg").touch()
+    found = benchmark.photographs(tmp_path, 5)
+    assert {name: [path.name for path in paths] for name, paths in found.items()} == {
+        name: ["0.jpg", "2.jpg", "4.jpg", "6.jpg", "8.jpg"] for name in ("a", "b")
+    }
+    with pytest.raises(SystemExit, match=r"holds no folder with \.jpg"):
+        benchmark.photographs(tmp_path / "b", 5)

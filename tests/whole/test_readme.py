@@ -1,0 +1,155 @@
+"""Every command and snippet of the README, as it is written there, on less data."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+from guidance.config.reading import sections_of
+
+ROOT = Path(__file__).parents[2]
+SHARED = ROOT.parent / "shared"
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```(bash|python)\n(.*?)```", README, re.DOTALL)
+COMMANDS = [line for language, text in BLOCKS if language == "bash" for line in text.strip().splitlines()]
+SNIPPETS = [text for language, text in BLOCKS if language == "python"]
+DEMO = ["trainer.epochs=1", "data.num_train=40", "data.num_val=20", "data.num_test=20", "data.image_size=32",
+        "trainer.batch_size=8", "data.num_workers=0", "trainer.device=cpu", "log.probe_images=2"]  # fmt: skip
+LESS = {
+    **dict.fromkeys(["demo.yaml", "demo_aim.yaml"], " ".join(DEMO)),
+    "waterbirds100_aim_convnext_tiny.yaml": "model.weights=none data.image_size=64 data.num_workers=0 trainer.batch_size=4 "
+    "trainer.device=cpu log.probe_images=1",
+    "waterbirds100_resnet18_energy.yaml": "trainer.epochs=1 data.image_size=32 trainer.device=cpu log.probe_images=2",
+    "coco2014_bcos_energy.yaml": "model.weights=none data.year=2017 data.train_split=train2017 data.val_split=val2017 "
+    "data.image_size=64 data.num_workers=0 trainer.batch_size=4 trainer.device=cpu log.probe_images=1",
+    **dict.fromkeys(
+        ["voc_resnet50_energy_input.yaml", "voc_bcos_energy.yaml", "voc_xdnn_energy.yaml"],
+        "model.weights=none data.image_size=64 data.num_workers=0 trainer.batch_size=4 trainer.device=cpu log.probe_images=1",
+    ),
+}  # fmt: skip
+SAMPLES = {"/path/to/VOCdevkit": "voc_sample", "/path/to/coco": "coco_sample", "/path/to/waterbirds": "waterbirds100"}
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that looks like the project's root, whose results are thrown away."""
+    folder = tmp_path_factory.mktemp("readme")
+    (folder / "project").mkdir()
+    for name in ("configs", "launch", "tools"):
+        (folder / "project" / name).symlink_to(ROOT / name)
+    if SHARED.is_dir():
+        (folder / "shared").symlink_to(SHARED)
+    return folder / "project"
+
+
+def environment(project: Path) -> dict[str, str]:
+    bin_folder = str(Path(sys.executable).parent)
+    return os.environ | {
+        "VIRTUAL_ENV": sys.prefix, "PATH": f"{bin_folder}:{os.environ['PATH']}", "RUNS": str(project / "runs"),
+    }  # fmt: skip
+
+
+def execute(arguments: list[str], project: Path) -> str:
+    done = subprocess.run(
+        arguments, cwd=project, env=environment(project), capture_output=True, text=True, timeout=900, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def smaller(command: str, project: Path) -> list[str]:
+    """The same command with less to do: a dry run where it asks for a cluster, else fewer and smaller images."""
+    if command == "bash launch/demo.sh":
+        return ["bash", str(ROOT / "launch/demo.sh"), f"data.root={project / 'demo'}", *DEMO]
+    for place, name in SAMPLES.items():
+        command = command.replace(place, f"../shared/data/{name}")
+    words = shlex.split(command)
+    words = [word.replace("--nproc_per_node=8", "--nproc_per_node=2") for word in words]
+    config = next((Path(w).name for w in words if w.endswith(".yaml")), None)
+    if words[0] == "torchrun":
+        words[1:1] = ["--standalone"]
+    if config in LESS:
+        words += ["--set", *LESS[config].split()]
+        if config.startswith(("voc", "coco", "waterbirds100_aim")) and "--dry-run" not in words:
+            words.append("--dry-run")
+    return words
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if "tests/run.sh" not in c])
+def test_command(command: str, project: Path) -> None:
+    """In the order of the README: later commands use what earlier ones made."""
+    words = smaller(command, project)
+    if any("../shared" in w for w in words):
+        needed = SHARED / "data" / next((name for place, name in SAMPLES.items() if place in command), "waterbirds100")
+        if not needed.is_dir():
+            pytest.skip(f"the real sample is not at ../shared/data/{needed.name}")
+    printed = execute(words, project)
+    if command == "bash launch/demo.sh":
+        assert re.search(r"run +worst_group_accuracy +accuracy +.*epg .*iou", printed)
+        assert (project / "runs/demo/maps.png").stat().st_size > 10_000
+        assert (project / "runs/demo/front.json").is_file()
+    if "--evaluate test" in command:
+        assert "test_f1" in (project / "runs/front/front.csv").read_text()
+
+
+def test_tests_are_what_ci_runs() -> None:
+    assert "bash tests/run.sh" in COMMANDS
+    assert "bash tests/run.sh" in (ROOT / ".ci/run").read_text()
+
+
+@pytest.mark.parametrize("snippet", SNIPPETS, ids=lambda s: s.splitlines()[0])
+def test_snippet(snippet: str, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from guidance.losses import LOCALIZATION_LOSSES
+
+    monkeypatch.chdir(project)
+    monkeypatch.setattr("guidance.losses.LOCALIZATION_LOSSES", dict(LOCALIZATION_LOSSES))
+    if "load_run" in snippet:
+        assert (project / "runs/demo_guided").is_dir(), "the demo command runs first"
+        shutil.copy(sorted((project / "demo").rglob("*.png"))[0], project / "image.png")
+    names: dict[str, object] = {}
+    exec(compile(snippet, "README.md", "exec"), names)
+    if "load_run" in snippet:
+        assert names["attribution"].shape == (32, 32)  # type: ignore[attr-defined]
+    if "outside" in snippet:
+        import torch
+
+        loss = names["outside"](torch.rand(2, 4, 4), torch.zeros(2, 8, 8, dtype=torch.bool))  # type: ignore[operator]
+        assert loss.shape == (2,)
+
+
+def test_files_and_settings_that_the_readme_names_exist() -> None:
+    from guidance.attribution import ATTRIBUTIONS
+    from guidance.config import Config
+    from guidance.losses import LOCALIZATION_LOSSES
+    from guidance.models import BACKBONES
+
+    for path in re.findall(r"\]\((docs/[^)]+)\)", README):
+        assert (ROOT / path).is_file(), path
+    for name in [*ATTRIBUTIONS, *LOCALIZATION_LOSSES, *BACKBONES, *settings(Config)]:
+        assert re.search(rf"[`.]{name}[`:.]", README), f"{name} is not in the table of settings"
+
+
+def settings(section: type[BaseModel]) -> set[str]:
+    """Names of all keys of a section and of those below."""
+    names = set(section.model_fields) - {"data", "alpha", "area"}
+    inner = [model for field in section.model_fields.values() for model in sections_of(field.annotation)]
+    return names.union(*map(settings, inner))
+
+
+def test_the_readme_marks_what_a_resumed_run_may_change() -> None:
+    """Each setting marked * in the table, and no other."""
+    from guidance.config import free_on_resume, parse_config
+
+    free = free_on_resume(parse_config({"data": {"name": "demo", "root": "x"}}))
+    table = README[README.index("| section | keys |") : README.index("may be changed with `--resume`.")]
+    marked = set(re.findall(r"`(\w+)`\\\*", table)) | {"epochs"}
+    assert "`epochs` (\\* unless" in table
+    assert marked == {name.rpartition(".")[2] for name in free}
