@@ -20,10 +20,10 @@ from guidance.assembly import (
     build_evaluator,
     build_source,
     describe_evaluation,
-    log_guided_rule,
+    log_remark,
 )
 from guidance.assembly.evaluation import Evaluator
-from guidance.attribution import attribute
+from guidance.attribution import Request, explain, one_hot
 from guidance.config import Config, free_on_resume, override_config, parse_config
 from guidance.data import Source, naming_killed_workers
 from guidance.data.reading.decode import read_image
@@ -73,11 +73,9 @@ class Run:
         classes = {name: i for i, name in enumerate(self.classes)}
         images = self.read(path)
         method, depth = build_attribution(self.config)
-        out = self.model.explainable(images, depth)
-        image = torch.zeros(1, dtype=torch.long, device=images.device)
-        raw = attribute(
-            method, self.model, out, depth, image, image + lookup(classes, target, "class"), create_graph=False
-        )
+        chosen = torch.tensor([lookup(classes, target, "class")], device=images.device)
+        seed = one_hot(chosen, len(classes))
+        raw = explain(self.model, images, Request(method, depth, torch.zeros_like(chosen), seed)).maps
         return upsample(raw.detach(), (images.shape[2], images.shape[3]))[0].cpu()
 
 
@@ -136,7 +134,7 @@ def evaluate_in_detail(
     run = load_run(path, overrides=overrides, device=device)
     if refit:
         run = _refitted(run)
-    log_guided_rule(run.config, run.model)
+    log_remark(run.config, run.model)
     source = build_source(run.config, split)
     if source.classes != run.classes:
         raise ValueError(

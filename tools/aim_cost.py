@@ -22,7 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from guidance.models import BACKBONES, build_model
 from guidance.models.aim import build_aim
 from guidance.models.classifier import Classifier
-from guidance.objectives import AIMMasking, GuidedClassification, Objective
+from guidance.objectives import Classification, Masking, Objective, aim_objective, guided_objective
 from guidance.types import Batch, Regions
 
 CLASSES = 200
@@ -74,9 +74,9 @@ def prepare(model: Classifier, args: argparse.Namespace, *, training: bool) -> C
     batch = Batch(images, torch.eye(CLASSES, device=device)[index % CLASSES], regions, index, index)
     objective: Objective
     if hasattr(model, "masked"):
-        objective = AIMMasking(model, threshold=0.25, anneal_epochs=100)  # type: ignore[arg-type]
+        objective = aim_objective(model, Masking(threshold=0.25, anneal_epochs=100))  # type: ignore[arg-type]
     else:
-        objective = GuidedClassification(model, classification="cross_entropy")
+        objective = guided_objective(model, Classification("cross_entropy"))
     objective.train(training)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6)
     counts = objective.counts(batch)

@@ -22,7 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -31,14 +31,15 @@ from PIL import Image
 from torch import Tensor
 from torchvision import transforms, tv_tensors
 
-from guidance.attribution.gradient import Explainable, ixg
+from guidance.attribution import ATTRIBUTIONS, Explainable, Method, Request
+from guidance.attribution.gradient import ixg
 from guidance.data import GuidanceDataset, Record, Source, build_cache, eval_transform
 from guidance.data.cache.file import cache_bytes
 from guidance.data.transforms import MEAN, STD
 from guidance.losses import LOCALIZATION_LOSSES
 from guidance.models import build_model
-from guidance.objectives import GuidedClassification
-from guidance.types import Batch, Forward, Regions
+from guidance.objectives import Localization, guided_objective
+from guidance.types import Batch, Regions
 
 FAMILIES = {  # name -> (backbone, batchnorm)
     "vanilla": ("resnet50", "local"),
@@ -81,10 +82,8 @@ def variants(families: list[str]) -> list[Variant]:
     return result
 
 
-def by_double_backward(
-    model: Explainable, out: Forward, depth: str, image: Tensor, target: Tensor, *, create_graph: bool, rounds: int
-) -> Tensor:
-    return ixg(model, out._replace(pullbacks={}), depth, image, target, create_graph=create_graph, rounds=rounds)
+def by_double_backward(model: Explainable, request: Request) -> Tensor:
+    return ixg(model, replace(request, out=request.forward._replace(pullbacks={})))
 
 
 def random_batch(channels: int, batch: int, size: int, annotated: int, device: torch.device) -> Batch:
@@ -105,13 +104,14 @@ def prepare(variant: Variant, model: torch.nn.Module, args: argparse.Namespace) 
     batch = random_batch(
         6 if variant.family == "bcos" else 3, args.batch, args.size, variant.annotated or args.batch, device
     )
-    objective = GuidedClassification(
-        model,  # type: ignore[arg-type]
-        localization=LOCALIZATION_LOSSES["energy"],
-        weight=1e-3 if variant.depth else 0.0,
-        attribution=by_double_backward if variant.double_backward else "ixg",
+    method = Method(by_double_backward) if variant.double_backward else ATTRIBUTIONS["ixg"]
+    localization = Localization(
+        LOCALIZATION_LOSSES["energy"],
+        1e-3 if variant.depth else 0.0,
+        attribution=method,
         depth=variant.depth or "input",
-    ).train()
+    )
+    objective = guided_objective(model, localization=localization).train()  # type: ignore[arg-type]
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-6)
     counts = objective.counts(batch)
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from guidance.attribution import attribute
+from guidance.attribution import Request, explain, one_hot
 from guidance.data import to_display
 from guidance.inference import Run, load_run
 from guidance.maps import merged_mask
@@ -65,14 +65,14 @@ class Explained(NamedTuple):
 
 
 def _explain(run: Run, images: Tensor, chosen: int | None, gradcam: bool) -> Explained:
-    depth, maps = run.model.depths[-1], images.new_zeros(0)
-    out = run.model.explainable(images, depth)
-    predicted = out.logits.argmax(1)
+    with torch.no_grad():
+        out = run.model(images)
+    predicted, maps = out.logits.argmax(1), images.new_zeros(0)
     if gradcam:
-        rows = torch.arange(len(images), device=images.device)
         target = predicted if chosen is None else torch.full_like(predicted, chosen)
-        maps = attribute("gradcam", run.model, out, depth, rows, target, create_graph=False, rounds=1)
-    masks = {stage: mask.detach().cpu() for stage, mask in out.masks.items()}
+        rows, seed = torch.arange(len(images), device=images.device), one_hot(target, len(run.classes))
+        maps = explain(run.model, images, Request("gradcam", run.model.depths[-1], rows, seed, rounds=1)).maps
+    masks = {stage: mask.cpu() for stage, mask in out.masks.items()}
     return Explained(masks, maps.cpu(), predicted.cpu())
 
 

@@ -1,14 +1,9 @@
 """Config -> objects: the one place where the parts meet."""
 
-from guidance.assembly.evaluation import Evaluator, build_evaluator, describe_evaluation, log_guided_rule
-from guidance.assembly.parts import (
-    build_attribution,
-    build_classifier,
-    build_objective,
-    build_optimizer,
-    learning_rate_factor,
-    parameter_groups,
-)
+from guidance.assembly.evaluation import Evaluator, build_evaluator, describe_evaluation, log_remark
+from guidance.assembly.nets import build_attribution, build_classifier
+from guidance.assembly.objectives import build_objective
+from guidance.assembly.optimizers import build_optimizer, learning_rate_factor, parameter_groups
 from guidance.assembly.sets import build_eval_transform, build_evaluation_dataset, build_source
 from guidance.assembly.training import build_trainer
 
@@ -25,6 +20,6 @@ __all__ = [
     "build_trainer",
     "describe_evaluation",
     "learning_rate_factor",
-    "log_guided_rule",
+    "log_remark",
     "parameter_groups",
 ]

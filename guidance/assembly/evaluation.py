@@ -13,9 +13,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from guidance import distributed
-from guidance.assembly.parts import build_attribution, build_localization, class_weights
+from guidance.assembly.nets import build_attribution, build_method
+from guidance.assembly.objectives import build_classification, build_localization
 from guidance.assembly.sets import build_evaluation_dataset, encoding
-from guidance.attribution.guided_backprop import guided_rule
+from guidance.attribution import ATTRIBUTIONS
 from guidance.config import Config
 from guidance.data import (
     EvaluationBatches,
@@ -29,7 +30,7 @@ from guidance.evaluation.rows import IOU_THRESHOLDS, Rows, collect
 from guidance.evaluation.scores import all_scores
 from guidance.evaluation.size_bias import mean
 from guidance.models import Classifier
-from guidance.objectives import classification_loss
+from guidance.objectives import Classification
 from guidance.pictures.probe import Probe
 from guidance.runs import checkpoint
 from guidance.runs.logs import Loggers
@@ -46,7 +47,7 @@ class Evaluator:
     loader: DataLoader[Batch]
     source: Source
     training_groups: tuple[int, ...]  # training images of each group, for the adjusted accuracy
-    class_weights: Tensor | None  # of the classification loss
+    classification: Classification
     device: torch.device
     max_batches: int | None = None
 
@@ -83,12 +84,10 @@ class Evaluator:
 
     def _losses(self, rows: Rows) -> dict[str, float]:
         """The unweighted terms of the training loss, under the names that they have there."""
-        settings = self.config.objective
-        weights = None if self.class_weights is None else self.class_weights.double()
-        losses = classification_loss(
-            rows.logits, rows.targets.double(), kind=settings.classification, weights=weights,
-            weighting=settings.weighting, label_smoothing=settings.label_smoothing,
-        )  # fmt: skip
+        weights = self.classification.weights
+        losses = self.classification.per_image(
+            rows.logits, rows.targets.double(), None if weights is None else weights.double()
+        )
         found = {"classification": mean(losses.tolist())}
         return found | (
             {"localization": mean(rows.more["localization"].tolist())} if "localization" in rows.more else {}
@@ -111,23 +110,26 @@ def build_evaluator(
         len(dataset), config.evaluation.batch_size, rank=distributed.rank(), world_size=distributed.world_size()
     )
     loader = build_loader(dataset, batches, num_workers=config.data.num_workers, pin_memory=device.type == "cuda")
-    weights = class_weights(config.objective.class_weights, train)
-    return Evaluator(config, loader, dataset.source, group_counts(train), weights, device, max_batches)
+    classification = build_classification(config, train)
+    return Evaluator(config, loader, dataset.source, group_counts(train), classification, device, max_batches)
 
 
 def describe_evaluation(config: Config, threshold: str) -> str:
     """What decides the localisation scores, for people; `threshold` says where that of IoU comes from."""
     attribution, evaluation = config.evaluated_attribution, config.evaluation
-    steps = f" in {attribution.steps} steps" if attribution.method == "intgrad" else ""
+    method = build_method(attribution)
+    chosen = ", ".join(f"{name} {value}" for name, value in method.options.items())
+    options = f" ({chosen})" if chosen else ""
     crop = "" if evaluation.crop == "none" else f", {evaluation.crop} crop"
-    return f"{attribution.method}{steps} at {attribution.depth}, region {evaluation.region}{crop}, IoU threshold {threshold}"
+    return f"{attribution.method}{options} at {attribution.depth}, region {evaluation.region}{crop}, IoU threshold {threshold}"
 
 
-def log_guided_rule(config: Config, model: Classifier) -> None:
-    """Say what Guided Backprop means for this net, where it is what evaluation uses."""
-    method = config.evaluated_attribution.method
-    if method.startswith("guided_"):
-        LOG.info("%s: gradients are clamped at %s", method, guided_rule(model))
+def log_remark(config: Config, model: Classifier) -> None:
+    """Say what the method that evaluation uses means for this net, where that differs between nets."""
+    name = config.evaluated_attribution.method
+    remark = ATTRIBUTIONS[name].remark
+    if remark is not None:
+        LOG.info("%s: %s", name, remark(model))
 
 
 def group_counts(source: Source) -> tuple[int, ...]:
@@ -149,12 +151,12 @@ def build_epoch_evaluation(
     """What the trainer calls after each epoch: validation metrics, and pictures of the probe set in the log."""
     dataset = build_evaluation_dataset(config, val)
     evaluator = build_evaluator(config, dataset, train, device, max_batches=max_batches)
-    log_guided_rule(config, model)
+    log_remark(config, model)
     wanted = config.evaluation.iou_threshold
     threshold = f"fitted on {val.split} after each epoch" if wanted == "fit" else f"{wanted:g}"
     LOG.info("validation: %s", describe_evaluation(config, threshold))
     method, depth = build_attribution(config)
-    name = config.evaluated_attribution.method
+    title = method.title or config.evaluated_attribution.method
     count = config.log.probe_images if config.log.tensorboard and distributed.is_main() else 0
     probe = Probe.choose(dataset, count, encoding=encoding(config))
     flat = checkpoint.flatten(config.model_dump(mode="json"))
@@ -163,7 +165,7 @@ def build_epoch_evaluation(
         metrics = evaluator(model)
         if probe is not None:
             maps = probe.maps(model, attribution=method, depth=depth, device=device)
-            log.image(step, "probe", probe.picture({f"{name} at {depth}": maps}))
+            log.image(step, "probe", probe.picture({f"{title} at {depth}": maps}))
             masks = probe.masks(model, device=device)
             if masks:
                 log.image(step, "masks", probe.mask_picture(masks))

@@ -91,11 +91,11 @@ def choose_annotated(config: Config, train: Source) -> list[int]:
     check_regime(region, train)
     candidates = [i for i, record in enumerate(train.records) if is_annotated(record, region)]
     annotated = annotated_subset(candidates, config.data.annotated_fraction, config.seed)
-    guided = max(settings.weight, config.aim.mask_weight if config.objective.mode == "aim" else 0.0) > 0
+    guided = config.guides
     if guided and not annotated:
         raise ValueError(
-            "objective.localization.weight (or aim.mask_weight) is above 0, but no image of "
-            f"{train.name} {train.split} has an annotation under data.region {region!r}; set the weight to 0, or choose "
+            f"{config.guiding_settings} is above 0, but no image of {train.name} {train.split} has an annotation "
+            f"under data.region {region!r}; set the weight to 0, or choose "
             "another region"
         )
     alone = only_never([train.records[i] for i in annotated], region)

@@ -11,7 +11,9 @@ import torch
 
 from guidance import distributed
 from guidance.assembly.evaluation import build_epoch_evaluation
-from guidance.assembly.parts import build_classifier, build_objective, build_optimizer, parameter_groups
+from guidance.assembly.nets import build_classifier
+from guidance.assembly.objectives import build_objective
+from guidance.assembly.optimizers import build_optimizer, parameter_groups
 from guidance.assembly.sets import build_caches, build_source, build_training_dataset
 from guidance.config import Config, dump_config, free_on_resume, parse_config
 from guidance.data import TrainBatches, build_loader

@@ -1,161 +1,111 @@
-"""Attributions from one gradient: input times gradient, GradCAM, and the gradient routine that they share."""
+"""Attributions from one gradient: input times gradient, GradCAM, and the gradient routine that all methods share."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Protocol, runtime_checkable
+from contextlib import nullcontext
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import Tensor
 
+from guidance.attribution.request import Explainable, Method, Request
 from guidance.maps import full_precision
+from guidance.models.modes import evaluation_mode
 from guidance.types import Forward
 
 
-@runtime_checkable
-class Explainable(Protocol):
-    """What an attribution needs of a net; `guidance.models.classifier.Classifier` has it."""
-
-    def upper(self, features: Tensor, depth: str) -> Forward: ...
-    def linearized(self) -> AbstractContextManager[None]: ...
-    @property
-    def dynamic(self) -> bool: ...  # whether linearized() changes gradients
-    @property
-    def homogeneous(self) -> bool: ...  # whether f(a x) = a f(x) for a > 0, from every depth
-    @property
-    def layerwise(self) -> bool: ...  # whether every forward pass under gradients offers pullbacks at every depth
-    def modules(self) -> Iterator[nn.Module]: ...
-
-
-class Attribution(Protocol):
-    """An attribution method: raw signed maps [M, h, w] of M (image, class) pairs; options by functools.partial.
-
-    `guidance.attribution.attribute` describes the arguments, checks them, and turns gradients on.
-    """
-
-    def __call__(
-        self,
-        model: Explainable,
-        out: Forward,
-        depth: str,
-        image: Tensor,
-        target: Tensor,
-        *,
-        create_graph: bool,
-        rounds: int,
-    ) -> Tensor: ...
-
-
-def ixg(
-    model: Explainable, out: Forward, depth: str, image: Tensor, target: Tensor, *, create_graph: bool, rounds: int
-) -> Tensor:
+def ixg(model: Explainable, request: Request) -> Tensor:
     """Input times gradient, summed over channels: sum_c x_c * df/dx_c.
 
     Exact for piecewise linear nets without biases, where it equals integrated gradients (X-DNN) and the maps sum to
     the logit; dynamic-linear nets (B-cos) give their own explanation, because the gradient is taken in their
     linearised mode.
     """
-    gradient = gradients(model, out, depth, image, target, create_graph=create_graph, rounds=rounds)
+    gradient = gradients(model, request)
     with full_precision(gradient) as g:
-        return (_rows(out, depth, image, create_graph).to(g.dtype) * g).sum(1)
+        return model.cells(request.state().to(g.dtype) * g, request.depth).sum(1)
 
 
-def bcos(
-    model: Explainable, out: Forward, depth: str, image: Tensor, target: Tensor, *, create_graph: bool, rounds: int
-) -> Tensor:
+def bcos(model: Explainable, request: Request) -> Tensor:
     """Contributions of a dynamic-linear net y = W(x) x: the row of W(x) times x, summed over channels.
 
     Böhle et al. 2024, Eq. 8. Maps at the input sum to the logit without its bias (in a ViT, together with those of the
     positional embedding). Nets without dynamic factors have W(x) as their gradient, and get the map of `ixg`.
     """
-    return ixg(model, out, depth, image, target, create_graph=create_graph, rounds=rounds)
+    return ixg(model, request)
 
 
-def gradcam(
-    model: Explainable, out: Forward, depth: str, image: Tensor, target: Tensor, *, create_graph: bool, rounds: int
-) -> Tensor:
+def gradcam(model: Explainable, request: Request) -> Tensor:
     """GradCAM: relu(sum_c mean_hw(df/dx_c) * x_c), never negative (Selvaraju et al. 2017, Eq. 1 and 2).
 
     Not divided by its maximum, as many libraries do: the scale is what makes the maps of two classes comparable. As
-    in the published code of model guidance, dynamic-linear nets are not linearised for it.
+    in the published code of model guidance, dynamic-linear nets are not linearised for it (`Method.linearizes`).
     """
-    gradient = gradients(model, out, depth, image, target, create_graph=create_graph, rounds=rounds, linearize=False)
+    gradient = gradients(model, request)
     with full_precision(gradient) as g:
-        weights = g.mean((2, 3), keepdim=True)
-        return (_rows(out, depth, image, create_graph).to(g.dtype) * weights).sum(1).relu()
+        weights = model.cells(g, request.depth).mean((2, 3), keepdim=True)
+        return (model.cells(request.state().to(g.dtype), request.depth) * weights).sum(1).relu()
 
 
-def gradients(
-    model: Explainable,
-    out: Forward,
-    depth: str,
-    image: Tensor,
-    target: Tensor,
-    *,
-    create_graph: bool,
-    rounds: int,
-    linearize: bool = True,
-) -> Tensor:
-    """Gradient of the logit `target[m]` of image `image[m]` with respect to its features at `depth`: [M, C, h, w].
+def gradients(model: Explainable, request: Request) -> Tensor:
+    """Gradient of what each map explains with respect to the features of its image at `request.depth`: [M, C, h, w].
 
-    One backward pass explains one pair of every image, so `rounds`, the largest number of pairs on one image, passes
+    One backward pass explains one map of every image, so `rounds`, the largest number of maps of one image, passes
     explain all of them. All `rounds` passes run whatever M is: a net that synchronises statistics over processes
-    needs each process to run as many. `rounds` below what the pairs need is an index error. With batch statistics in
-    training mode the gradient of a pair holds contributions of the other images of its round, as in the published
+    needs each process to run as many. `rounds` below what the maps need is an index error. With batch statistics in
+    training mode the gradient of a map holds contributions of the other images of its round, as in the published
     code. Where the net offers a pullback it is used instead: the same gradient, of the named images alone, without a
     double backward.
     """
-    features = out.features[depth]
+    out, rows, rounds = request.forward, request.rows, request.rounds
+    assert rounds is not None
+    assert isinstance(request.method, Method)
+    linearize = request.method.linearizes
     if rounds == 0:
-        return _rows(out, depth, image, create_graph)
-    if depth in out.pullbacks and (linearize or not model.dynamic):
-        return _pull_back(out, depth, image, target, create_graph=create_graph, rounds=rounds)
-    same_image = image[:, None] == image[None, :]
-    slot = same_image.tril(-1).sum(1)  # how many earlier pairs are on the same image
-    selected = out.logits[image, target]
+        return request.state()
+    if request.depth in out.pullbacks and (linearize or not model.dynamic):
+        return _pull_back(out, request)
+    features = out.features[request.depth]
+    same_image = rows[:, None] == rows[None, :]
+    slot = same_image.tril(-1).sum(1)  # how many earlier maps are of the same image
     passes = []
     with torch.autocast(features.device.type, enabled=False):
+        logits = out.logits.index_select(0, rows)
         for turn in range(rounds):
-            total = (selected * (slot == turn)).sum()
             # Only around this gradient: the backward pass of the loss must see the net as it is.
             with model.linearized() if linearize else nullcontext():
-                (gradient,) = torch.autograd.grad(total, features, retain_graph=True, create_graph=create_graph)
-            passes.append(gradient)
+                seed = request.seed * (slot == turn)[:, None]
+                passes.append(one_gradient(logits, seed, features, create_graph=request.create_graph, keep=True))
         every = passes[0] if rounds == 1 else torch.cat(passes)
-        return every[slot * len(features) + image]
+        return every[slot * len(features) + rows]
 
 
-def _pull_back(out: Forward, depth: str, image: Tensor, target: Tensor, *, create_graph: bool, rounds: int) -> Tensor:
-    if len(image) == 0:
-        return _rows(out, depth, image, create_graph)
-    logits = out.logits
+def one_gradient(logits: Tensor, seed: Tensor, by: Tensor, *, create_graph: bool, keep: bool = False) -> Tensor:
+    """Gradient of sum(seed * logits), both [M, K], in the shape of `by`. `keep`: the graph will be asked again."""
+    total = (logits * seed.to(logits.dtype)).sum()
+    (gradient,) = torch.autograd.grad(total, by, retain_graph=keep or create_graph, create_graph=create_graph)
+    return gradient
+
+
+def restarted_gradient(model: Explainable, state: Tensor, request: Request) -> Tensor:
+    """As `gradients`, by `state` [M, ...], a row for each map, from which the net above the depth runs again, as in evaluation:
+    it neither uses nor updates batch statistics, and nothing is dropped out.
+    """
+    with evaluation_mode(model), torch.enable_grad():
+        if not request.create_graph:
+            state.requires_grad_()
+        logits = model.upper(state, request.depth).logits
+        return one_gradient(logits, request.seed, state, create_graph=request.create_graph)
+
+
+def _pull_back(out: Forward, request: Request) -> Tensor:
+    rows, seed, logits = request.rows, request.seed, out.logits
+    if len(rows) == 0:
+        return request.state()
     precision = torch.promote_types(logits.dtype, torch.float32)
-    with torch.set_grad_enabled(create_graph), torch.autocast(logits.device.type, enabled=False):
+    with torch.set_grad_enabled(request.create_graph), torch.autocast(logits.device.type, enabled=False):
         # Every image once: whole tensors need no selection of rows, except at the end.
-        once = rounds == 1 and len(image) == len(logits)
+        once = request.rounds == 1 and len(rows) == len(logits)
         if once:
-            target = torch.empty_like(target).scatter(0, image, target)
-        selected = functional.one_hot(target, logits.shape[1]).to(precision)
-        gradient = out.pullbacks[depth](selected, None if once else image)
-        return gradient.index_select(0, image) if once else gradient
-
-
-def _rows(out: Forward, depth: str, image: Tensor, create_graph: bool) -> Tensor:
-    features = out.features[depth]
-    return (features if create_graph else features.detach()).index_select(0, image)
-
-
-@contextmanager
-def evaluation_mode(model: Explainable) -> Iterator[None]:
-    """Every module in evaluation mode inside the block, and back in its own mode after it, also after an exception."""
-    modes: list[tuple[nn.Module, bool]] = [(module, module.training) for module in model.modules()]
-    # The attribute, not train(): nets that keep some layers frozen override it, and it would undo single choices.
-    try:
-        for module, _ in modes:
-            module.training = False
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
+            seed = torch.empty_like(seed).index_copy(0, rows, seed)
+        gradient = out.pullbacks[request.depth](seed.to(precision), None if once else rows)
+        return gradient.index_select(0, rows) if once else gradient

@@ -4,57 +4,58 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
-import torch
 from torch import Tensor, nn
 
-from guidance.attribution.gradient import Explainable, evaluation_mode, gradcam
+from guidance.attribution.gradient import gradcam, restarted_gradient
+from guidance.attribution.request import Explainable, Request
 from guidance.maps import full_precision, upsample
-from guidance.types import Forward
 
-GUIDED: dict[type[nn.Module], str] = {nn.ReLU: "relu", nn.GELU: "gelu"}
+CLAMPED: dict[type[nn.Module], str] = {nn.ReLU: "relu", nn.GELU: "gelu"}
 
 
-def guided_backprop(
-    model: Explainable, out: Forward, depth: str, image: Tensor, target: Tensor, *, create_graph: bool, rounds: int
-) -> Tensor:
+def guided_backprop(model: Explainable, request: Request) -> Tensor:
     """Guided Backprop, summed over channels: signed (Springenberg et al. 2015, Eq. 6).
 
     The gradient g of the logit, where every activation hands down only the positive part of the gradient that leaves it.
     At a ReLU that is g * 1[x > 0] * 1[g > 0], as published. At a GELU, for which nothing is published, it is the positive
     part of g * GELU'(x). Activations of other kinds, and those that are called as functions, pass the plain gradient.
-    `guided_rule` says which of these a net has: libraries that know only ReLU (captum) return the plain gradient for a
+    `clamped_at` says which of these a net has: libraries that know only ReLU (captum) return the plain gradient for a
     GELU net. Runs the upper part of the net again, in evaluation mode, on M rows; `rounds` is not used.
     """
-    return _guided_gradient(model, out, depth, image, target, create_graph=create_graph).sum(1)
+    return model.cells(_clamped_gradient(model, request), request.depth).sum(1)
 
 
-def guided_gradcam(
-    model: Explainable, out: Forward, depth: str, image: Tensor, target: Tensor, *, create_graph: bool, rounds: int
-) -> Tensor:
+def guided_gradcam(model: Explainable, request: Request) -> Tensor:
     """Guided Backprop at `depth` times the GradCAM map of the last depth, summed over channels: signed.
 
     Selvaraju et al. 2017, Sec. 3.2. The map of GradCAM, never negative, is upsampled bilinearly, as in the paper (captum
     takes the nearest cell). The last depth is the last one in `out.features`.
     """
-    gradient = _guided_gradient(model, out, depth, image, target, create_graph=create_graph)
-    last = list(out.features)[-1]
-    cam = gradcam(model, out, last, image, target, create_graph=create_graph, rounds=rounds)
+    gradient = _clamped_gradient(model, request)
+    cam = gradcam(model, replace(request, depth=list(request.forward.features)[-1]))
     with full_precision(gradient) as g:
-        return upsample(cam, (g.shape[2], g.shape[3])) * g.sum(1)
+        cells = model.cells(g, request.depth)
+        return upsample(cam, (cells.shape[2], cells.shape[3])) * cells.sum(1)
 
 
-def guided_rule(model: Explainable) -> str:
+def clamped_at(model: Explainable) -> str:
     """What Guided Backprop means for this net: the activation modules at which it clamps the gradient.
 
     "relu", "gelu", "relu+gelu" where the net has both, or "none": there it is the plain gradient.
     """
-    found = {name for module in model.modules() for kind, name in GUIDED.items() if isinstance(module, kind)}
-    return "+".join(name for name in GUIDED.values() if name in found) or "none"
+    found = {name for module in model.modules() for kind, name in CLAMPED.items() if isinstance(module, kind)}
+    return "+".join(name for name in CLAMPED.values() if name in found) or "none"
+
+
+def clamp_remark(model: Explainable) -> str:
+    """The same for people."""
+    return f"gradients are clamped at {clamped_at(model)}"
 
 
 @contextmanager
-def guided(model: Explainable) -> Iterator[None]:
+def clamped_gradients(model: Explainable) -> Iterator[None]:
     """Inside the block, gradients of what the net computes there follow the guided rule; after it, they are true again.
 
     The forward pass and its gradient both belong inside. No hook is left behind, also after an exception.
@@ -76,7 +77,7 @@ def guided(model: Explainable) -> Iterator[None]:
     handles = []
     try:
         for module in model.modules():
-            if isinstance(module, tuple(GUIDED)):
+            if isinstance(module, tuple(CLAMPED)):
                 handles.append(module.register_forward_pre_hook(watch))
         yield
     finally:
@@ -85,18 +86,10 @@ def guided(model: Explainable) -> Iterator[None]:
             handle.remove()
 
 
-def _guided_gradient(
-    model: Explainable, out: Forward, depth: str, image: Tensor, target: Tensor, *, create_graph: bool
-) -> Tensor:
-    """Gradient [M, C, h, w] by the features at `depth`, a row for each pair."""
-    features = out.features[depth] if create_graph else out.features[depth].detach()
-    with full_precision(features.index_select(0, image)) as x, evaluation_mode(model), torch.enable_grad():
-        if len(image) == 0:
+def _clamped_gradient(model: Explainable, request: Request) -> Tensor:
+    """Gradient [M, C, h, w] by the features at the depth, a row for each map."""
+    with full_precision(request.state()) as x:
+        if len(request.rows) == 0:
             return x
-        if not create_graph:
-            x.requires_grad_()
-        with guided(model):
-            logits = model.upper(x, depth).logits
-            selected = logits.gather(1, target[:, None]).sum()
-            (gradient,) = torch.autograd.grad(selected, x, create_graph=create_graph)
-        return gradient
+        with clamped_gradients(model):
+            return restarted_gradient(model, x, request)

@@ -5,22 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from guidance.attribution.gradient import Explainable, evaluation_mode, ixg
+from guidance.attribution.gradient import ixg, restarted_gradient
+from guidance.attribution.request import Explainable, Request
 from guidance.maps import full_precision
-from guidance.types import Forward
 
 
-def intgrad(
-    model: Explainable,
-    out: Forward,
-    depth: str,
-    image: Tensor,
-    target: Tensor,
-    *,
-    create_graph: bool,
-    rounds: int,
-    steps: int = 20,
-) -> Tensor:
+def intgrad(model: Explainable, request: Request, *, steps: int = 20) -> Tensor:
     """Integrated gradients from a zero baseline: sum_c x_c * (mean over the path of df/dx_c).
 
     Sundararajan et al. 2017, Eq. 1. The path is the straight line from 0 to the features x at `depth` (at the input:
@@ -34,20 +24,15 @@ def intgrad(
     input times gradient (Hesse et al. 2021, Prop. 3.1), whatever `steps` is.
     """
     if model.homogeneous:
-        return ixg(model, out, depth, image, target, create_graph=create_graph, rounds=rounds)
+        return ixg(model, request)
     if steps < 1:
         raise ValueError(f"steps of intgrad must be at least 1, not {steps}")
-    features = out.features[depth] if create_graph else out.features[depth].detach()
-    with full_precision(features[image]) as x, evaluation_mode(model), torch.enable_grad():
-        if len(image) == 0:
-            return x.sum(1)
+    features = request.forward.features[request.depth]
+    # Indexing keeps the memory layout of the features, in which their upper part then runs.
+    with full_precision((features if request.create_graph else features.detach())[request.rows]) as x:
+        if len(request.rows) == 0:
+            return model.cells(x, request.depth).sum(1)
         mean = torch.zeros_like(x)
         for step in range(steps):
-            point = x * ((step + 0.5) / steps)
-            if not create_graph:
-                point.requires_grad_()
-            logits = model.upper(point, depth).logits
-            selected = logits.gather(1, target[:, None]).sum()
-            (gradient,) = torch.autograd.grad(selected, point, create_graph=create_graph)
-            mean = mean + gradient / steps
-        return (x * mean).sum(1)
+            mean = mean + restarted_gradient(model, x * ((step + 0.5) / steps), request) / steps
+        return model.cells(x * mean, request.depth).sum(1)

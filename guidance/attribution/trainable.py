@@ -8,7 +8,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from guidance.attribution.gradient import Explainable
+from guidance.attribution.request import Explainable
 
 _trainable: WeakKeyDictionary[nn.Module, set[str]] = WeakKeyDictionary()  # net -> depths that were looked at
 SHOWN = 3  # layers that are named
@@ -31,7 +31,7 @@ def check_trainable(model: Explainable, attribution: Tensor, features: Tensor, d
     cure = (
         "run the forward pass inside `with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):`"
         if attention
-        else "replace them by equal ones made of other operations (guidance/models/twice.py has examples)"
+        else "replace them by equal ones made of other operations (guidance/models/layers/twice.py has examples)"
     )
     raise ValueError(
         f"a loss on this attribution cannot be trained: torch has no second derivative of {named or 'an operation of this net'}"

@@ -1,6 +1,6 @@
 """The configuration of a run: pydantic models, read from YAML, changed with `--set a.b=value`.
 
-Only entry points and build.py see these objects; everything below takes plain keyword arguments. Mistakes are found here,
+Only entry points and assembly/ see these objects; everything below takes plain keyword arguments. Mistakes are found here,
 before anything is loaded.
 """
 

@@ -18,6 +18,7 @@ class CommonData(Section):
 
     single_label: ClassVar[bool] = False  # every image has exactly one class
     offers: ClassVar[tuple[str, ...]] = ()  # of "groups" and "segmentations"
+    name: str  # of the data set; a section allows its own alone, Literal["..."]
     root: Annotated[Path, FREE]
     train_split: str = "train"
     val_split: str = "val"
@@ -140,8 +141,16 @@ class DemoData(CommonData):
     seed: Seed = 0
 
 
-Data = Annotated[
-    VOCData | COCOData | CUBData | WaterbirdsData | TravelingBirdsData | ImageNet100Data | ImageWoofData | HardImageNetData
-    | CustomData | DemoData,
-    Field(discriminator="name"),
-]  # fmt: skip
+# data.name -> its section, whose settings are those of its loader in guidance.data.DATASETS.
+DATA_SECTIONS: dict[str, type[CommonData]] = {
+    "voc": VOCData,
+    "coco": COCOData,
+    "cub": CUBData,
+    "waterbirds": WaterbirdsData,
+    "traveling_birds": TravelingBirdsData,
+    "imagenet100": ImageNet100Data,
+    "imagewoof": ImageWoofData,
+    "hard_imagenet": HardImageNetData,
+    "custom": CustomData,
+    "demo": DemoData,
+}

@@ -13,8 +13,8 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from guidance.config.data import Data
-from guidance.config.schema import Config
+from guidance.config.data import DATA_SECTIONS
+from guidance.config.schema import Config, config_type
 from guidance.types import suggestion
 
 
@@ -46,7 +46,7 @@ def override_config(config: Config, overrides: Sequence[str]) -> Config:
 def parse_config(content: Mapping[str, Any], *, source: str = "config") -> Config:
     """Validate a nested dict; ValueError with one line per mistake, each with the key and what was expected."""
     try:
-        return Config.model_validate(content)
+        return config_type().model_validate(content)
     except ValidationError as error:
         lines = [_explain(detail) for detail in error.errors()]
         raise ValueError(f"{source} is not a valid config:\n" + "\n".join(f"  - {line}" for line in lines)) from None
@@ -98,13 +98,12 @@ def _explain(detail: ErrorDetails) -> str:
 
 def _locate(loc: Sequence[int | str]) -> tuple[str, type[BaseModel] | None]:
     """The dotted key of an error, without the tags of unions, and the section that holds its last part."""
-    model: type[BaseModel] | None = Config
+    model: type[BaseModel] | None = config_type()
     parent = model
     names: list[str] = []
     for part in loc:
-        tagged = [m for m in sections_of(Data) if part == get_args(m.model_fields["name"].annotation)[0]]
-        if names == ["data"] and tagged:
-            model = tagged[0]
+        if names == ["data"] and part in DATA_SECTIONS:
+            model = DATA_SECTIONS[str(part)]
             continue
         if model is None and isinstance(part, str):
             continue  # the branch of a union of plain types

@@ -10,8 +10,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from guidance import distributed
-from guidance.attribution import attribute, check_explainable
-from guidance.attribution.gradient import Attribution, evaluation_mode
+from guidance.attribution import Method, Request, check_explainable, explain, one_hot
 from guidance.data import read
 from guidance.evaluation.rows import Rows, merge
 from guidance.models.classifier import Classifier
@@ -26,7 +25,7 @@ def evaluate(
     loader: DataLoader[Batch],
     *,
     device: torch.device,
-    attribution: str | Attribution,
+    attribution: str | Method,
     depth: str,
     collect: Collect,
     max_batches: int | None = None,
@@ -43,7 +42,7 @@ def evaluate(
     parts, counts = [], Counter(dict.fromkeys(COUNTED, 0))
     total = len(loader) if max_batches is None else min(max_batches, len(loader))
     bar = Progress(description, total, unit="batch", keep=False, shown=distributed.is_main())
-    with evaluation_mode(model), bar:
+    with bar:
         for batch in bar.track(islice(read(loader), max_batches)):
             counts.update({name: getattr(batch, name) for name in COUNTED})
             if len(batch.images):
@@ -53,10 +52,9 @@ def evaluate(
     return merge([part for parts in gathered for part in parts]), missing
 
 
-def _rows(model: Classifier, batch: Batch, attribution: str | Attribution, depth: str, collect: Collect) -> Rows:
+def _rows(model: Classifier, batch: Batch, attribution: str | Method, depth: str, collect: Collect) -> Rows:
     """The rows of one batch: as many backward passes as its busiest image has classes."""
     regions = batch.regions
-    out = model.explainable(batch.images, depth)
-    maps = attribute(attribution, model, out, depth, regions.image, regions.target,
-                     create_graph=False, rounds=regions.rounds)  # fmt: skip
+    seed = one_hot(regions.target, batch.targets.shape[1])
+    maps, out = explain(model, batch.images, Request(attribution, depth, regions.image, seed, rounds=regions.rounds))
     return collect(batch, out.logits, maps, out.masks)

@@ -2,56 +2,79 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-import guidance.models.pullback.torch_layers  # noqa: F401 (registers the pullbacks of torch's layers)
+from guidance.models.layers.twice import make_twice_differentiable
 from guidance.models.pullback.dynamic import linearized
-from guidance.models.pullback.rules import Pullback, chain, compose
-from guidance.models.twice import make_twice_differentiable
+from guidance.models.pullback.rules import Pullback, chain, compose, explain
+from guidance.models.pullback.torch_layers import RULES
 from guidance.types import Forward, lookup, suggestion
 
-Layer = str | Callable[[Tensor], Tensor]  # name of a submodule of the net, or a function without weights
+for _kind, _rule in RULES.items():
+    explain.register(_kind, _rule)
+
+Operation = str | Callable[[Tensor], Tensor]  # name of a submodule of the net, or a function without weights
+
+
+@dataclass(frozen=True)
+class Depth:
+    """A place in a net where it can be explained: how it is reached, and how what is found there becomes a map.
+
+    `layers` lead to it from the depth below. From its state the net is restarted by running those of the depths above. `cells`
+    turns a state, or a gradient by it, into a grid: [M, ...] -> [M, C, h, w], linearly; it is for states that are none, such as
+    tokens beside a class token. None: the state is [B, C, h, w].
+    """
+
+    layers: Sequence[Operation]
+    cells: Callable[[Tensor], Tensor] | None = None
 
 
 class Classifier(nn.Module):
     """Run a net stage by stage, so that the features at every depth are part of what it returns.
 
     `stages` maps each depth to the layers between the previous depth and this one, in the order in which the net's own
-    forward runs them (not the order of registration, which differs in some nets); the last stage is "logits". The features
+    forward runs them (not the order of registration, which differs in some nets), or to a `Depth`, where more must be said of
+    it; the last stage is "logits". The features
     are returned, never hooked: a hook in front of an in-place activation reads overwritten values. For the same reason all
     activations of the net are made out-of-place here.
 
     `channels`: of the images; another number is a ValueError instead of a wrong answer or an obscure error. `homogeneous`:
     f(a x) = a f(x) for a > 0 from every depth, so that input times gradient is exactly integrated gradients.
     `layerwise`: every layer offers its pullback in every mode. `channels_last`: the memory layout of the features, worth it
-    where no double backward is needed.
+    where no double backward is needed. `watched`: names of submodules whose outputs `Forward.inside` shall hold, such as the
+    attention weights of each block, for methods that take gradients by them.
     """
 
     def __init__(
         self,
         net: nn.Module,
-        stages: Mapping[str, Sequence[Layer]],
+        stages: Mapping[str, Sequence[Operation] | Depth],
         *,
         channels: int | None = None,
         homogeneous: bool = False,
         layerwise: bool = False,
         channels_last: bool = False,
+        watched: Sequence[str] = (),
     ) -> None:
         super().__init__()
+        rows = {name: stage if isinstance(stage, Depth) else Depth(stage) for name, stage in stages.items()}
         if list(stages)[-1:] != ["logits"]:
             raise ValueError(f"the last stage must be 'logits', but the stages are {list(stages)}")
-        for depth, layers in stages.items():
-            _check_stage(net, depth, layers)
+        for depth, row in rows.items():
+            _check_stage(net, depth, row.layers)
         replaced: dict[Any, Any] = {**make_twice_differentiable(net)}
         self.net, self.channels, self.homogeneous = net, channels, homogeneous
         self.layerwise, self.channels_last = layerwise, channels_last
         self.dynamic = any(getattr(module, "dynamic", False) for module in net.modules())
-        self.stages = {depth: tuple(replaced.get(x, x) for x in layers) for depth, layers in stages.items()}
+        self.stages = {depth: tuple(replaced.get(x, x) for x in row.layers) for depth, row in rows.items()}
+        self.grids = {depth: row.cells for depth, row in rows.items() if row.cells is not None}
+        self.watched = {name: net.get_submodule(name) for name in watched}
         for module in net.modules():
             if getattr(module, "inplace", False):
                 module.inplace = False  # type: ignore[assignment]
@@ -72,16 +95,22 @@ class Classifier(nn.Module):
         stages = list(self.stages.items())[self._position(depth) :]
         known, steps = {depth: features}, []
         x = features.contiguous(memory_format=torch.channels_last) if self.channels_last else features
-        for name, layers in stages:
-            if torch.is_grad_enabled():
-                x, step = chain(x, self._modules_of(layers))
-                steps.append(step)
-            else:  # pullbacks hold the features of the whole net, which inference has no use for
-                x = self._run(layers, x)
-            known[name] = x
+        with self._watching() as inside:
+            for name, layers in stages:
+                if torch.is_grad_enabled():
+                    x, step = chain(x, self._modules_of(layers))
+                    steps.append(step)
+                else:  # pullbacks hold the features of the whole net, which inference has no use for
+                    x = self._run(layers, x)
+                known[name] = x
         logits = known.pop("logits")
         pullbacks = _above(tuple(known), steps) if steps else {}
-        return Forward(logits, known, {}, pullbacks)
+        return Forward(logits, known, {}, pullbacks, inside=inside)
+
+    def cells(self, state: Tensor, depth: str) -> Tensor:
+        """A state of a depth, or a gradient by it, as a grid [M, C, h, w]; see `Depth`."""
+        grid = self.grids.get(depth)
+        return state if grid is None else grid(state)
 
     def lower(self, images: Tensor, depth: str) -> Tensor:
         """The part of the net below `depth`: images [B, C, H, W] -> features of that depth [B, C, h, w]."""
@@ -105,14 +134,29 @@ class Classifier(nn.Module):
         """Mode in which a gradient is taken for an attribution: dynamic factors are constants (no change to other nets)."""
         return linearized()
 
+    @contextmanager
+    def _watching(self) -> Iterator[dict[str, Tensor]]:
+        """Yields what the watched layers return inside the block."""
+        found: dict[str, Tensor] = {}
+
+        def note(name: str) -> Callable[[nn.Module, Any, Tensor], None]:
+            return lambda module, inputs, output: found.update({name: output})
+
+        handles = [module.register_forward_hook(note(name)) for name, module in self.watched.items()]
+        try:
+            yield found
+        finally:
+            for handle in handles:
+                handle.remove()
+
     def _position(self, depth: str) -> int:
         positions = {name: i for i, name in enumerate(self.depths)}
         return lookup(positions, depth, "depth")
 
-    def _modules_of(self, layers: Sequence[Layer]) -> list[Callable[[Tensor], Tensor]]:
+    def _modules_of(self, layers: Sequence[Operation]) -> list[Callable[[Tensor], Tensor]]:
         return [self.net.get_submodule(layer) if isinstance(layer, str) else layer for layer in layers]
 
-    def _run(self, layers: Sequence[Layer], x: Tensor) -> Tensor:
+    def _run(self, layers: Sequence[Operation], x: Tensor) -> Tensor:
         for layer in self._modules_of(layers):
             x = layer(x)
         return x
@@ -128,7 +172,7 @@ class Classifier(nn.Module):
             raise ValueError(f"this net takes images of {self.channels} channels, not {images.shape[1]}; {hint}")
 
 
-def _check_stage(net: nn.Module, depth: str, layers: Sequence[Layer]) -> None:
+def _check_stage(net: nn.Module, depth: str, layers: Sequence[Operation]) -> None:
     if depth == "input":
         raise ValueError("'input' is the depth of the images themselves; give the stage another name")
     if isinstance(layers, str):

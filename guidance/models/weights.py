@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -13,6 +14,24 @@ import torch
 from torch import Tensor, nn
 
 from guidance import distributed
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What the state dict of a net looks like that a training mode has built around a backbone."""
+
+    mode: str  # objective.mode
+    prefix: str  # before the names of the backbone's own weights; no other state dict has such names
+    heads: str  # what the mode calls its classifiers, where it replaces the backbone's
+
+    def holds(self, state: Mapping[str, Tensor]) -> bool:
+        """Whether `state` is of such a net."""
+        return any(key.startswith(self.prefix) for key in state)
+
+    def head(self, state: Mapping[str, Tensor], head: str) -> str:
+        """The name of the classifier in `state`; `head` is that of the backbone."""
+        return self.heads if any(key.startswith(f"{self.heads}.") for key in state) else self.prefix + head
+
 
 LOG = logging.getLogger(__name__)
 SHOWN = 5  # keys that do not fit

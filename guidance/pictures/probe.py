@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from guidance.attribution import attribute
-from guidance.attribution.gradient import Attribution, evaluation_mode
+from guidance.attribution import Method, Request, explain, one_hot
 from guidance.data import GuidanceDataset, Sample, collate, to_display
 from guidance.data.annotation import is_annotated
 from guidance.evaluation.scores import epg
 from guidance.maps import merged_mask, upsample
 from guidance.models.classifier import Classifier
+from guidance.models.modes import evaluation_mode
 from guidance.pictures.masks import mask_panel
 from guidance.pictures.panels import panel
 from guidance.runs.logs import Image
@@ -56,13 +56,12 @@ class Probe:
             samples = [_with_empty_mask(s) for s in samples if s.kept]
         return Probe(collate(samples), encoding, dataset.source.classes) if samples else None
 
-    def maps(self, model: Classifier, *, attribution: str | Attribution, depth: str, device: torch.device) -> Tensor:
+    def maps(self, model: Classifier, *, attribution: str | Method, depth: str, device: torch.device) -> Tensor:
         """Raw maps [B, H, W] of the annotated classes, upsampled to the images, on the host."""
         batch = self.batch.to(device)
         regions = batch.regions
-        with evaluation_mode(model):
-            out = model.explainable(batch.images, depth)
-            raw = attribute(attribution, model, out, depth, regions.image, regions.target, create_graph=False, rounds=1)
+        request = Request(attribution, depth, regions.image, one_hot(regions.target, len(self.classes)), rounds=1)
+        raw = explain(model, batch.images, request).maps
         return upsample(raw.detach(), (batch.images.shape[2], batch.images.shape[3])).cpu()
 
     def picture(self, maps: dict[str, Tensor]) -> Image:

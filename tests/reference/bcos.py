@@ -28,7 +28,7 @@ from guidance.models.bcos.vit import (
     TokensFirst,
     TokensLast,
 )
-from guidance.models.normalization import FrozenBatchNorm2d
+from guidance.models.layers.normalization import FrozenBatchNorm2d
 
 
 def net_matrices(layers: Sequence[Any], x: Tensor) -> tuple[Tensor, Tensor]:

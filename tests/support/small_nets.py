@@ -13,7 +13,7 @@ from torchvision.models.resnet import BasicBlock, Bottleneck
 from guidance.models.bcos.cnns import bcos_densenet, bcos_resnet
 from guidance.models.bcos.vit import BcosViT, PatchEmbedding, bcos_vit, conv_stem
 from guidance.models.classifier import Classifier
-from guidance.models.normalization import convert_batchnorm
+from guidance.models.layers.normalization import convert_batchnorm
 from guidance.models.torchvision_nets import RESNET_STAGES
 from guidance.models.xdnn import xdnn_resnet
 

@@ -21,11 +21,12 @@ from guidance.data import GuidanceDataset, TrainBatches, build_loader, generate_
 from guidance.inference import evaluate_checkpoint
 from guidance.losses import LOCALIZATION_LOSSES
 from guidance.models import build_model
-from guidance.models.aim import build_aim
+from guidance.models.aim import AIMForm, build_aim
 from guidance.models.classifier import Classifier
-from guidance.models.normalization import SyncBatchNorm2d, convert_batchnorm
-from guidance.objectives import AIMMasking, GuidedClassification
+from guidance.models.layers.normalization import SyncBatchNorm2d, convert_batchnorm
+from guidance.objectives import Objective
 from guidance.types import Batch
+from tests.support import objectives as make
 from tests.support.processes import run_processes
 
 BATCH = 12
@@ -42,7 +43,7 @@ SCENARIOS: dict[str, tuple[str, str, str, str, str, str, int]] = {
     "sync intgrad": ("sync", "mean", "mid1", "intgrad", "energy", "some", 1),
     "frozen none annotated": ("frozen", "mean", "input", "ixg", "energy", "none", 1),
 }
-# name -> settings of AIMMasking (guided by the Energy loss where they say so), which samples are annotated, chunks
+# name -> settings of Objective (guided by the Energy loss where they say so), which samples are annotated, chunks
 AIM_SCENARIOS: dict[str, tuple[dict[str, Any], str, int]] = {
     "aim": ({}, "none", 1),
     "aim, area of the batch": ({"area_ratio": "batch"}, "none", 1),
@@ -65,21 +66,23 @@ def small_net(num_classes: int) -> Classifier:
     return Classifier(net, stages)
 
 
-def guided(scenario: str, num_classes: int) -> tuple[GuidedClassification, str, int]:
+def guided(scenario: str, num_classes: int) -> tuple[Objective, str, int]:
     """The objective of a scenario, which samples are annotated, and the number of chunks."""
     model = small_net(num_classes)
     if scenario in AIM_SCENARIOS:
         settings, annotated, chunks = AIM_SCENARIOS[scenario]
         convert_batchnorm(model.net, "frozen")
         masked = build_aim(
-            model, (6, 8), first_stage=1, stop_stage=1, num_classes=num_classes, width=8, mask_width=4
+            model, (6, 8), first_stage=1, stop_stage=1, num_classes=num_classes, form=AIMForm(width=8, mask_width=4)
         )  # fmt: skip
-        aim = AIMMasking(masked, threshold=0.3, anneal_epochs=4, localization=LOCALIZATION_LOSSES["energy"], **settings)
+        aim = make.masking(
+            masked, threshold=0.3, anneal_epochs=4, localization=LOCALIZATION_LOSSES["energy"], **settings
+        )
         aim.begin_epoch(2)
         return aim, annotated, chunks
     batchnorm, reduction, depth, attribution, loss, annotated, chunks = SCENARIOS[scenario]
     convert_batchnorm(model.net, batchnorm)
-    objective = GuidedClassification(
+    objective = make.guided(
         model, classification="cross_entropy", localization=LOCALIZATION_LOSSES[loss], weight=0.1,
         reduction=reduction, attribution=attribution, depth=depth,
         class_weights=torch.tensor([1.0, 0.5, 0.25]),
@@ -106,9 +109,7 @@ def train_epoch(root: Path, scenario: str) -> dict[str, Any]:
     return {"losses": losses, "weights": copy.deepcopy(objective.model.state_dict())}
 
 
-def _update(
-    ddp: nn.Module, objective: GuidedClassification, optimizer: Any, batch: Batch, chunks: int
-) -> dict[str, float]:
+def _update(ddp: nn.Module, objective: Objective, optimizer: Any, batch: Batch, chunks: int) -> dict[str, float]:
     counts = objective.counts(batch)
     optimizer.zero_grad()
     terms: dict[str, float] = {"total": 0.0}

@@ -28,10 +28,10 @@ from guidance.data.reading import decode
 from guidance.data.reading.decode import read_image
 from guidance.distributed import LostProcessError, check_launcher, process_group
 from guidance.models import aim
-from guidance.objectives import AIMMasking
 from guidance.progress import Progress
 from guidance.runs import checkpoint
 from guidance.training.run_state import StoppedWaitingError, StopRequest
+from tests.support import objectives as make
 from tests.support.pictures import write_picture
 from tests.support.runs import assert_same, snapshot
 from tests.whole.test_end_to_end import ROOT, command, train
@@ -335,12 +335,12 @@ def test_only_a_lost_process_is_called_one(said: str, told: str | None, monkeypa
 
 
 def test_masks_that_collapse_are_told_of_once() -> None:
-    from guidance.models import build_model
+    from guidance.models import Wrapping, build_model
 
-    model = build_model("resnet18", num_classes=2, wrap=lambda plain: aim.build_aim(
-        plain, (64, 128, 256, 512), first_stage=1, stop_stage=3, num_classes=2))  # fmt: skip
+    model = build_model("resnet18", num_classes=2, wrapping=Wrapping(lambda plain: aim.build_aim(
+        plain, (64, 128, 256, 512), first_stage=1, stop_stage=3, num_classes=2), aim.LAYOUT))  # fmt: skip
     assert isinstance(model, aim.MaskedClassifier)
-    objective = AIMMasking(model)
+    objective = make.masking(model)
     values = {"train/active/stage3": 0.25, "train/active/stage4": 0.021, "val/sparsity/stage3": 0.2, "val/f1": 0.0,
               "val/sparsity": 0.01}  # fmt: skip
     assert objective.advise(values) == []
@@ -351,6 +351,6 @@ def test_masks_that_collapse_are_told_of_once() -> None:
     (told,) = objective.advise(values | {"train/active/stage4": 0.0, "val/sparsity/stage3": 0.0})
     assert told.startswith("the masks of stage3 collapse: 0.0 % of their cells are active in evaluation")
     assert objective.advise(values | {"train/active/stage4": 0.0, "val/sparsity/stage3": 0.0}) == []
-    wanted = AIMMasking(model, threshold=0.015)
+    wanted = make.masking(model, threshold=0.015)
     assert wanted.advise(values | {"train/active/stage4": 0.016}) == []  # what was asked for
     assert len(wanted.advise(values | {"train/active/stage4": 0.007})) == 1

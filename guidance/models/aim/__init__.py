@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from guidance.maps import merged_mask
+from guidance.models.aim.building import AIMForm, build_aim
 from guidance.models.aim.masks import MaskEstimator, binary_mask
-from guidance.models.aim.nets import MASKINGS, BottomUp, MaskedClassifier, TopDown, build_aim, stage_depths
+from guidance.models.aim.nets import BottomUp, MaskedClassifier, TopDown
+from guidance.models.aim.stages import check_stop_stage, stage_depths, top_down_depths
+from guidance.models.weights import Layout
+
+LAYOUT = Layout("aim", prefix="backbone.", heads="heads")  # of the state dicts of both maskings
 
 __all__ = [
-    "MASKINGS", "BottomUp", "MaskEstimator", "MaskedClassifier", "TopDown", "binary_mask", "build_aim", "merged_mask",
-    "stage_depths",
+    "LAYOUT", "AIMForm", "BottomUp", "MaskEstimator", "MaskedClassifier", "TopDown", "binary_mask", "build_aim",
+    "check_stop_stage", "stage_depths", "top_down_depths",
 ]  # fmt: skip

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from guidance.models.noise import Keyed
+from guidance.models.layers.noise import Keyed
 from guidance.models.pullback.dynamic import dynamic
 
 

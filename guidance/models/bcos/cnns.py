@@ -7,10 +7,13 @@ from collections.abc import Callable
 from torch import nn
 from torchvision.models import densenet121, resnet18, resnet34, resnet50, resnet101
 
-import guidance.models.bcos.fused  # noqa: F401 (the chains of these nets use it)
 from guidance.models.bcos.convert import INPUT_CHANNELS, to_bcos
+from guidance.models.bcos.fused import FUSED
 from guidance.models.bcos.modules import LogitBias
 from guidance.models.classifier import Classifier
+from guidance.models.pullback.rules import PAIRS
+
+PAIRS.update(FUSED)  # the chains of these nets are made of them
 
 RESNETS: dict[str, Callable[..., nn.Module]] = {
     "bcos_resnet18": resnet18,

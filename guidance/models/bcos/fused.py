@@ -7,6 +7,7 @@ this file only has to agree with them, and falls back on them for another B, max
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from torch.nn import functional
 from guidance.models.bcos.modules import BcosConv2d, patch_norm, unit_rows
 from guidance.models.bcos.norms import BatchNormUncentered2d
 from guidance.models.pullback.dynamic import channel_variance, cosine_product, cosine_scale, dynamic, scale_channels
-from guidance.models.pullback.rules import PAIRS, Explained, compose, explain, pick
+from guidance.models.pullback.rules import Explained, compose, explain, pick
 from guidance.models.pullback.torch_layers import convolution_adjoint
 
 aten = torch.ops.aten
@@ -45,9 +46,6 @@ def normed_bcos_conv(layer: BcosConv2d, norm: BatchNormUncentered2d, x: Tensor) 
         return result
 
     return y, pullback
-
-
-PAIRS[BcosConv2d, BatchNormUncentered2d] = normed_bcos_conv
 
 
 class _NormedCosine(Function):
@@ -152,3 +150,9 @@ def _again(function: Any, inputs: tuple[Any, ...], by_outputs: tuple[Tensor | No
         torch.autograd.grad([y for y, _ in known], wanted, [g for _, g in known], create_graph=True, allow_unused=True)
     )
     return tuple(next(found) if isinstance(x, Tensor) and x.requires_grad else None for x in inputs)
+
+
+# Layers that are cheaper as one step; `guidance.models.bcos.cnns` makes them known.
+FUSED: Mapping[tuple[type, type], Callable[[Any, Any, Tensor], Explained]] = {
+    (BcosConv2d, BatchNormUncentered2d): normed_bcos_conv,
+}

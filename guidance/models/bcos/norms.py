@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from guidance.models.layers.statistics import global_statistics
 from guidance.models.pullback.dynamic import channel_variance, dynamic, scale_channels
 from guidance.models.pullback.rules import Explained, Layer, pick
-from guidance.models.statistics import global_statistics
 
 
 class BatchNormUncentered2d(Layer):
@@ -16,7 +16,7 @@ class BatchNormUncentered2d(Layer):
     `var` is the biased variance about the mean, of the batch in training; unlike in torch's norms the running variance
     takes it without Bessel's correction. `running_mean` is there for the names of the published state dicts, and stays 0.
     `statistics`: "local" (the batch of this process), "sync" (of all processes; in training each must run the layer equally
-    often) or "frozen" (always the running variance, never updated); `guidance.models.normalization` sets it.
+    often) or "frozen" (always the running variance, never updated); `guidance.models.layers.normalization` sets it.
     """
 
     dynamic = True

@@ -15,8 +15,7 @@ from torch.nn import functional
 from guidance.models.bcos.convert import INPUT_CHANNELS
 from guidance.models.bcos.modules import BcosConv2d, BcosLinear, LogitBias
 from guidance.models.bcos.norms import image_norm, layer_norm
-from guidance.models.classifier import Classifier
-from guidance.models.classifier import Layer as Stage
+from guidance.models.classifier import Classifier, Operation
 from guidance.models.pullback.dynamic import dynamic
 from guidance.models.pullback.rules import Explained, Layer, chain, compose, explain, pick, rearrange, residual
 
@@ -188,7 +187,7 @@ def bcos_vit(net: BcosViT) -> Classifier:
     blocks = [f"transformer.{name}" for name in net.transformer]
     ends = [round(len(blocks) * quarter / 4) for quarter in range(5)]
     parts = [blocks[start:stop] for start, stop in pairwise(ends)]
-    stages: Mapping[str, Sequence[Stage]] = {
+    stages: Mapping[str, Sequence[Operation]] = {
         "mid1": ("to_patch_embedding", Position(), *parts[0], TokensFirst()),
         "mid2": (TokensLast(), *parts[1], TokensFirst()),
         "mid3": (TokensLast(), *parts[2], TokensFirst()),

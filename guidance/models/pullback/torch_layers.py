@@ -6,39 +6,37 @@ passes, used as functions: they are fast, and differentiable in the gradient.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.models.densenet import _DenseBlock, _DenseLayer
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
-from guidance.models.normalization import FrozenBatchNorm2d
+from guidance.models.layers.normalization import FrozenBatchNorm2d
 from guidance.models.pullback.rules import Explained, chain, compose, concatenate, explain, pick, rearrange, residual
 
 
-@explain.register
-def _(layer: nn.Sequential, x: Tensor) -> Explained:
+def sequential(layer: nn.Sequential, x: Tensor) -> Explained:
     return chain(x, tuple(layer))
 
 
-@explain.register
-def _(layer: nn.Identity, x: Tensor) -> Explained:
+def identity(layer: nn.Identity, x: Tensor) -> Explained:
     return layer(x), lambda grad, rows=None: grad
 
 
-@explain.register
-def _(layer: nn.Flatten, x: Tensor) -> Explained:
+def flatten(layer: nn.Flatten, x: Tensor) -> Explained:
     shape = x.shape[1:]
     return rearrange(x, layer, lambda grad: grad.reshape(-1, *shape))
 
 
-@explain.register
-def _(layer: nn.Linear, x: Tensor) -> Explained:
+def linear(layer: nn.Linear, x: Tensor) -> Explained:
     return layer(x), lambda grad, rows=None: grad @ layer.weight
 
 
-@explain.register
-def _(layer: nn.Conv2d, x: Tensor) -> Explained:
+def convolution(layer: nn.Conv2d, x: Tensor) -> Explained:
     if isinstance(layer.padding, str) or layer.padding_mode != "zeros":
         return layer(x), None
     size = x.shape[-2:]
@@ -61,15 +59,13 @@ def convolution_adjoint(layer: nn.Conv2d, weight: Tensor, grad: Tensor, size: to
     return functional.conv_transpose2d(grad, weight, None, layer.stride, padding, missing, layer.groups, layer.dilation)
 
 
-@explain.register
-def _(layer: nn.ReLU, x: Tensor) -> Explained:
+def relu(layer: nn.ReLU, x: Tensor) -> Explained:
     y = layer(x)
     active = y.detach()
     return y, lambda grad, rows=None: torch.ops.aten.threshold_backward(grad, pick(active, rows), 0)
 
 
-@explain.register
-def _(layer: nn.MaxPool2d, x: Tensor) -> Explained:
+def max_pool(layer: nn.MaxPool2d, x: Tensor) -> Explained:
     settings = (layer.kernel_size, layer.stride, layer.padding, layer.dilation, layer.ceil_mode)
 
     def pullback(grad: Tensor, rows: Tensor | None = None) -> Tensor:
@@ -83,8 +79,7 @@ def _(layer: nn.MaxPool2d, x: Tensor) -> Explained:
     return layer(x), pullback
 
 
-@explain.register
-def _(layer: nn.AvgPool2d, x: Tensor) -> Explained:
+def average_pool(layer: nn.AvgPool2d, x: Tensor) -> Explained:
     sides = [
         [side, side] if isinstance(side, int) else side for side in (layer.kernel_size, layer.stride, layer.padding)
     ]
@@ -99,16 +94,14 @@ def _(layer: nn.AvgPool2d, x: Tensor) -> Explained:
     return layer(x), pullback
 
 
-@explain.register
-def _(layer: nn.AdaptiveAvgPool2d, x: Tensor) -> Explained:
+def adaptive_average_pool(layer: nn.AdaptiveAvgPool2d, x: Tensor) -> Explained:
     if layer.output_size not in (1, (1, 1)):
         return layer(x), None
     size = x.shape[-2:]
     return layer(x), lambda grad, rows=None: (grad / size.numel()).expand(-1, -1, *size)
 
 
-@explain.register
-def _(layer: nn.BatchNorm2d, x: Tensor) -> Explained:
+def batch_norm(layer: nn.BatchNorm2d, x: Tensor) -> Explained:
     if layer.training or layer.running_var is None:  # batch statistics: a map of one row would reach into the others
         return layer(x), None
     return layer(x), lambda grad, rows=None: grad * running_scale(layer)
@@ -121,19 +114,16 @@ def running_scale(layer: nn.BatchNorm2d) -> Tensor:
     return (scale if layer.weight is None else scale * layer.weight)[:, None, None]
 
 
-@explain.register
-def _(layer: FrozenBatchNorm2d, x: Tensor) -> Explained:
+def frozen_batch_norm(layer: FrozenBatchNorm2d, x: Tensor) -> Explained:
     return layer(x), lambda grad, rows=None: grad * running_scale(layer)
 
 
-@explain.register
-def _(layer: BasicBlock, x: Tensor) -> Explained:
+def basic_block(layer: BasicBlock, x: Tensor) -> Explained:
     main = (layer.conv1, layer.bn1, layer.relu, layer.conv2, layer.bn2)
     return _resnet_block(layer, main, x)
 
 
-@explain.register
-def _(layer: Bottleneck, x: Tensor) -> Explained:
+def bottleneck(layer: Bottleneck, x: Tensor) -> Explained:
     main = (layer.conv1, layer.bn1, layer.relu, layer.conv2, layer.bn2, layer.relu, layer.conv3, layer.bn3)
     return _resnet_block(layer, main, x)
 
@@ -144,13 +134,31 @@ def _resnet_block(layer: BasicBlock | Bottleneck, main: tuple[nn.Module, ...], x
     return y, compose(through_sum, through_relu)
 
 
-@explain.register
-def _(layer: _DenseLayer, x: Tensor) -> Explained:
+def dense_layer(layer: _DenseLayer, x: Tensor) -> Explained:
     if layer.drop_rate:
         return torch.cat((x, layer(x)), dim=1), None
     return concatenate(x, (layer.norm1, layer.relu1, layer.conv1, layer.norm2, layer.relu2, layer.conv2))
 
 
-@explain.register
-def _(layer: _DenseBlock, x: Tensor) -> Explained:
+def dense_block(layer: _DenseBlock, x: Tensor) -> Explained:
     return chain(x, tuple(layer.values()))
+
+
+# Kind of layer -> its output and pullback; `guidance.models.classifier` makes them known.
+RULES: Mapping[type, Callable[[Any, Tensor], Explained]] = {
+    nn.Sequential: sequential,
+    nn.Identity: identity,
+    nn.Flatten: flatten,
+    nn.Linear: linear,
+    nn.Conv2d: convolution,
+    nn.ReLU: relu,
+    nn.MaxPool2d: max_pool,
+    nn.AvgPool2d: average_pool,
+    nn.AdaptiveAvgPool2d: adaptive_average_pool,
+    nn.BatchNorm2d: batch_norm,
+    FrozenBatchNorm2d: frozen_batch_norm,
+    BasicBlock: basic_block,
+    Bottleneck: bottleneck,
+    _DenseLayer: dense_layer,
+    _DenseBlock: dense_block,
+}

@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
 from torch.func import functional_call
 
-from guidance.attribution import ATTRIBUTIONS, attribute
-from guidance.attribution.intgrad import evaluation_mode, intgrad
+from guidance.attribution import ATTRIBUTIONS, Request
 from guidance.losses import LOCALIZATION_LOSSES
 from guidance.models.classifier import Classifier
-from guidance.types import Forward
+from guidance.models.modes import evaluation_mode
 from tests.reference import formulas as reference
+from tests.support.explaining import attribute
 from tests.support.nets import tiny
 
 DEPTHS = ("input", "mid1", "mid2", "final")
@@ -109,7 +109,14 @@ def test_integrated_gradients_complete_the_logit(depth: str) -> None:
         gap = out.logits - model.upper(torch.zeros_like(out.features[depth]), depth).logits
     errors = []
     for steps in (4, 64):
-        result = attribute(partial(intgrad, steps=steps), model, out, depth, *pairs((0, 1), (1, 2)), create_graph=False)
+        result = attribute(
+            ATTRIBUTIONS["intgrad"].bind({"steps": steps}),
+            model,
+            out,
+            depth,
+            *pairs((0, 1), (1, 2)),
+            create_graph=False,
+        )
         errors.append((result.sum((1, 2)) - gap[[0, 1], [1, 2]]).abs().max().item())
     assert errors[1] < 1e-4
     assert errors[1] < errors[0] / 20 or errors[0] < 1e-9  # midpoints: the error falls with the square of the steps
@@ -228,7 +235,7 @@ class Step(nn.Module):
     def __init__(self, model: Classifier, method: str, depth: str, loss: str) -> None:
         super().__init__()
         self.model, self.depth, self.loss = model, depth, LOCALIZATION_LOSSES[loss]
-        self.method = partial(intgrad, steps=3) if method == "intgrad" else ATTRIBUTIONS[method]
+        self.method = ATTRIBUTIONS["intgrad"].bind({"steps": 3}) if method == "intgrad" else ATTRIBUTIONS[method]
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         image, target = pairs((0, 0), (1, 2), (1, 1))
@@ -449,20 +456,18 @@ def test_mistakes_are_named() -> None:
         frozen = model(x)
     with pytest.raises(ValueError, match=r"no_grad"):
         explain("ixg", model, frozen, "mid1", *which)
-    with pytest.raises(ValueError, match=r"\[2\] and \[1\]"):
+    with pytest.raises(ValueError, match=r"shapes \[2\] and \[1, 3\]"):
         explain("ixg", model, out, "mid1", torch.tensor([0, 1]), torch.tensor([0]))
     with pytest.raises(ValueError, match="at least 1 to explain 1 pairs, not 0"):
         explain("ixg", model, out, "mid1", *which, rounds=0)
     with pytest.raises(ValueError, match="steps of intgrad"):
-        explain(partial(intgrad, steps=0), model, out, "mid1", *which)
+        explain(ATTRIBUTIONS["intgrad"].bind({"steps": 0}), model, out, "mid1", *which)
 
 
 def test_a_function_is_a_method() -> None:
-    def share(
-        model: object, out: Forward, depth: str, image: Tensor, target: Tensor, *, create_graph: bool, rounds: int
-    ) -> Tensor:
-        assert rounds == 2
-        return out.features[depth][image].sum(1)
+    def share(model: object, request: Request) -> Tensor:
+        assert request.rounds == 2
+        return request.state().sum(1)
 
     model = tiny()
     out = model(images())

@@ -14,12 +14,13 @@ from torch import Tensor, nn
 from torchvision.models import resnet18
 from torchvision.models.convnext import CNBlockConfig, ConvNeXt
 
-from guidance.attribution import ATTRIBUTIONS, attribute, needs_gradient
-from guidance.attribution.guided_backprop import guided, guided_rule
-from guidance.models.aim import build_aim
+from guidance.attribution import ATTRIBUTIONS, method_of
+from guidance.attribution.guided_backprop import clamped_at, clamped_gradients
+from guidance.models.aim import AIMForm, build_aim
 from guidance.models.classifier import Classifier
 from guidance.models.torchvision_nets import CONVNEXT_STAGES, RESNET_STAGES
 from guidance.types import Forward
+from tests.support.explaining import attribute
 from tests.support.nets import global_average, tiny
 from tests.support.small_nets import relu_resnet_tiny
 
@@ -197,10 +198,12 @@ def test_a_net_that_masks_its_features() -> None:
     """AIM around a ReLU net has both rules, and depth "final" is the fused map."""
     plain = tiny(activation="relu", channels=3, num_classes=4)
     model = (
-        build_aim(plain, (3, 4, 3), first_stage=1, stop_stage=2, num_classes=4, width=6, mask_width=4).double().eval()
+        build_aim(plain, (3, 4, 3), first_stage=1, stop_stage=2, num_classes=4, form=AIMForm(width=6, mask_width=4))
+        .double()
+        .eval()
     )
     x = torch.randn(3, 3, 12, 12, dtype=torch.float64)
-    assert guided_rule(model) == "relu+gelu"
+    assert clamped_at(model) == "relu+gelu"
     ours = explain("guided_backprop", model, x)
     torch.testing.assert_close(ours, slow_guided_backprop(model, x, "input"))
     cam = explain("gradcam", model, x, "final")
@@ -225,10 +228,10 @@ def test_the_rule_of_a_net_is_named() -> None:
     def wrap(*layers: nn.Module) -> Classifier:
         return Classifier(nn.Sequential(*layers), {"final": ["0"], "logits": ["1"]})
 
-    assert guided_rule(resnet()) == "relu"
-    assert guided_rule(convnext()) == "gelu"
-    assert guided_rule(wrap(nn.GELU(), nn.ReLU())) == "relu+gelu"
-    assert guided_rule(wrap(nn.Softplus(), nn.Tanh())) == "none"
+    assert clamped_at(resnet()) == "relu"
+    assert clamped_at(convnext()) == "gelu"
+    assert clamped_at(wrap(nn.GELU(), nn.ReLU())) == "relu+gelu"
+    assert clamped_at(wrap(nn.Softplus(), nn.Tanh())) == "none"
 
 
 def test_pullbacks_are_not_used_and_gradients_are_needed() -> None:
@@ -246,8 +249,8 @@ def test_pullbacks_are_not_used_and_gradients_are_needed() -> None:
     result = attribute("guided_backprop", model, out, "input", IMAGE, TARGET, create_graph=False)
     torch.testing.assert_close(result, expected)
     model.layerwise = True
-    assert all(needs_gradient(method, model) for method in GUIDED)
-    assert not needs_gradient("ixg", model)
+    assert all(method_of(method).needs_gradient(model) for method in GUIDED)
+    assert not method_of("ixg").needs_gradient(model)
     without = Forward(out.logits, {"input": x}, {}, out.pullbacks)
     with pytest.raises(ValueError, match="do not require grad"):
         attribute("guided_backprop", model, without, "input", IMAGE, TARGET, create_graph=False)
@@ -307,7 +310,7 @@ def test_nothing_is_left_behind_after_an_error() -> None:
 
 def test_a_gradient_after_the_block_is_the_true_one() -> None:
     model, x = residual_net(nn.GELU()), torch.randn(1, 3, 7, 6, dtype=torch.float64).requires_grad_()
-    with guided(model):
+    with clamped_gradients(model):
         inside = model(x).logits.sum()
         (clamped,) = torch.autograd.grad(inside, x, retain_graph=True)
     (after,) = torch.autograd.grad(inside, x)

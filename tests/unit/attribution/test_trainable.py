@@ -10,12 +10,12 @@ import torchvision
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from guidance.attribution import attribute
 from guidance.evaluation.evaluate import evaluate
 from guidance.losses import energy
 from guidance.models.classifier import Classifier
-from guidance.models.twice import EQUALS
-from guidance.objectives import GuidedClassification
+from guidance.models.layers.twice import EQUALS
+from tests.support import objectives as make
+from tests.support.explaining import attribute
 from tests.support.nets import tiny
 
 
@@ -107,7 +107,7 @@ def test_a_net_that_is_no_classifier_is_told_of() -> None:
     with pytest.raises(ValueError, match=message):
         attribute("ixg", net, net(images), "input", rows, rows, create_graph=True)
     with pytest.raises(ValueError, match=message):
-        GuidedClassification(net)
+        make.guided(net)
     with pytest.raises(ValueError, match=message):
         evaluate(net, None, device=torch.device("cpu"), attribution="ixg", depth="input", collect=None)  # type: ignore[arg-type]
     model = tiny(channels=3, dtype=torch.float32)

@@ -8,13 +8,14 @@ import pytest
 import torch
 
 from guidance.assembly import build_classifier, build_objective, build_optimizer, learning_rate_factor, parameter_groups
+from guidance.assembly.objectives import build_guidance
 from guidance.attribution import ATTRIBUTIONS
 from guidance.config import check_processes, dump_config, free_on_resume, load_config, parse_config
 from guidance.config.fields import Fraction, Section
 from guidance.data import Source
 from guidance.losses import LOCALIZATION_LOSSES
-from guidance.models.noise import DropPath
-from guidance.objectives import AIMMasking, GuidedClassification
+from guidance.models.layers.noise import DropPath
+from guidance.objectives import Objective
 
 CONFIGS = sorted((Path(__file__).parents[3] / "configs").glob("*.yaml"))
 DEMO = {"data": {"name": "demo"}}
@@ -32,9 +33,10 @@ def test_every_shipped_config_is_built(path: Path) -> None:
     if config.objective.class_weights == "balanced":
         config = load_config(path, ["objective.class_weights=none"])
     objective = build_objective(config, model, source)
-    assert isinstance(objective, GuidedClassification)
-    assert (objective.localization is None) == (config.objective.localization.weight == 0)
-    assert isinstance(objective, AIMMasking) == (config.objective.mode == "aim")
+    assert isinstance(objective, Objective)
+    terms = {term.name for term in objective.terms}
+    assert ("localization" in terms) == (config.objective.localization.weight > 0)
+    assert ("auxiliary" in terms) == (config.objective.mode == "aim")
     optimizer, _ = build_optimizer(config, parameter_groups(config, model), 10)
     updated = [id(p) for group in optimizer.param_groups for p in group["params"]]
     assert sorted(updated) == sorted(id(p) for p in objective.parameters())
@@ -134,14 +136,20 @@ def test_every_aim_setting_arrives() -> None:
     })  # fmt: skip
     model = build_classifier(config, 3, pretrained=False)
     made = build_objective(config, model, Source("x", "train", tuple("abc"), (), True))
-    assert isinstance(made, AIMMasking)
-    assert (made.threshold, made.anneal_start, made.anneal_epochs, made.noise_epochs) == (0.4, 3, 7, 10)
-    assert (made.area_weight, made.area_ratio, made.mask_weight, made.seed) == (2.5, "batch", 0.2, 5)
-    assert (made.label_smoothing, made.reduction, made.weighting, made.weight) == (0.1, "mean", "class", 0.3)
-    assert made.localization is made.mask_localization is LOCALIZATION_LOSSES["rrr"]
-    assert (made.attribution, made.depth) == (ATTRIBUTIONS["gradcam"], "final")
-    assert made.class_weights is not None
-    assert made.class_weights.tolist() == [1, 2, 3]
+    assert isinstance(made, Objective)
+    masking = made.behaviour.settings
+    assert (masking.threshold, masking.anneal_start, masking.anneal_epochs, masking.noise_epochs) == (0.4, 3, 7, 10)
+    assert (masking.area_weight, masking.area_ratio, masking.mask_weight, masking.seed) == (2.5, "batch", 0.2, 5)
+    terms = {term.name: term for term in made.terms}
+    assert list(terms) == ["classification", "auxiliary", "active", "area", "mask_localization", "localization"]
+    shares = [(terms[name].weight, terms[name].items, terms[name].reduction) for name in list(terms)[3:]]
+    assert shares == [(2.5, "batch", "mean"), (0.2, "regions", "mean"), (0.3, "regions", "mean")]
+    classification = terms["classification"].losses.settings
+    assert (classification.label_smoothing, classification.weighting) == (0.1, "class")
+    assert classification.weights.tolist() == [1, 2, 3]
+    localization = build_guidance(config)
+    assert localization.loss is LOCALIZATION_LOSSES["rrr"]
+    assert (localization.attribution, localization.depth) == (ATTRIBUTIONS["gradcam"], "final")
     net = made.model.net
     assert list(made.model.masked) == ["stage3", "stage4"]
     assert (list(net.masks), list(net.heads)) == (["stage4"], ["final"])

@@ -10,15 +10,19 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
-from guidance.attribution import attribute
 from guidance.losses import energy
-from guidance.models import BACKBONES, build_model
-from guidance.models.aim import BottomUp, MaskEstimator, TopDown, binary_mask, build_aim, merged_mask, stage_depths
+from guidance.maps import merged_mask
+from guidance.models import BACKBONES, Wrapping, build_model
+from guidance.models.aim import LAYOUT, AIMForm, BottomUp, MaskEstimator, TopDown, binary_mask, build_aim, stage_depths
+from guidance.models.aim.blocks import TopDownBlock
 from guidance.models.aim.masks import emphasize_edges, logistic
-from guidance.models.aim.nets import MaskedClassifier, TopDownBlock
-from guidance.models.noise import sample_keys, uniform
-from guidance.objectives import AIMMasking, annealed_threshold
+from guidance.models.aim.nets import MaskedClassifier
+from guidance.models.layers.noise import sample_keys, uniform
+from guidance.objectives import Objective
+from guidance.objectives.aim import annealed_threshold
 from tests.reference.formulas import slow_merged_mask, slow_top_down
+from tests.support import objectives as make
+from tests.support.explaining import attribute
 from tests.support.nets import tiny
 from tests.unit.objectives.test_objectives import batch_of
 
@@ -34,15 +38,15 @@ PUBLISHED = {
 def aim(name: str, stop: int, classes: int = 200, **settings: object) -> MaskedClassifier:
     row = BACKBONES[name]
     return build_aim(build_model(name, num_classes=classes), row.channels, first_stage=row.first_stage, stop_stage=stop,
-                     num_classes=classes, **settings)  # type: ignore[arg-type]  # fmt: skip
+                     num_classes=classes, form=AIMForm(**settings))  # type: ignore[arg-type]  # fmt: skip
 
 
 def small(stop: int = 1, *, masking: str = "top_down", **settings: object) -> MaskedClassifier:
     """AIM around a net of three stages (5, 2 and 2 cells a side for 6 pixels), in float64."""
     torch.manual_seed(0)
     plain = tiny(channels=3)
-    return build_aim(plain, (3, 4, 3), first_stage=1, stop_stage=stop, num_classes=3, masking=masking, width=6,
-                     mask_width=4, **settings).double()  # type: ignore[arg-type]  # fmt: skip
+    return build_aim(plain, (3, 4, 3), first_stage=1, stop_stage=stop, num_classes=3,
+                     form=AIMForm(masking=masking, width=6, mask_width=4, **settings)).double()  # type: ignore[arg-type]  # fmt: skip
 
 
 @pytest.mark.parametrize(("name", "stop"), PUBLISHED)
@@ -265,10 +269,10 @@ def test_draws_belong_to_the_samples() -> None:
 # ------------------------------------------------------------------------------------------------------- the objective
 
 
-def objective(model: MaskedClassifier | None = None, **settings: object) -> AIMMasking:
+def objective(model: MaskedClassifier | None = None, **settings: object) -> Objective:
     model = small() if model is None else model
     defaults = {"threshold": 0.35, "classification": "cross_entropy"}
-    return AIMMasking(model, **(defaults | settings)).double()  # type: ignore[arg-type]
+    return make.masking(model, **(defaults | settings)).double()  # type: ignore[arg-type]
 
 
 def test_the_loss_by_hand() -> None:
@@ -479,7 +483,7 @@ def test_a_classifier_with_a_dotted_name_is_dropped() -> None:
     plain.net.body.fc = plain.net.fc
     del plain.net.fc
     plain.stages["logits"] = (plain.stages["logits"][0], "body.fc")
-    model = build_aim(plain, (3, 4, 3), first_stage=1, stop_stage=2, num_classes=3, width=6)
+    model = build_aim(plain, (3, 4, 3), first_stage=1, stop_stage=2, num_classes=3, form=AIMForm(width=6))
     assert not any("body" in name for name, _ in model.named_parameters())
 
 
@@ -507,34 +511,36 @@ def test_weights_of_backbone_and_of_the_whole(tmp_path) -> None:  # type: ignore
     row = BACKBONES["resnet18"]
 
     def wrap(plain):  # type: ignore[no-untyped-def]
-        return build_aim(plain, row.channels, first_stage=1, stop_stage=3, num_classes=4, width=8)
+        return build_aim(plain, row.channels, first_stage=1, stop_stage=3, num_classes=4, form=AIMForm(width=8))
 
-    model = build_model("resnet18", num_classes=4, weights=tmp_path / "bare.pt", wrap=wrap)
+    model = build_model("resnet18", num_classes=4, weights=tmp_path / "bare.pt", wrapping=Wrapping(wrap, LAYOUT))
     assert isinstance(model, TopDown)
     assert torch.equal(model.net.backbone.layer4[0].conv1.weight, bare.net.layer4[0].conv1.weight)
     torch.save({"model": model.state_dict()}, tmp_path / "aim.pt")
-    again = build_model("resnet18", num_classes=4, weights=tmp_path / "aim.pt", wrap=wrap)
+    again = build_model("resnet18", num_classes=4, weights=tmp_path / "aim.pt", wrapping=Wrapping(wrap, LAYOUT))
     for name, value in model.state_dict().items():
         assert torch.equal(again.state_dict()[name], value), name
 
     def wrap_two(plain):  # type: ignore[no-untyped-def]
-        return build_aim(plain, row.channels, first_stage=1, stop_stage=3, num_classes=2, width=8)
+        return build_aim(plain, row.channels, first_stage=1, stop_stage=3, num_classes=2, form=AIMForm(width=8))
 
-    other = build_model("resnet18", num_classes=2, weights=tmp_path / "aim.pt", wrap=wrap_two)
+    other = build_model("resnet18", num_classes=2, weights=tmp_path / "aim.pt", wrapping=Wrapping(wrap_two, LAYOUT))
     assert torch.equal(other.net.blocks["stage3"].align.weight, model.net.blocks["stage3"].align.weight)
     assert other.net.heads["final"].linear.weight.shape == (2, 8)
     with pytest.raises(ValueError, match=r"objective\.mode: aim"):
-        build_model("resnet18", num_classes=4, weights=tmp_path / "aim.pt")
+        build_model("resnet18", num_classes=4, weights=tmp_path / "aim.pt", layouts=[LAYOUT])
 
     def wrap_bottom_up(plain):  # type: ignore[no-untyped-def]
-        return build_aim(plain, row.channels, first_stage=1, stop_stage=3, num_classes=2, masking="bottom_up")
+        return build_aim(plain, row.channels, first_stage=1, stop_stage=3, num_classes=2, form=AIMForm("bottom_up"))
 
     with pytest.raises(ValueError, match=r"are aim\.stop_stage and aim\.masking its own"):
-        build_model("resnet18", num_classes=2, weights=tmp_path / "aim.pt", wrap=wrap_bottom_up)
-    bottom_up = build_model("resnet18", num_classes=2, wrap=wrap_bottom_up)
+        build_model("resnet18", num_classes=2, weights=tmp_path / "aim.pt", wrapping=Wrapping(wrap_bottom_up, LAYOUT))
+    bottom_up = build_model("resnet18", num_classes=2, wrapping=Wrapping(wrap_bottom_up, LAYOUT))
     state = {name: value for name, value in bottom_up.state_dict().items() if "fc." not in name}
     state |= {f"net.backbone.fc.{name}": torch.zeros(7, *shape) for name, shape in (("weight", (512,)), ("bias", ()))}
     torch.save({"model": state}, tmp_path / "bottom_up.pt")
-    again = build_model("resnet18", num_classes=2, weights=tmp_path / "bottom_up.pt", wrap=wrap_bottom_up)
+    again = build_model(
+        "resnet18", num_classes=2, weights=tmp_path / "bottom_up.pt", wrapping=Wrapping(wrap_bottom_up, LAYOUT)
+    )
     assert torch.equal(again.net.masks["stage3"].stem.weight, bottom_up.net.masks["stage3"].stem.weight)
     assert again.net.backbone.fc.weight.shape == (2, 512)

@@ -10,13 +10,13 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from guidance.attribution import attribute
 from guidance.models import BACKBONES, build_model, weights
 from guidance.models.bcos.modules import BcosConv2d, BcosLinear, LogitBias
 from guidance.models.bcos.norms import BatchNormUncentered2d
 from guidance.models.bcos.vit import position_embedding, position_map
-from guidance.models.normalization import convert_batchnorm
+from guidance.models.layers.normalization import convert_batchnorm
 from guidance.models.weights import load_weights
+from tests.support.explaining import attribute
 from tests.support.small_nets import BCOS, NETS, build
 
 PUBLISHED_BIAS = math.log(0.001 / 0.999)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,17 @@ import torch
 from torch import Tensor, nn
 
 from guidance import distributed
-from guidance.attribution import attribute, needs_gradient
+from guidance.attribution import ATTRIBUTIONS, Request, method_of
+from guidance.attribution.gradient import bcos
 from guidance.data import GuidanceDataset, TrainBatches, build_loader, load_voc, train_transform
 from guidance.losses import LOCALIZATION_LOSSES
 from guidance.models import BACKBONES, build_model
 from guidance.models.classifier import Classifier
-from guidance.models.normalization import convert_batchnorm
-from guidance.objectives import GuidedClassification
+from guidance.models.layers.normalization import convert_batchnorm
+from guidance.objectives import Objective
 from guidance.types import Batch, Regions
+from tests.support import objectives as make
+from tests.support.explaining import attribute
 from tests.support.processes import run_processes
 from tests.support.small_nets import CLASSES, build
 
@@ -110,8 +114,8 @@ def test_energy_moves_the_maps_into_the_boxes(batches: dict[str, list[Batch]], n
     assert maps[-1] < maps[0], maps
 
 
-def guided(model: Classifier, loss: str, weight: float, depth: str) -> GuidedClassification:
-    return GuidedClassification(
+def guided(model: Classifier, loss: str, weight: float, depth: str) -> Objective:
+    return make.guided(
         model, localization=LOCALIZATION_LOSSES[loss], weight=weight,
         attribution="bcos" if model.dynamic else "ixg", depth=depth,
     ).train()  # fmt: skip
@@ -176,7 +180,7 @@ def train_share(scenario: tuple[str, str, str, str], pullbacks: bool) -> dict[st
     whole = Batch(images, targets, regions, torch.full((6,), -1), index)
     batch = whole.chunk(distributed.world_size())[distributed.rank()]
     method = "bcos" if pullbacks else _by_double_backward
-    objective = GuidedClassification(model, localization=LOCALIZATION_LOSSES["energy"], weight=0.1, attribution=method,
+    objective = make.guided(model, localization=LOCALIZATION_LOSSES["energy"], weight=0.1, attribution=method,
                                      depth=depth).train()  # fmt: skip
     ddp = distributed.parallel(objective, torch.device("cpu"))
     optimizer = torch.optim.SGD(model.parameters(), 0.05)
@@ -190,10 +194,8 @@ def train_share(scenario: tuple[str, str, str, str], pullbacks: bool) -> dict[st
     return {"losses": losses, "weights": copy.deepcopy(model.state_dict())}
 
 
-def _by_double_backward(model: Any, out: Any, *args: Any, **options: Any) -> Tensor:
-    from guidance.attribution.gradient import bcos
-
-    return bcos(model, out._replace(pullbacks={}), *args, **options)
+def _by_double_backward(model: Any, request: Request) -> Tensor:
+    return bcos(model, replace(request, out=request.forward._replace(pullbacks={})))
 
 
 def everything() -> list[dict[str, Any]]:
@@ -217,7 +219,7 @@ def test_two_processes_equal_one(tmp_path: Path) -> None:
 def test_every_bcos_backbone_is_guided_by_its_contributions() -> None:
     for name, backbone in BACKBONES.items():
         if name.startswith("bcos"):
-            assert not backbone.refuses
+            assert not ATTRIBUTIONS["bcos"].refuses(backbone.traits)
             assert backbone.encoding == "inverse"
 
 
@@ -228,12 +230,12 @@ def test_images_get_no_gradient_where_no_method_needs_it(name: str, method: str)
     pairs = (torch.tensor([0, 2]), torch.tensor([1, 3]))
     regions = Regions(*pairs, torch.ones(2, *images.shape[-2:], dtype=torch.bool), None, 1)
     batch = Batch(images, torch.eye(3, CLASSES).double(), regions, torch.full((3,), -1), torch.arange(3))
-    objective = GuidedClassification(model, localization=LOCALIZATION_LOSSES["rrr"], weight=0.1, attribution=method,
+    objective = make.guided(model, localization=LOCALIZATION_LOSSES["rrr"], weight=0.1, attribution=method,
                                      depth="input").train()  # fmt: skip
     objective(batch, objective.counts(batch)).loss.backward()
     assert all(p.grad is not None for p in model.parameters())
     quiet = method in ("ixg", "bcos") or (method == "intgrad" and name == "xdnn")
-    assert needs_gradient(method, model) != quiet
+    assert method_of(method).needs_gradient(model) != quiet
     out = model(images.detach())
     if quiet:
         attribute(method, model, out, "input", *pairs, create_graph=True).sum().backward()

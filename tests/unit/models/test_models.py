@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from guidance.models import BACKBONES, build_model
-from guidance.models.normalization import BATCHNORMS
+from guidance.models.layers.normalization import BATCHNORMS
 
 FAST = ["resnet18", "convnext_tiny"]
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from guidance.models.noise import Dropout, DropPath, convert_drop_path, keyed, sample_keys, uniform
+from guidance.models.layers.noise import Dropout, DropPath, convert_drop_path, keyed, sample_keys, uniform
 
 INDEX = torch.arange(64)
 

@@ -9,17 +9,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from guidance.attribution import attribute
 from guidance.models import BACKBONES, build_model
 from guidance.models.bcos.modules import BcosConv2d, BcosLinear
 from guidance.models.bcos.norms import BatchNormUncentered2d, image_norm, layer_norm, position_norm
 from guidance.models.bcos.vit import Attention, Patches
 from guidance.models.classifier import Classifier
-from guidance.models.normalization import convert_batchnorm
+from guidance.models.layers.normalization import convert_batchnorm
 from guidance.models.pullback.dynamic import _Mode, linearized
 from guidance.models.pullback.rules import Explained, chain, compose, explain
 from guidance.types import Forward
 from tests.reference.bcos import matrices, net_matrices
+from tests.support.explaining import attribute
 from tests.support.small_nets import BCOS, CLASSES, NETS, build
 
 DEPTHS = ("input", "mid1", "mid2", "mid3", "final")

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import pytest
 import torch
 
-from guidance.attribution import ATTRIBUTIONS, attribute
-from guidance.attribution.intgrad import intgrad
+from guidance.attribution import ATTRIBUTIONS
 from guidance.models import build_model
+from tests.support.explaining import attribute
 from tests.support.small_nets import build
 
 PAIR = (torch.tensor([0, 1, 1]), torch.tensor([1, 0, 3]))
@@ -29,7 +27,7 @@ def test_integrated_gradients_in_closed_form_equal_quadrature_and_sum_to_the_log
     out = model(images.requires_grad_())
     closed = attribute("intgrad", model, out, depth, *PAIR, create_graph=False)
     model.homogeneous = False
-    quadrature = attribute(partial(intgrad, steps=7), model, out, depth, *PAIR, create_graph=False)
+    quadrature = attribute(ATTRIBUTIONS["intgrad"].bind({"steps": 7}), model, out, depth, *PAIR, create_graph=False)
     torch.testing.assert_close(closed, quadrature, rtol=1e-10, atol=1e-13)
     torch.testing.assert_close(closed.sum((1, 2)), out.logits[PAIR].detach())
 
@@ -41,7 +39,7 @@ def test_other_nets_get_the_quadrature() -> None:
         assert not model.homogeneous
         out = model(images.requires_grad_())
         maps = [
-            attribute(partial(intgrad, steps=steps), model, out, "input", *PAIR, create_graph=False)
+            attribute(ATTRIBUTIONS["intgrad"].bind({"steps": steps}), model, out, "input", *PAIR, create_graph=False)
             for steps in (1, 30)
         ]
         assert float((maps[0] - maps[1]).abs().max()) > 1e-6 * float(maps[1].abs().max())

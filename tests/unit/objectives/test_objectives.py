@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from guidance.losses import LOCALIZATION_LOSSES, energy
-from guidance.objectives import GuidedClassification, classification_loss
+from guidance.objectives import Objective
 from guidance.types import Batch, Regions
+from tests.support import objectives as make
 from tests.whole.test_processes import small_net
 
 
@@ -30,9 +31,9 @@ def batch_of(images: int = 4, regions: list[tuple[int, int]] | None = None, clas
     )  # fmt: skip
 
 
-def objective(**settings: object) -> GuidedClassification:
+def objective(**settings: object) -> Objective:
     model = small_net(3).double().eval()
-    return GuidedClassification(model, **{"localization": energy, "weight": 0.5} | settings)  # type: ignore[arg-type]
+    return make.guided(model, **{"localization": energy, "weight": 0.5} | settings)  # type: ignore[arg-type]
 
 
 def test_classification_losses_by_hand() -> None:
@@ -45,11 +46,11 @@ def test_classification_losses_by_hand() -> None:
         return -(t * math.log(p) + (1 - t) * math.log(1 - p))
 
     terms = [[bce(float(z), float(t)) for z, t in zip(*row, strict=True)] for row in zip(logits, targets, strict=True)]
-    plain = classification_loss(logits, targets, kind="bce", weights=None, weighting="sample")
+    plain = make.classification_loss(logits, targets, kind="bce", weights=None, weighting="sample")
     assert plain.tolist() == pytest.approx([sum(row) / 3 for row in terms])
-    by_sample = classification_loss(logits, targets, kind="bce", weights=weights, weighting="sample")
+    by_sample = make.classification_loss(logits, targets, kind="bce", weights=weights, weighting="sample")
     assert by_sample.tolist() == pytest.approx([sum(terms[0]) / 3 * (1 + 0.25) / 2, sum(terms[1]) / 3])
-    by_class = classification_loss(logits, targets, kind="bce", weights=weights, weighting="class")
+    by_class = make.classification_loss(logits, targets, kind="bce", weights=weights, weighting="class")
     expected = [sum(w * t for w, t in zip(weights.tolist(), row, strict=True)) / 3 for row in terms]
     assert by_class.tolist() == pytest.approx(expected)
 
@@ -59,7 +60,7 @@ def test_cross_entropy_equals_torch() -> None:
     targets = torch.nn.functional.one_hot(labels, 3).double()
     weights = torch.tensor([1.0, 0.5, 0.25], dtype=torch.float64)
     for weighting in ("sample", "class"):
-        ours = classification_loss(logits, targets, kind="cross_entropy", weights=weights, weighting=weighting)
+        ours = make.classification_loss(logits, targets, kind="cross_entropy", weights=weights, weighting=weighting)
         expected = torch.nn.functional.cross_entropy(logits, labels, weight=weights, reduction="none")
         torch.testing.assert_close(ours, expected)
 
@@ -68,7 +69,7 @@ def test_label_smoothing_equals_torch() -> None:
     logits, labels = torch.randn(5, 3, dtype=torch.float64), torch.tensor([0, 2, 1, 1, 0])
     targets = torch.nn.functional.one_hot(labels, 3).double()
     weights = torch.tensor([1.0, 0.5, 0.25], dtype=torch.float64)
-    smoothed = partial(classification_loss, logits, targets, kind="cross_entropy", label_smoothing=0.1)
+    smoothed = partial(make.classification_loss, logits, targets, kind="cross_entropy", label_smoothing=0.1)
     expected = partial(torch.nn.functional.cross_entropy, logits, labels, reduction="none", label_smoothing=0.1)
     torch.testing.assert_close(smoothed(weights=None, weighting="sample"), expected())
     torch.testing.assert_close(smoothed(weights=weights, weighting="class"), expected(weight=weights))
@@ -92,7 +93,7 @@ def test_total_is_classification_plus_weighted_localisation(reduction: str, dept
     torch.testing.assert_close(step.terms["classification"], step.samples["classification"][1].mean())
 
 
-def gradients(guided: GuidedClassification, parts: list[Batch], whole: Batch) -> list[Tensor]:
+def gradients(guided: Objective, parts: list[Batch], whole: Batch) -> list[Tensor]:
     guided.zero_grad()
     counts = guided.counts(whole)
     for part in parts:

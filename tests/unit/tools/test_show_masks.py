@@ -13,10 +13,10 @@ from matplotlib import image as pictures
 from torch import Tensor, nn
 from torchvision import tv_tensors
 
-from guidance.attribution import attribute
 from guidance.data import eval_transform
 from guidance.data.reading.decode import read_image
 from guidance.models.classifier import Classifier
+from tests.support.explaining import attribute
 from tests.support.pictures import write_picture
 from tests.unit.pictures.test_mask_pictures import Masking, masking_net
 from tools import show_masks as tool

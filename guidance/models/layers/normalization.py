@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from guidance.models.bcos.norms import BatchNormUncentered2d
-from guidance.models.statistics import global_statistics
+from guidance.models.layers.statistics import global_statistics
 from guidance.types import lookup
 
 

@@ -1,0 +1,46 @@
+"""Config -> net, and the method that explains it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from guidance.attribution import ATTRIBUTIONS, Method
+from guidance.config import Config
+from guidance.config.modes import MODES
+from guidance.config.sections import AttributionSettings
+from guidance.models import Classifier, build_model
+from guidance.types import lookup
+
+
+def build_classifier(config: Config, num_classes: int, *, pretrained: bool) -> Classifier:
+    """The net of the config; without `pretrained` its weights are fresh, to be replaced by those of a checkpoint."""
+    model, mode = config.model, config.mode
+    return build_model(
+        model.name,
+        num_classes=num_classes,
+        weights=model.weights if pretrained else None,
+        batchnorm=model.batchnorm,
+        logit_bias=model.logit_bias,
+        drop_path=model.drop_path,
+        wrapping=None if mode.wrapping is None else mode.wrapping(config, num_classes),
+        layouts=[row.layout for row in MODES.values() if row.layout is not None],
+    )
+
+
+def build_attribution(config: Config) -> tuple[Method, str]:
+    """The attribution that evaluation uses, and its depth."""
+    settings = config.evaluated_attribution
+    return build_method(settings), settings.depth
+
+
+def build_method(settings: AttributionSettings) -> Method:
+    """The method of a section, with its options."""
+    method = lookup(ATTRIBUTIONS, settings.method, "attribution")
+    return method.bind(chosen_options(method.options, settings))
+
+
+def chosen_options(options: Mapping[str, Any], settings: Any) -> dict[str, Any]:
+    """What a section says about the `options` of a row: in a setting of that name, or among its own `options`."""
+    own = {name: getattr(settings, name) for name in options if name in type(settings).model_fields}
+    return own | {name: value for name, value in settings.options.items() if name not in own}

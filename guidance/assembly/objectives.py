@@ -1,0 +1,69 @@
+"""Config -> objective."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from guidance.assembly.nets import build_method
+from guidance.config import Config
+from guidance.data import Source
+from guidance.losses import LOCALIZATION_LOSSES
+from guidance.models import Classifier
+from guidance.objectives import Classification, Localization, Objective
+from guidance.types import lookup
+
+
+def build_objective(config: Config, model: Classifier, train: Source) -> Objective:
+    """The objective around `model`, of the training mode that the config names; class weights come from the training split."""
+    return config.mode.objective(config, model, build_classification(config, train), build_guidance(config))
+
+
+def build_guidance(config: Config) -> Localization:
+    """How maps are guided."""
+    settings = config.objective
+    return Localization(
+        build_localization(config),
+        settings.localization.weight,
+        settings.reduction,
+        build_method(settings.attribution),
+        settings.attribution.depth,
+    )
+
+
+def build_classification(config: Config, train: Source) -> Classification:
+    """The classification loss with its class weights."""
+    settings = config.objective
+    weights = class_weights(settings.class_weights, train)
+    return Classification(settings.classification, weights, settings.weighting, settings.label_smoothing)
+
+
+def build_localization(config: Config) -> Callable[[Tensor, Tensor], Tensor]:
+    """The localisation loss with its options."""
+    settings = config.objective.localization
+    loss = lookup(LOCALIZATION_LOSSES, settings.loss, "localisation loss")
+    if settings.loss == "energy_star":
+        loss = partial(loss, alpha=settings.alpha, area=settings.area)  # type: ignore[call-arg]
+    return loss
+
+
+def class_weights(choice: str | Sequence[float], train: Source) -> Tensor | None:
+    """[K] weights: "none", a list, or "balanced" (1 / number of training images of the class, the largest scaled to 1)."""
+    if choice == "none":
+        return None
+    if choice == "balanced":
+        counts = Counter(k for record in train.records for k in record.classes)
+        inverse = torch.tensor([1.0 / counts[k] if counts[k] else 0.0 for k in range(len(train.classes))])
+        # A class without training images cannot be weighted by its frequency; like the rarest, it gets 1.
+        return torch.where(inverse > 0, inverse / inverse.max(), 1.0)
+    assert not isinstance(choice, str)
+    if len(choice) != len(train.classes):
+        raise ValueError(
+            f"objective.class_weights has {len(choice)} values, but {train.name} has {len(train.classes)} classes: "
+            + ", ".join(train.classes)
+        )
+    return torch.tensor(choice, dtype=torch.float32)

@@ -1,0 +1,95 @@
+"""From a request to maps: checked, completed, and run."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from guidance.attribution.methods import ATTRIBUTIONS
+from guidance.attribution.request import Explainable, Method, Request
+from guidance.attribution.trainable import check_trainable
+from guidance.models.modes import evaluation_mode
+from guidance.types import Forward, lookup
+
+
+class Explanation(NamedTuple):
+    """Maps, and the forward pass that they explain."""
+
+    maps: Tensor  # [M, h, w], signed and raw
+    out: Forward
+
+
+def explain(model: Explainable, images: Tensor, request: Request) -> Explanation:
+    """Run `model` on `images` [B, C, H, W] as in evaluation, and explain what the request asks for.
+
+    Everything is left as it was: modes, weights, statistics. Works under torch.no_grad(), never under
+    torch.inference_mode(). `request.out` is not looked at. Raises as `attribute` does.
+    """
+    check_explainable(model)
+    with evaluation_mode(model):
+        out = model.explainable(images, request.depth)
+        return Explanation(attribute(model, replace(request, out=out)), out)
+
+
+def attribute(model: Explainable, request: Request) -> Tensor:
+    """The maps [M, h, w] of a request, signed and raw, float32 (float64 stays), at its depth.
+
+    `request.out`: what `model` returned for the batch, with features at the depth that require grad. Works under
+    torch.no_grad(). Modes and `requires_grad` of the net are left as they were. Raises ValueError for an unknown method or
+    depth, features that do not require grad, rows and seeds that do not match, a net that is no `Classifier`, and, with
+    `create_graph`, a method that cannot be trained through, and a net with a layer that torch cannot differentiate twice
+    (which is named).
+    """
+    out, rows = request.forward, request.rows
+    check_explainable(model, out)
+    method = method_of(request.method)
+    features = lookup(out.features, request.depth, "depth")
+    if not features.requires_grad and (request.depth not in out.pullbacks or method.needs_gradient(model)):
+        raise ValueError(
+            f"the features at depth {request.depth!r} do not require grad, so nothing can be attributed to them. "
+            + (
+                "Call images.requires_grad_() before the forward pass"
+                if request.depth == "input"
+                else "Run the forward pass"
+            )
+            + " outside torch.no_grad() and torch.inference_mode(), or use model.explainable(images, depth)."
+        )
+    if rows.dim() != 1 or request.seed.shape != (len(rows), out.logits.shape[1]):
+        raise ValueError(
+            f"rows must be an index tensor [M] and seed a row of weights of the {out.logits.shape[1]} logits for each of "
+            f"them [M, K], but they have the shapes {list(rows.shape)} and {list(request.seed.shape)}"
+        )
+    if request.create_graph and not method.trainable:
+        raise ValueError(f"a loss on the maps of {method.title or method.function} cannot be trained through")
+    rounds = request.rounds
+    if rounds is None:
+        rounds = int(rows.bincount().max()) if len(rows) else 0
+    if rounds < 1 and len(rows):
+        raise ValueError(f"rounds must be at least 1 to explain {len(rows)} pairs, not {rounds}")
+    with torch.enable_grad():
+        maps = method.function(model, replace(request, method=method, rounds=rounds))
+    if request.create_graph and len(rows):
+        check_trainable(model, maps, features, request.depth)
+    return maps
+
+
+def method_of(method: str | Method) -> Method:
+    """A method by its name in ATTRIBUTIONS, or as it is. Raises ValueError for an unknown name."""
+    return lookup(ATTRIBUTIONS, method, "attribution") if isinstance(method, str) else method
+
+
+def check_explainable(model: object, out: object = None) -> None:
+    """Raise ValueError for a net that is no `Classifier`, and for an `out` that is not what one returns."""
+    if not isinstance(model, Explainable):
+        raise ValueError(
+            f"a {type(model).__name__} cannot be explained as it is: wrap it, Classifier(net, {{'final': [...], 'logits': "
+            "[...]}) with all layers of the net, in the order of its forward, under the depth that they lead to "
+            "(guidance.models.classifier), or take build_model(name, num_classes=K)"
+        )
+    if out is not None and not isinstance(out, Forward):
+        raise ValueError(
+            f"`out` is a {type(out).__name__}; expected what model(images) returned, a Forward with logits and features"
+        )

@@ -1,0 +1,17 @@
+"""The table of attribution methods."""
+
+from __future__ import annotations
+
+from guidance.attribution.gradient import bcos, gradcam, ixg
+from guidance.attribution.guided_backprop import clamp_remark, guided_backprop, guided_gradcam
+from guidance.attribution.intgrad import intgrad
+from guidance.attribution.request import Method
+
+ATTRIBUTIONS: dict[str, Method] = {
+    "ixg": Method(ixg, "Input x Gradient", one_gradient="always"),
+    "bcos": Method(bcos, "B-cos", one_gradient="always", needs=("dynamic",)),
+    "gradcam": Method(gradcam, "GradCAM", linearizes=False),
+    "intgrad": Method(intgrad, "IntGrad", one_gradient="homogeneous", options={"steps": 20}),
+    "guided_backprop": Method(guided_backprop, "Guided Backprop", linearizes=False, remark=clamp_remark),
+    "guided_gradcam": Method(guided_gradcam, "Guided GradCAM", linearizes=False, remark=clamp_remark),
+}

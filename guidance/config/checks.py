@@ -1,0 +1,130 @@
+"""Which settings of different sections fit together."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from guidance.attribution import ATTRIBUTIONS
+from guidance.config.modes import MODES
+from guidance.config.sections import AttributionSettings
+from guidance.evaluation.metrics import LOWER_IS_BETTER, METRICS, oriented
+from guidance.evaluation.scores import ALL_SCORES
+from guidance.losses import LOCALIZATION_LOSSES
+from guidance.models import BACKBONES, Backbone
+from guidance.types import lookup, suggestion
+
+if TYPE_CHECKING:
+    from guidance.config.schema import Config
+
+# What a metric needs of the data set.
+NEEDS = {
+    "worst_group_accuracy": "groups",
+    "worst_group_images": "groups",
+    "mean_group_accuracy": "groups",
+    "adjusted_accuracy": "groups",
+    "seg_epg": "segmentations",
+    "x_seg_epg": "segmentations",
+}
+
+
+def check_config(config: Config) -> None:
+    """Raise ValueError for the first settings that do not fit together, with what to do."""
+    backbone = lookup(BACKBONES, config.model.name, "model.name")
+    lookup(LOCALIZATION_LOSSES, config.objective.localization.loss, "objective.localization.loss")
+    if config.mode.check is not None:
+        config.mode.check(config, backbone)
+    for name, mode in MODES.items():
+        if name != config.objective.mode and mode.section is not None and getattr(config, name) != mode.section():
+            raise ValueError(f"{name}: these settings need objective.mode: {name}")
+    check_attributions(config, backbone)
+    check_objective(config)
+    if config.data.image_size < backbone.stride:
+        raise ValueError(
+            f"data.image_size: {config.data.image_size} is smaller than one cell of {config.model.name} ({backbone.stride})"
+        )
+    check_metrics(config)
+    for place, region in (("data", config.data.region), ("evaluation", config.evaluation.region)):
+        if region == "segment" and "segmentations" not in config.data.offers:
+            raise ValueError(f"{place}.region: {config.data.name} has no segmentations; use 'box'")
+
+
+def check_objective(config: Config) -> None:
+    """Raise ValueError for a loss that these data cannot be trained with."""
+    objective = config.objective
+    if objective.classification == "cross_entropy" and not config.data.single_label:
+        raise ValueError(
+            f"objective.classification: images of {config.data.name} have several labels; use 'bce' instead of cross_entropy"
+        )
+    if objective.label_smoothing and objective.classification != "cross_entropy":
+        raise ValueError("objective.label_smoothing: it belongs to objective.classification: cross_entropy")
+    if config.guides and config.data.annotated_fraction == 0:
+        raise ValueError(
+            f"{config.guiding_settings} is above 0 but data.annotated_fraction is 0: guidance needs annotated images"
+        )
+
+
+def check_attributions(config: Config, backbone: Backbone) -> None:
+    """Those that are used: a depth that is left over from another net does no harm where nothing is guided."""
+    guided, own = config.objective.attribution, config.evaluation.attribution
+    lookup(ATTRIBUTIONS, guided.method, "objective.attribution.method")
+    where = {
+        name: "objective" if getattr(own, name) is None else "evaluation" for name in ("method", "depth", "options")
+    }
+    used = [(config.evaluated_attribution, where)]
+    if config.objective.localization.weight > 0:
+        used.insert(0, (guided, dict.fromkeys(where, "objective")))
+        if not ATTRIBUTIONS[guided.method].trainable:
+            raise ValueError(
+                f"objective.attribution.method: a loss on the maps of {guided.method} cannot be trained through; set "
+                "evaluation.attribution to look at them, and guide another"
+            )
+    for attribution, place in used:
+        check_attribution(config, backbone, attribution, place)
+
+
+def check_attribution(
+    config: Config, backbone: Backbone, attribution: AttributionSettings, place: dict[str, str]
+) -> None:
+    """Raise ValueError for a method or depth that the net does not have; `place`: the section that each comes from."""
+    method = lookup(ATTRIBUTIONS, attribution.method, f"{place['method']}.attribution.method")
+    lacks = method.refuses(backbone.traits)
+    if lacks:
+        gives = ", ".join(name for name, row in ATTRIBUTIONS.items() if not row.refuses(backbone.traits))
+        raise ValueError(
+            f"{place['method']}.attribution.method: {config.model.name} cannot give {attribution.method!r}, which needs "
+            f"{lacks}; it gives {gives}"
+        )
+    for name in attribution.options:
+        if name not in method.options:
+            raise ValueError(
+                f"{place['options']}.attribution.options: {attribution.method} has no option {name!r}; it has "
+                f"{', '.join(method.options) or 'none'}.{suggestion(name, method.options)}"
+            )
+    net, depths = config.mode.depths(config, backbone)
+    if attribution.depth not in depths:
+        raise ValueError(
+            f"{place['depth']}.attribution.depth: {net} has no depth {attribution.depth!r}; it has {', '.join(depths)}"
+        )
+
+
+def check_metrics(config: Config) -> None:
+    """Raise ValueError for metrics that cannot select, or that these data and this evaluation do not have."""
+    if len(set(config.pareto.metrics)) < len(config.pareto.metrics):
+        raise ValueError(f"pareto.metrics: a metric is named twice in {', '.join(config.pareto.metrics)}")
+    names = {f"pareto.metrics[{i}]": name for i, name in enumerate(config.pareto.metrics)}
+    if config.trainer.early_stop is not None:
+        names["trainer.early_stop.metric"] = config.trainer.early_stop.metric
+    for place, name in names.items():
+        lookup(METRICS, name, f"metric ({place})")
+        try:
+            oriented(name, 0.0)
+        except ValueError as error:
+            raise ValueError(f"{place}: {error}") from error
+        if name in LOWER_IS_BETTER and place.startswith("trainer"):
+            raise ValueError(f"{place}: more {name} is not better, so there is no minimum to reach; use another metric")
+        if name in NEEDS and NEEDS[name] not in config.data.offers:
+            raise ValueError(f"{place}: {name} needs {NEEDS[name]}, which {config.data.name} does not have")
+        if name == "seg_epg" and config.evaluation.region != "box":
+            raise ValueError(f"{place}: seg_epg compares segmentations with boxes; set evaluation.region to box")
+        if name in ALL_SCORES and config.evaluation.scores != "all":
+            raise ValueError(f"{place}: {name} is only computed with evaluation.scores: all")

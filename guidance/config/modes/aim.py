@@ -1,0 +1,130 @@
+"""AIM (objective.mode: aim): self-supervised masking, guided where the config says so."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+
+from guidance.config.fields import Count, Fraction, NotNegative, Positive, Section
+from guidance.config.modes.mode import Mode
+from guidance.models import BACKBONES, Backbone, Classifier, Wrapping
+from guidance.models.aim import LAYOUT, AIMForm, MaskedClassifier, build_aim, check_stop_stage
+from guidance.objectives import Classification, Localization, Masking, Objective, aim_objective
+
+if TYPE_CHECKING:
+    from guidance.config.schema import Config
+
+
+class AIMSettings(Section):
+    """Self-supervised masking (objective.mode: aim)."""
+
+    # The last stage that the top-down pathway reaches: stages are masked from the coarsest down to it.
+    stop_stage: int = 2
+    masking: Literal["top_down", "bottom_up"] = "top_down"
+    estimators: Literal["each", "one"] = "each"  # a mask estimator for each stage, or one for all, at the coarsest
+    initialization: Literal["default", "edges"] = "default"  # of the mask estimators: edges emphasises rims of kernels
+    auxiliary: bool = True  # a classifier and a loss for each stage
+    width: Count = 256
+    mask_width: Count = 32
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.3  # before each classifier of the top-down pathway
+    temperature: Positive = 1.0  # of the straight-through gradient
+    # Share of the epochs after which masks are no longer drawn but the most probable ones, as in the code that AIM adapts
+    # (Verelst & Tuytelaars 2020). Drawn to the end, cells of probability 0.25 are active in training and never after it.
+    noise_until: Fraction = 0.8
+    threshold: Annotated[float, Field(gt=0, le=1)] | None = 0.25  # share of active cells; None: no area loss
+    anneal_start: Annotated[int, Field(ge=0)] = 0  # epoch at which the threshold leaves 1 ...
+    anneal_epochs: Annotated[int, Field(ge=0)] | None = None  # ... and for how many it falls; None: half of all
+    area_weight: NotNegative = 6.0  # lambda
+    area_ratio: Literal["sample", "batch"] = "sample"  # the share of active cells of each image, or of a batch
+    mask_weight: NotNegative = 0.0  # of objective.localization.loss on the soft masks, where there are regions
+
+
+def section(config: Config) -> AIMSettings:
+    """The settings of AIM."""
+    settings = getattr(config, "aim")  # noqa: B009 (a field that configs get from MODES)
+    assert isinstance(settings, AIMSettings)
+    return settings
+
+
+def check(config: Config, backbone: Backbone) -> None:
+    """Raise ValueError for settings that AIM cannot be trained with."""
+    aim, name = section(config), config.model.name
+    if not backbone.channels:
+        masked = ", ".join(name for name, row in BACKBONES.items() if row.channels)
+        raise ValueError(f"objective.mode: aim cannot mask the stages of {name}; it can those of {masked}")
+    check_stop_stage(aim.stop_stage, backbone.stages, name)
+    if config.data.single_label and config.objective.classification == "bce":
+        raise ValueError(
+            "objective.classification: AIM is trained with cross_entropy where images have one label; set it"
+        )
+    if aim.masking == "bottom_up":
+        for field in ("estimators", "auxiliary", "width", "dropout"):
+            if getattr(aim, field) != AIMSettings.model_fields[field].default:
+                raise ValueError(f"aim.{field}: it belongs to aim.masking: top_down")
+    last = aim.anneal_start + (aim.anneal_epochs or 0)
+    if aim.threshold is not None and last >= config.trainer.epochs > 1:
+        raise ValueError(
+            f"aim.anneal_start, aim.anneal_epochs: the threshold would reach {aim.threshold:g} in epoch {last + 1} "
+            f"of {config.trainer.epochs}; shorten them, or raise trainer.epochs"
+        )
+    if aim.area_ratio == "batch" and config.trainer.accumulate > 1:
+        raise ValueError("aim.area_ratio: batch needs trainer.accumulate: 1, because chunks do not see the batch")
+    if aim.mask_weight > 0 and not config.data.single_label and config.data.classes_per_image == "one":
+        raise ValueError("aim.mask_weight: a mask has no class; with several labels set data.classes_per_image: all")
+
+
+def depths(config: Config, backbone: Backbone) -> tuple[str, tuple[str, ...]]:
+    """What the net is called, and the depths at which it can be explained."""
+    aim, name = section(config), config.model.name
+    if aim.masking != "top_down":
+        return name, backbone.depths
+    return f"{name}+AIM[{aim.stop_stage}]", backbone.aim_depths(aim.stop_stage)
+
+
+def wrapping(config: Config, num_classes: int) -> Wrapping:
+    """AIM around the backbone of the config."""
+    return Wrapping(partial(_wrap, section(config), BACKBONES[config.model.name], num_classes), LAYOUT)
+
+
+def _wrap(aim: AIMSettings, backbone: Backbone, num_classes: int, plain: Classifier) -> Classifier:
+    form = AIMForm(
+        masking=aim.masking, estimators=aim.estimators, initialization=aim.initialization, auxiliary=aim.auxiliary,
+        width=aim.width, mask_width=aim.mask_width, dropout=aim.dropout, temperature=aim.temperature,
+    )  # fmt: skip
+    return build_aim(
+        plain, backbone.channels, first_stage=backbone.first_stage, stop_stage=aim.stop_stage, num_classes=num_classes,
+        form=form,
+    )  # fmt: skip
+
+
+def objective(
+    config: Config, model: Classifier, classification: Classification, localization: Localization
+) -> Objective:
+    """The terms of AIM, and those of guidance."""
+    aim, epochs = section(config), config.trainer.epochs
+    assert isinstance(model, MaskedClassifier)
+    masking = Masking(
+        area_weight=aim.area_weight,
+        area_ratio=aim.area_ratio,
+        threshold=aim.threshold,
+        anneal_start=aim.anneal_start,
+        anneal_epochs=epochs // 2 if aim.anneal_epochs is None else aim.anneal_epochs,
+        noise_epochs=round(aim.noise_until * epochs) if aim.noise_until < 1 else None,
+        mask_weight=aim.mask_weight,
+        seed=config.seed,
+    )
+    return aim_objective(model, masking, classification, localization)
+
+
+AIM = Mode(
+    objective,
+    section=AIMSettings,
+    check=check,
+    depths=depths,
+    wrapping=wrapping,
+    layout=LAYOUT,
+    region_weight="mask_weight",
+    epochs_matter=True,
+)

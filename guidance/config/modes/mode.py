@@ -1,0 +1,41 @@
+"""What a training mode is: a row of data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from guidance.config.fields import Section
+from guidance.models import Backbone, Classifier, Wrapping
+from guidance.models.weights import Layout
+from guidance.objectives import Classification, Localization, Objective
+
+if TYPE_CHECKING:
+    from guidance.config.schema import Config
+
+
+def own_depths(config: Config, backbone: Backbone) -> tuple[str, tuple[str, ...]]:
+    """The name of the net and its depths, where the mode leaves it as it is."""
+    return config.model.name, backbone.depths
+
+
+@dataclass(frozen=True)
+class Mode:
+    """A row of MODES. Its functions see the whole config, of which its own section has the name of the mode."""
+
+    # config, net, and what it says about classification and guidance -> the list of terms
+    objective: Callable[[Config, Classifier, Classification, Localization], Objective]
+    section: type[Section] | None = None  # its own settings; all of them need a default
+    check: Callable[[Config, Backbone], None] | None = None  # raises ValueError for settings that do not fit together
+    depths: Callable[[Config, Backbone], tuple[str, tuple[str, ...]]] = (
+        own_depths  # name of the net, where it is explained
+    )
+    wrapping: Callable[[Config, int], Wrapping] | None = (
+        None  # config, number of classes -> how it changes the backbone
+    )
+    layout: Layout | None = None  # what the weights of such a net look like
+    region_weight: str | None = None  # setting of its section that, above 0, needs annotated regions
+    epochs_matter: bool = (
+        False  # whether the number of epochs decides what an epoch does, so that a resumed run keeps it
+    )

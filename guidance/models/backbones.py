@@ -1,0 +1,95 @@
+"""The table of backbones.
+
+To add a backbone, write a function `num_classes -> Classifier` in a file of this folder and add a row to BACKBONES.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+from guidance.models.aim.stages import stage_depths, top_down_depths
+from guidance.models.bcos.cnns import build_bcos_densenet121, build_bcos_resnet
+from guidance.models.bcos.vit import build_bcos_simple_vit_s, build_bcos_vitc_s
+from guidance.models.classifier import Classifier
+from guidance.models.torchvision_nets import build_convnext_tiny, build_resnet
+from guidance.models.xdnn import build_xdnn_resnet
+
+CNN_DEPTHS = ("input", "mid1", "mid2", "mid3", "final")
+TORCHVISION = "https://download.pytorch.org/models/"
+BCOS = "https://github.com/B-cos/B-cos-v2/releases/download/v0.0.1-weights/"
+XDNN = "https://download.visinf.tu-darmstadt.de/data/2021-neurips-fast-axiomatic-attribution/models/"
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """What must be known about a net before it is built."""
+
+    build: Callable[[int], Classifier]  # number of classes -> Classifier with fresh weights
+    head: str  # name of the classifier layer, replaced for another number of classes
+    weights: Mapping[str, str]  # what `weights` may name -> address of the state dict
+    depths: tuple[str, ...] = CNN_DEPTHS
+    traits: tuple[str, ...] = ()  # what attributions may need of it (guidance.attribution.request.TRAITS)
+    encoding: str = "normalized"  # of the input: "normalized" (3 channels) or "inverse" (x and 1 - x, 6 channels)
+    stride: int = 32  # pixels of the input per cell at depth "final"
+    channels: tuple[int, ...] = ()  # at the depths from mid1 on; with them, AIM can mask the stages of this net
+    first_stage: int = 0  # what AIM calls the stage that ends at mid1
+
+    @property
+    def stages(self) -> dict[int, str]:
+        """AIM's index of each stage -> the depth that is its output."""
+        return stage_depths(self.depths, self.first_stage)
+
+    def aim_depths(self, stop_stage: int) -> tuple[str, ...]:
+        """The depths of AIM[stop_stage] around this net: those that decide its output alone."""
+        return top_down_depths(self.depths, self.stages[stop_stage])
+
+
+def _bcos(build: Callable[[int], Classifier], head: str, weights: Mapping[str, str], *, stride: int = 32) -> Backbone:
+    addresses = {name: BCOS + file for name, file in weights.items()}
+    return Backbone(build, head, addresses, traits=("dynamic",), encoding="inverse", stride=stride)
+
+
+def _resnet(name: str, file: str, channels: tuple[int, ...]) -> Backbone:
+    # AIM counts the stem of a ResNet as its stage 0.
+    return Backbone(
+        partial(build_resnet, name), "fc", {"imagenet": TORCHVISION + file}, channels=channels, first_stage=1
+    )
+
+
+# The published guidance experiments start from torchvision's V1 weights.
+BACKBONES: dict[str, Backbone] = {
+    "resnet18": _resnet("resnet18", "resnet18-f37072fd.pth", (64, 128, 256, 512)),
+    "resnet50": _resnet("resnet50", "resnet50-0676ba61.pth", (256, 512, 1024, 2048)),
+    "resnet101": _resnet("resnet101", "resnet101-63fe2227.pth", (256, 512, 1024, 2048)),
+    "convnext_tiny": Backbone(
+        build_convnext_tiny, "classifier.2", {"imagenet": TORCHVISION + "convnext_tiny-983f1562.pth"},
+        channels=(96, 192, 384, 768),
+    ),
+    "xdnn_resnet18": Backbone(partial(build_xdnn_resnet, "xdnn_resnet18"), "fc", {}),
+    "xdnn_resnet50": Backbone(
+        partial(build_xdnn_resnet, "xdnn_resnet50"), "fc", {"xdnn": XDNN + "xfixup_resnet50_model_best.pth.tar"}
+    ),
+    "xdnn_resnet101": Backbone(partial(build_xdnn_resnet, "xdnn_resnet101"), "fc", {}),
+    "bcos_resnet18": _bcos(partial(build_bcos_resnet, "bcos_resnet18"), "fc.linear", {"bcos-v2": "resnet_18-68b4160fff.pth"}),
+    "bcos_resnet34": _bcos(partial(build_bcos_resnet, "bcos_resnet34"), "fc.linear", {"bcos-v2": "resnet_34-a63425a03e.pth"}),
+    "bcos_resnet50": _bcos(
+        partial(build_bcos_resnet, "bcos_resnet50"), "fc.linear",
+        {"bcos-v2": "resnet_50-ead259efe4.pth", "bcos-v2-long": "resnet_50_long-ef38a88533.pth"},
+    ),
+    "bcos_resnet101": _bcos(
+        partial(build_bcos_resnet, "bcos_resnet101"), "fc.linear", {"bcos-v2": "resnet_101-84c3658278.pth"}
+    ),
+    "bcos_densenet121": _bcos(
+        build_bcos_densenet121, "classifier.linear",
+        {"bcos-v2": "densenet_121-b8daf96afb.pth", "bcos-v2-long": "densenet_121_long-5175461597.pth"},
+    ),
+    "bcos_simple_vit_s": _bcos(
+        build_bcos_simple_vit_s, "linear_head.linear.linear",
+        {"bcos-v2": "bcos_simple_vit_s_patch16_224-75e99d1f73.pth"}, stride=16,
+    ),
+    "bcos_vitc_s": _bcos(
+        build_bcos_vitc_s, "linear_head.linear.linear", {"bcos-v2": "bcos_vitc_s_patch1_14-cf55c88f0c.pth"}, stride=16
+    ),
+}  # fmt: skip
