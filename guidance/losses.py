@@ -14,12 +14,17 @@ function, its slow version in tests/reference/, and a row in LOCALIZATION_LOSSES
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from types import MappingProxyType
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from guidance.maps import energy_share, full_precision, positive_energy, safe_denominator, upsample
+from guidance.types import lookup, suggestion
 
 LocalizationLoss = Callable[[Tensor, Tensor], Tensor]
 
@@ -94,15 +99,43 @@ def rrr(attribution: Tensor, mask: Tensor) -> Tensor:
         return (normalised.square() * ~mask).sum((1, 2))
 
 
-LOCALIZATION_LOSSES: dict[str, LocalizationLoss] = {
-    "energy": energy,
-    "l1": l1,
-    "ppce": ppce,
-    "rrr": rrr,
-    "energy_star": energy_star,
+@dataclass(frozen=True)
+class Loss:
+    """A localisation loss, and what is true of it.
+
+    `looks`: "outside" where only evidence outside the mask is penalised and the value does not depend on the mask
+    otherwise, so that a mask may be everything but the places where evidence must not lie; "inside" where what lies outside
+    changes nothing; "both" for every other loss. `options`: what the function takes by name beside maps and masks, with the
+    defaults. `signed`: negative attribution counts too, so a map without positive energy has a gradient.
+    """
+
+    function: Callable[..., Tensor]  # (attribution [M, h, w], mask [M, H, W] bool, *, options) -> [M]
+    looks: Literal["inside", "outside", "both"]
+    options: Mapping[str, Any] = field(default_factory=dict)  # name -> default
+    signed: bool = False
+
+
+LOCALIZATION_LOSSES: dict[str, Loss] = {
+    "energy": Loss(energy, looks="outside"),
+    "l1": Loss(l1, looks="both"),
+    "ppce": Loss(ppce, looks="inside"),
+    "rrr": Loss(rrr, looks="outside", signed=True),
+    # What it asks of a map depends on the size of the mask.
+    "energy_star": Loss(energy_star, looks="both", options={"alpha": 0.5, "area": "pixels"}),
 }
-# They only penalise evidence outside the mask, so a mask may be everything but the places where evidence must not lie.
-OUTSIDE_LOSSES = ("energy", "rrr")
+
+
+def localization_loss(name: str, options: Mapping[str, Any] = MappingProxyType({})) -> LocalizationLoss:
+    """The loss of that name as a function of maps and masks, with `options` in place of its defaults.
+
+    Raises ValueError for an unknown loss, and for an option that it does not take.
+    """
+    row = lookup(LOCALIZATION_LOSSES, name, "localisation loss")
+    for option in options:
+        if option not in row.options:
+            known = f"it takes {', '.join(row.options)}" if row.options else "it takes none"
+            raise ValueError(f"the loss {name} has no option {option!r}; {known}.{suggestion(option, row.options)}")
+    return partial(row.function, **{**row.options, **options}) if row.options else row.function
 
 
 def _normalise(attribution: Tensor) -> Tensor:

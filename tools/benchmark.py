@@ -106,7 +106,7 @@ def prepare(variant: Variant, model: torch.nn.Module, args: argparse.Namespace) 
     )
     method = Method(by_double_backward) if variant.double_backward else ATTRIBUTIONS["ixg"]
     localization = Localization(
-        LOCALIZATION_LOSSES["energy"],
+        LOCALIZATION_LOSSES["energy"].function,
         1e-3 if variant.depth else 0.0,
         attribution=method,
         depth=variant.depth or "input",

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from guidance import distributed
-from guidance.evaluation.metrics import LOWER_IS_BETTER
+from guidance.evaluation.metrics import metric_of
 from guidance.pictures.plots import plot_front
 from guidance.results.files import plain
 from guidance.runs.checkpoint import Saved, flatten, read_candidates, similar
@@ -104,7 +104,7 @@ def select(
         write(output, runs, members, metrics, resolution, volume)
     print(table(members, metrics, evaluate))
     print(f"\n{len(members)} of {sum(map(len, runs.values()))} checkpoints are on the front; * marks the knee")
-    lower = [metric for metric in metrics if metric in LOWER_IS_BETTER]
+    lower = [metric for metric in metrics if metric_of(metric).higher_is_better is False]
     turned = f" (of {', '.join(lower)}, which {'is' if len(lower) == 1 else 'are'} better lower, 1 less the value)"
     print(f"hypervolume over {', '.join(metrics)} from 0{turned if lower else ''}: {volume:.4f}")
     print(f"written: {', '.join(str(output / name) for name in OUTPUTS)}")
@@ -166,7 +166,9 @@ def defined(metrics: Sequence[str], runs: Mapping[str, Sequence[Saved]]) -> list
         )
     if empty:
         hint = (
-            "; EPG and IoU need images with a region of the kind evaluation.region" if {"epg", "iou"} & {*empty} else ""
+            "; EPG and IoU need images with a region of the kind evaluation.region"
+            if any("regions" in metric_of(m).needs for m in empty)
+            else ""
         )
         print(f"without {', '.join(empty)}: no checkpoint has a value{hint}", file=sys.stderr)
     return [metric for metric in metrics if metric not in empty]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -24,11 +24,14 @@ from guidance.data import (
     Source,
     build_loader,
 )
+from guidance.evaluation.classification import per_class
 from guidance.evaluation.evaluate import evaluate
-from guidance.evaluation.metrics import fit_iou_threshold, per_class, summarize
-from guidance.evaluation.rows import IOU_THRESHOLDS, Rows, collect
-from guidance.evaluation.scores import all_scores
-from guidance.evaluation.size_bias import mean
+from guidance.evaluation.localization import fit_iou_threshold
+from guidance.evaluation.metrics import summarize
+from guidance.evaluation.rows import Rows, RowSettings, merge
+from guidance.evaluation.scores import IOU_THRESHOLDS, all_scores
+from guidance.evaluation.statistics import mean
+from guidance.evaluation.tables import Scoring
 from guidance.models import Classifier
 from guidance.objectives import Classification
 from guidance.pictures.probe import Probe
@@ -57,30 +60,29 @@ class Evaluator:
 
     def with_rows(self, model: Classifier, *, iou_threshold: float | None = None) -> tuple[dict[str, float], Rows]:
         """The metrics, and the rows of the whole split that they were computed from."""
-        choices = self.config.evaluation
-        wanted = iou_threshold if iou_threshold is not None else choices.iou_threshold
+        wanted = self.config.evaluation.iou_threshold if iou_threshold is None else iou_threshold
+        thresholds = IOU_THRESHOLDS if wanted == "fit" else (float(wanted),)
         method, depth = build_attribution(self.config)
-        settings = partial(
-            collect,
-            thresholds=IOU_THRESHOLDS if wanted == "fit" else (float(wanted),),
-            iou_threshold=0.5 if wanted == "fit" else float(wanted),
-            single_label=self.source.single_label,
-            decision="argmax" if self.config.objective.classification == "cross_entropy" else "threshold",
-            group_names=self.source.groups,
-            training_groups=self.training_groups,
-            more=partial(all_scores, threshold=choices.pixel_threshold, sigma=choices.blur)
-            if choices.scores == "all" else None,
-            localization=evaluated_localization(self.config),
-        )  # fmt: skip
-        rows, missing = evaluate(
-            model, self.loader, device=self.device, attribution=method, depth=depth, collect=settings,
+        tables, missing = evaluate(
+            model, self.loader, device=self.device, attribution=method, depth=depth, scoring=self._scoring(thresholds),
             max_batches=self.max_batches, description=self.source.split,
         )  # fmt: skip
-        threshold = fit_iou_threshold(rows) if wanted == "fit" else float(wanted)
+        rows = merge(tables, RowSettings(
+            thresholds=thresholds, iou_threshold=0.5 if wanted == "fit" else float(wanted),
+            single_label=self.source.single_label,
+            decision="argmax" if self.config.objective.classification == "cross_entropy" else "threshold",
+            group_names=self.source.groups, training_groups=self.training_groups,
+        ))  # fmt: skip
+        if wanted == "fit":
+            rows = rows.at(fit_iou_threshold(rows))
         missing["skipped"] += self.source.skipped
-        rows = replace(rows, iou_threshold=threshold)
-        found = summarize(rows) | self._losses(rows) | {"iou_threshold": threshold} | missing
+        found = summarize(rows) | self._losses(rows) | {"iou_threshold": rows.settings.iou_threshold} | missing
         return found | per_class(rows, self.source.classes), rows
+
+    def _scoring(self, thresholds: tuple[float, ...]) -> Scoring:
+        choices = self.config.evaluation
+        every = partial(all_scores, threshold=choices.pixel_threshold, sigma=choices.blur)
+        return Scoring(thresholds, every if choices.scores == "all" else None, evaluated_localization(self.config))
 
     def _losses(self, rows: Rows) -> dict[str, float]:
         """The unweighted terms of the training loss, under the names that they have there."""

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from guidance.attribution import ATTRIBUTIONS, Method
 from guidance.config import Config
 from guidance.config.modes import MODES
@@ -37,10 +34,4 @@ def build_attribution(config: Config) -> tuple[Method, str]:
 def build_method(settings: AttributionSettings) -> Method:
     """The method of a section, with its options."""
     method = lookup(ATTRIBUTIONS, settings.method, "attribution")
-    return method.bind(chosen_options(method.options, settings))
-
-
-def chosen_options(options: Mapping[str, Any], settings: Any) -> dict[str, Any]:
-    """What a section says about the `options` of a row: in a setting of that name, or among its own `options`."""
-    own = {name: getattr(settings, name) for name in options if name in type(settings).model_fields}
-    return own | {name: value for name, value in settings.options.items() if name not in own}
+    return method.bind(settings.chosen(method.options, "attribution"))

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -12,7 +11,7 @@ from torch import Tensor
 from guidance.assembly.nets import build_method
 from guidance.config import Config
 from guidance.data import Source
-from guidance.losses import LOCALIZATION_LOSSES
+from guidance.losses import LOCALIZATION_LOSSES, LocalizationLoss, localization_loss
 from guidance.models import Classifier
 from guidance.objectives import Classification, Localization, Objective
 from guidance.types import lookup
@@ -42,13 +41,11 @@ def build_classification(config: Config, train: Source) -> Classification:
     return Classification(settings.classification, weights, settings.weighting, settings.label_smoothing)
 
 
-def build_localization(config: Config) -> Callable[[Tensor, Tensor], Tensor]:
+def build_localization(config: Config) -> LocalizationLoss:
     """The localisation loss with its options."""
     settings = config.objective.localization
-    loss = lookup(LOCALIZATION_LOSSES, settings.loss, "localisation loss")
-    if settings.loss == "energy_star":
-        loss = partial(loss, alpha=settings.alpha, area=settings.area)  # type: ignore[call-arg]
-    return loss
+    row = lookup(LOCALIZATION_LOSSES, settings.loss, "localisation loss")
+    return localization_loss(settings.loss, settings.chosen(row.options, "objective.localization"))
 
 
 def class_weights(choice: str | Sequence[float], train: Source) -> Tensor | None:

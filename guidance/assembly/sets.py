@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from inspect import signature
 
@@ -23,7 +23,7 @@ from guidance.data import (
 )
 from guidance.data.annotation import check_regime, is_annotated, only_never
 from guidance.data.reading.preflight import with_details
-from guidance.losses import OUTSIDE_LOSSES
+from guidance.losses import LOCALIZATION_LOSSES
 from guidance.models import BACKBONES
 from guidance.types import lookup
 
@@ -68,13 +68,14 @@ def build_training_dataset(config: Config, train: Source) -> tuple[GuidanceDatas
     """The training set, and the indices whose regions it may use."""
     data = config.data
     annotated = choose_annotated(config, train)
+    loss = LOCALIZATION_LOSSES[config.objective.localization.loss]
     transform = train_transform(
         data.image_size, data.augmentation, encoding(config),
         randaugment_ops=data.randaugment_ops, randaugment_magnitude=data.randaugment_magnitude,
     )  # fmt: skip
     dataset = GuidanceDataset(
         train, transform, training=True, seed=config.seed, classes_per_image=data.classes_per_image,
-        annotated=annotated, region=data.region, never_alone=config.objective.localization.loss in OUTSIDE_LOSSES,
+        annotated=annotated, region=data.region, never_alone=loss.looks == "outside",
         dilation=data.dilation, on_error=data.on_error,
         read=_reader(config, train, data.cache_size or data.image_size),
     )  # fmt: skip
@@ -87,7 +88,7 @@ def choose_annotated(config: Config, train: Source) -> list[int]:
     Raises ValueError where guidance would have nothing to go by, or would pull evidence to where it only should not be
     penalised.
     """
-    region, settings = config.data.region, config.objective.localization
+    region = config.data.region
     check_regime(region, train)
     candidates = [i for i, record in enumerate(train.records) if is_annotated(record, region)]
     annotated = annotated_subset(candidates, config.data.annotated_fraction, config.seed)
@@ -98,19 +99,28 @@ def choose_annotated(config: Config, train: Source) -> list[int]:
             f"under data.region {region!r}; set the weight to 0, or choose "
             "another region"
         )
-    alone = only_never([train.records[i] for i in annotated], region)
-    if guided and settings.loss == "ppce" and any(train.records[i].never_boxes for i in annotated):
+    if guided:
+        _check_never(config, train, annotated)
+    return annotated
+
+
+def _check_never(config: Config, train: Source, annotated: Sequence[int]) -> None:
+    """Raise ValueError where the loss cannot use what is only known of where evidence must not lie."""
+    region, settings = config.data.region, config.objective.localization
+    looks = LOCALIZATION_LOSSES[settings.loss].looks
+    outside = " or ".join(name for name, row in LOCALIZATION_LOSSES.items() if row.looks == "outside")
+    if looks == "inside" and any(train.records[i].never_boxes for i in annotated):
         raise ValueError(
-            f"{train.name} knows where evidence must not lie, but objective.localization.loss 'ppce' only looks inside the "
-            f"mask, so nothing would be penalised there; use {' or '.join(OUTSIDE_LOSSES)}"
+            f"{train.name} knows where evidence must not lie, but objective.localization.loss {settings.loss!r} only looks "
+            f"inside the mask, so nothing would be penalised there; use {outside}"
         )
-    if guided and alone and settings.loss not in OUTSIDE_LOSSES:
+    alone = only_never([train.records[i] for i in annotated], region)
+    if alone and looks != "outside":
         raise ValueError(
             f"{alone} annotated (image, class) pairs of {train.name} know only where evidence must not lie; the loss "
-            f"{settings.loss!r} would pull evidence to all other places. Use {' or '.join(OUTSIDE_LOSSES)} "
+            f"{settings.loss!r} would pull evidence to all other places. Use {outside} "
             f"(objective.localization.loss), or give these classes a {'segmentation' if region == 'segment' else 'box'}"
         )
-    return annotated
 
 
 def build_evaluation_dataset(config: Config, source: Source) -> GuidanceDataset:

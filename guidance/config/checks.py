@@ -7,30 +7,27 @@ from typing import TYPE_CHECKING
 from guidance.attribution import ATTRIBUTIONS
 from guidance.config.modes import MODES
 from guidance.config.sections import AttributionSettings
-from guidance.evaluation.metrics import LOWER_IS_BETTER, METRICS, oriented
-from guidance.evaluation.scores import ALL_SCORES
+from guidance.evaluation.metrics import METRICS, oriented
 from guidance.losses import LOCALIZATION_LOSSES
 from guidance.models import BACKBONES, Backbone
-from guidance.types import lookup, suggestion
+from guidance.types import lookup
 
 if TYPE_CHECKING:
     from guidance.config.schema import Config
 
-# What a metric needs of the data set.
-NEEDS = {
-    "worst_group_accuracy": "groups",
-    "worst_group_images": "groups",
-    "mean_group_accuracy": "groups",
-    "adjusted_accuracy": "groups",
-    "seg_epg": "segmentations",
-    "x_seg_epg": "segmentations",
+# What a metric needs that a setting of the evaluation decides: need -> (setting, its value, what to say otherwise).
+EVALUATED: dict[str, tuple[str, str, str]] = {
+    "box": ("region", "box", "compares segmentations with boxes; set evaluation.region to box"),
+    "all scores": ("scores", "all", "is only computed with evaluation.scores: all"),
 }
 
 
 def check_config(config: Config) -> None:
     """Raise ValueError for the first settings that do not fit together, with what to do."""
     backbone = lookup(BACKBONES, config.model.name, "model.name")
-    lookup(LOCALIZATION_LOSSES, config.objective.localization.loss, "objective.localization.loss")
+    localization = config.objective.localization
+    loss = lookup(LOCALIZATION_LOSSES, localization.loss, "objective.localization.loss")
+    localization.chosen(loss.options, "objective.localization")
     if config.mode.check is not None:
         config.mode.check(config, backbone)
     for name, mode in MODES.items():
@@ -94,12 +91,7 @@ def check_attribution(
             f"{place['method']}.attribution.method: {config.model.name} cannot give {attribution.method!r}, which needs "
             f"{lacks}; it gives {gives}"
         )
-    for name in attribution.options:
-        if name not in method.options:
-            raise ValueError(
-                f"{place['options']}.attribution.options: {attribution.method} has no option {name!r}; it has "
-                f"{', '.join(method.options) or 'none'}.{suggestion(name, method.options)}"
-            )
+    attribution.chosen(method.options, f"{place['options']}.attribution")
     net, depths = config.mode.depths(config, backbone)
     if attribution.depth not in depths:
         raise ValueError(
@@ -115,16 +107,21 @@ def check_metrics(config: Config) -> None:
     if config.trainer.early_stop is not None:
         names["trainer.early_stop.metric"] = config.trainer.early_stop.metric
     for place, name in names.items():
-        lookup(METRICS, name, f"metric ({place})")
-        try:
-            oriented(name, 0.0)
-        except ValueError as error:
-            raise ValueError(f"{place}: {error}") from error
-        if name in LOWER_IS_BETTER and place.startswith("trainer"):
-            raise ValueError(f"{place}: more {name} is not better, so there is no minimum to reach; use another metric")
-        if name in NEEDS and NEEDS[name] not in config.data.offers:
-            raise ValueError(f"{place}: {name} needs {NEEDS[name]}, which {config.data.name} does not have")
-        if name == "seg_epg" and config.evaluation.region != "box":
-            raise ValueError(f"{place}: seg_epg compares segmentations with boxes; set evaluation.region to box")
-        if name in ALL_SCORES and config.evaluation.scores != "all":
-            raise ValueError(f"{place}: {name} is only computed with evaluation.scores: all")
+        check_metric(config, place, name)
+
+
+def check_metric(config: Config, place: str, name: str) -> None:
+    """Raise ValueError unless the metric `name`, which the setting `place` asks for, can select here."""
+    row = lookup(METRICS, name, f"metric ({place})")
+    try:
+        oriented(name, 0.0)
+    except ValueError as error:
+        raise ValueError(f"{place}: {error}") from error
+    if row.higher_is_better is False and place.startswith("trainer"):
+        raise ValueError(f"{place}: more {name} is not better, so there is no minimum to reach; use another metric")
+    for need in row.needs:
+        setting, value, message = EVALUATED.get(need, ("", "", ""))
+        if setting and getattr(config.evaluation, setting) != value:
+            raise ValueError(f"{place}: {name} {message}")
+        if not setting and need not in ("regions", *config.data.offers):  # of regions only the data can tell
+            raise ValueError(f"{place}: {name} needs {need}, which {config.data.name} does not have")

@@ -2,15 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
+
+from guidance.types import suggestion
 
 
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, validate_default=True, protected_namespaces=())
+
+
+class WithOptions(Section):
+    """A section that chooses a row of a table, such as a loss: rows may have options that are no settings of their own here."""
+
+    options: dict[str, Any] = Field(default_factory=dict)  # of the chosen row, by name
+
+    def chosen(self, options: Mapping[str, Any], place: str) -> dict[str, Any]:
+        """What this section says about the `options` of a row (name -> default): in a setting of that name, or in `options`.
+
+        Raises ValueError, naming `place`, for an option that the row does not have, or that is a setting of its own.
+        """
+        settings = type(self).model_fields
+        for name in self.options:
+            if name in settings:
+                raise ValueError(f"{place}.options: set {name} as {place}.{name} instead")
+            if name not in options:
+                known = ", ".join(options) or "none"
+                raise ValueError(
+                    f"{place}.options: unknown option {name!r}; it takes {known}.{suggestion(name, options)}"
+                )
+        return {name: getattr(self, name) for name in options if name in settings} | self.options
+
+    @model_serializer(mode="wrap")
+    def _without_empty_options(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # A config that needs no options is stored as it was when there were none.
+        content: dict[str, Any] = handler(self)
+        if not self.options:
+            content.pop("options", None)
+        return content
 
 
 @dataclass(frozen=True)

@@ -60,8 +60,8 @@ class Config(Section):
         Another method does not inherit the options of the guided one.
         """
         changed = self.evaluation.attribution.model_dump(exclude_none=True)
-        if not changed["options"] and changed.get("method") in (None, self.objective.attribution.method):
-            del changed["options"]
+        if changed.get("method", self.objective.attribution.method) != self.objective.attribution.method:
+            changed.setdefault("options", {})
         return self.objective.attribution.model_copy(update=changed)
 
     @property

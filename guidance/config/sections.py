@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
-from guidance.config.fields import FREE, Count, Fraction, FreeOnResume, NotNegative, Positive, Section
+from guidance.config.fields import FREE, Count, Fraction, FreeOnResume, NotNegative, Positive, Section, WithOptions
 
 
 class ModelSettings(Section):
@@ -17,27 +17,25 @@ class ModelSettings(Section):
     drop_path: Fraction | None = None  # of the last residual branch, falling to 0 at the first; None: the net's own
 
 
-class LocalizationSettings(Section):
+class LocalizationSettings(WithOptions):
     loss: str = "energy"
     weight: NotNegative = 0.0  # lambda; 0 trains without guidance
     alpha: NotNegative = 0.5  # energy_star: exponent of the box size
     area: Literal["pixels", "fraction"] = "pixels"  # energy_star: unit of the box size
 
 
-class AttributionSettings(Section):
+class AttributionSettings(WithOptions):
     method: str = "ixg"
     depth: str = "input"
     steps: Count = 20  # intgrad: points of the quadrature
-    options: dict[str, Any] = Field(default_factory=dict)  # of a method with others
 
 
-class EvaluatedAttributionSettings(Section):
+class EvaluatedAttributionSettings(WithOptions):
     """What is left out is as in objective.attribution, so that another method keeps the depth of the run."""
 
     method: str | None = None
     depth: str | None = None
     steps: Count | None = None
-    options: dict[str, Any] = Field(default_factory=dict)
 
 
 class ObjectiveSettings(Section):

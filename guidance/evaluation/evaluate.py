@@ -1,9 +1,8 @@
-"""Loader x model -> rows: one per sample, one per annotated (image, class) pair. One pipeline, whatever the loss was."""
+"""Loader x model -> tables of every sample and every annotated (image, class) pair. One pipeline, whatever the loss was."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from itertools import islice
 
 import torch
@@ -12,12 +11,10 @@ from torch.utils.data import DataLoader
 from guidance import distributed
 from guidance.attribution import Method, Request, check_explainable, explain, one_hot
 from guidance.data import read
-from guidance.evaluation.rows import Rows, merge
+from guidance.evaluation.tables import BatchTables, Scoring, collect
 from guidance.models.classifier import Classifier
 from guidance.progress import Progress
 from guidance.types import COUNTED, Batch
-
-Collect = Callable[..., Rows]  # `metrics.collect`, with its settings fixed by functools.partial
 
 
 def evaluate(
@@ -27,16 +24,16 @@ def evaluate(
     device: torch.device,
     attribution: str | Method,
     depth: str,
-    collect: Collect,
+    scoring: Scoring,
     max_batches: int | None = None,
     description: str = "evaluation",
-) -> tuple[Rows, dict[str, float]]:
+) -> tuple[list[BatchTables], dict[str, float]]:
     """Score every sample and every annotated pair of a split, once, however many processes share the work.
 
-    `loader` yields this process's share. Returns the rows of all processes in one fixed order, the same on every process,
+    `loader` yields this process's share. Returns the tables of all processes, the same on every process, for `rows.merge`;
     and what is not among them: "skipped", faulty samples and annotations, "dropped", annotated pairs without a pixel
     at the evaluated size, and "clipped", boxes that stuck out of their images. The model's mode is restored; its
-    statistics and weights are untouched. Raises ValueError for a split without a readable sample.
+    statistics and weights are untouched.
     """
     check_explainable(model)
     parts, counts = [], Counter(dict.fromkeys(COUNTED, 0))
@@ -46,15 +43,15 @@ def evaluate(
         for batch in bar.track(islice(read(loader), max_batches)):
             counts.update({name: getattr(batch, name) for name in COUNTED})
             if len(batch.images):
-                parts.append(_rows(model, batch.to(device), attribution, depth, collect))
+                parts.append(_tables(model, batch.to(device), attribution, depth, scoring))
     missing = dict(zip(COUNTED, distributed.sum_numbers([counts[name] for name in COUNTED]), strict=True))
     gathered = distributed.gather_objects(parts)
-    return merge([part for parts in gathered for part in parts]), missing
+    return [part for parts in gathered for part in parts], missing
 
 
-def _rows(model: Classifier, batch: Batch, attribution: str | Method, depth: str, collect: Collect) -> Rows:
-    """The rows of one batch: as many backward passes as its busiest image has classes."""
+def _tables(model: Classifier, batch: Batch, attribution: str | Method, depth: str, scoring: Scoring) -> BatchTables:
+    """The tables of one batch: as many backward passes as its busiest image has classes."""
     regions = batch.regions
     seed = one_hot(regions.target, batch.targets.shape[1])
     maps, out = explain(model, batch.images, Request(attribution, depth, regions.image, seed, rounds=regions.rounds))
-    return collect(batch, out.logits, maps, out.masks)
+    return collect(batch, out.logits, maps, out.masks, scoring=scoring)

@@ -1,283 +1,146 @@
-"""The metrics of a whole split, computed from its rows.
+"""The metrics of a whole split, as rows: how each is computed, which way it is better, what it needs.
 
 Sums are exact in float64 (rounded once), so a metric does not depend on the order of the rows, on the number of
-processes or on the number of threads. The scores of single maps, and the rows that are made of them, are re-exported
-here. To add a metric, write a function of `Rows` and a row in METRICS; a new score of a map also needs a column in
-`Rows`.
+processes or on the number of threads. To add a metric, write a function of `Rows` and a row in METRICS; a new score of a
+map also needs a column in `Rows`. Selecting, plotting, checks of settings and messages read the row.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
 
-import torch
-from torch import Tensor
-
-from guidance.evaluation.rows import IOU_THRESHOLDS, Rows, collect, merge
-from guidance.evaluation.scores import (
-    ALL_SCORES,
-    all_scores,
-    epg,
-    has_energy,
-    iou,
-    pixel_scores,
-    region_attribution,
-    seg_epg,
-    x_seg_epg,
+from guidance.evaluation.classification import accuracy, f1, mean_average_precision, precision, recall
+from guidance.evaluation.groups import (
+    adjusted_accuracy,
+    group_accuracy,
+    mean_group_accuracy,
+    worst_group_accuracy,
+    worst_group_images,
 )
-from guidance.evaluation.size_bias import mean, normalized_epg, size_correlation
-from guidance.maps import upsample
+from guidance.evaluation.localization import mean_score, merged_sparsity, sparsity, stage_sparsity, zero_maps
+from guidance.evaluation.rows import Rows
+from guidance.evaluation.scores import ALL_SCORES
+from guidance.evaluation.size_bias import normalized_epg, size_correlation
 
-__all__ = [
-    "ALL_SCORES",
-    "IOU_THRESHOLDS",
-    "LOWER_IS_BETTER",
-    "METRICS",
-    "NO_DIRECTION",
-    "Rows",
-    "all_scores",
-    "collect",
-    "epg",
-    "fit_iou_threshold",
-    "group_accuracy",
-    "has_energy",
-    "iou",
-    "mean",
-    "merge",
-    "oriented",
-    "per_class",
-    "pixel_scores",
-    "region_attribution",
-    "seg_epg",
-    "summarize",
-    "upsample",
-    "x_seg_epg",
-]  # fmt: skip
+UNBOUNDED = (0.0, math.inf)
 
 
-def f1(rows: Rows) -> float:
-    """Micro F1 over all image x class decisions, as published; NaN if nothing is positive and nothing predicted."""
-    hits, predicted, positive = _counts(rows)
-    return _ratio(2 * hits, predicted + positive)
+@dataclass(frozen=True)
+class Metric:
+    """How a number of a split is computed, and what everything that selects by it or shows it must know.
 
-
-def precision(rows: Rows) -> float:
-    """Share of the predicted classes that are right; 0 if none is predicted, NaN if moreover none is positive."""
-    hits, predicted, positive = _counts(rows)
-    return _ratio(hits, predicted or min(positive, 1))
-
-
-def recall(rows: Rows) -> float:
-    """Share of the positive classes that are predicted; NaN if there is none."""
-    hits, _, positive = _counts(rows)
-    return _ratio(hits, positive)
-
-
-def mean_average_precision(rows: Rows) -> float:
-    """Mean over classes of average precision: sum over scores of (gain in recall) x precision.
-
-    Classes without a positive sample are left out; NaN if all are. Samples are ranked by the logit of the class, or
-    by its softmax probability where the decision is the largest logit, because such a net fixes logits up to a
-    constant per sample.
+    `higher_is_better` None: it describes the split, or the net, and is neither better nor worse. `needs`: "groups" or
+    "segmentations" of the data set; "regions", images with one of the evaluated kind; "box", that kind; "all scores", which
+    an evaluation computes where it is asked to. `range`: the smallest and the largest value that it can have.
     """
-    values = [_average_precision(s, t) for s, t in zip(_ranked(rows).T, rows.targets.T, strict=True) if t.any()]
-    return mean(values)
+
+    function: Callable[[Rows], float]
+    label: str = ""  # in pictures; its name where empty
+    higher_is_better: bool | None = True
+    needs: tuple[str, ...] = ()
+    range: tuple[float, float] = (0.0, 1.0)
+    refusal: str = ""  # why nothing can be selected by it, although it has a direction
 
 
-def accuracy(rows: Rows) -> float:
-    """Single label: share of samples whose largest logit is the positive class. Else: share of right class decisions.
+def _beside(rows: Rows) -> float:
+    """Of what is reported beside the rows, and cannot be computed from them."""
+    return math.nan
 
-    NaN without samples. Ties go to the first class.
+
+GROUPED: tuple[str, ...] = ("groups",)
+LOCATED: tuple[str, ...] = ("regions",)
+
+# fmt: off
+METRICS: dict[str, Metric] = {
+    "f1": Metric(f1, "F1"),
+    "precision": Metric(precision),
+    "recall": Metric(recall),
+    "map": Metric(mean_average_precision, "mAP"),
+    "accuracy": Metric(accuracy),
+    "worst_group_accuracy": Metric(worst_group_accuracy, "worst-group accuracy", needs=GROUPED),
+    "worst_group_images": Metric(worst_group_images, higher_is_better=None, needs=GROUPED, range=UNBOUNDED),
+    "mean_group_accuracy": Metric(mean_group_accuracy, needs=GROUPED),
+    "adjusted_accuracy": Metric(adjusted_accuracy, needs=GROUPED),
+    "epg": Metric(partial(mean_score, "epg"), "EPG", needs=LOCATED),
+    "epg_chance": Metric(partial(mean_score, "area"), higher_is_better=None, needs=LOCATED),  # the EPG of a uniform map
+    "normalized_epg": Metric(partial(mean_score, "normalized_epg"), needs=LOCATED),
+    "epg_size_correlation": Metric(
+        lambda rows: size_correlation(rows, rows.epg), higher_is_better=None, needs=LOCATED, range=(-1.0, 1.0)
+    ),
+    "normalized_epg_size_correlation": Metric(
+        lambda rows: size_correlation(rows, normalized_epg(rows)), higher_is_better=None, needs=LOCATED,
+        range=(-1.0, 1.0),
+    ),
+    "zero_maps": Metric(zero_maps, higher_is_better=False),
+    "iou": Metric(partial(mean_score, "iou"), "IoU", needs=LOCATED),
+    "seg_epg": Metric(partial(mean_score, "seg_epg"), "SegEPG", needs=("regions", "segmentations", "box")),
+    "x_seg_epg": Metric(partial(mean_score, "x_seg_epg"), "X-SegEPG", needs=("segmentations",)),
+    "never_energy": Metric(partial(mean_score, "never_energy"), higher_is_better=False),
+    "sparsity": Metric(sparsity, higher_is_better=False),
+    "sparsity_merged": Metric(merged_sparsity, higher_is_better=False),
+} | {name: Metric(partial(mean_score, name), needs=("regions", "all scores")) for name in ALL_SCORES}
+
+LOSS = Metric(_beside, higher_is_better=False, range=UNBOUNDED, refusal=(
+    "is a loss, which has no upper limit and another scale in each run, so it cannot select; use a metric such as f1, map, "
+    "accuracy, epg or iou"
+))
+# What an evaluation reports beside METRICS, by name ...
+REPORTED: dict[str, Metric] = {
+    "classification": LOSS,
+    "localization": LOSS,
+    "iou_threshold": Metric(_beside, higher_is_better=None),
+    "skipped": Metric(_beside, higher_is_better=None, range=UNBOUNDED),
+    "dropped": Metric(_beside, higher_is_better=None, range=UNBOUNDED),
+    "clipped": Metric(_beside, higher_is_better=None, range=UNBOUNDED),
+}
+# ... and by what stands before the "/" of a name, such as "accuracy_group/<group>" or "sparsity/<stage>".
+FAMILIES: dict[str, Metric] = {
+    "accuracy_group": Metric(_beside, needs=GROUPED),
+    "accuracy_class": Metric(_beside),
+    "f1_class": Metric(_beside),
+    "ap_class": Metric(_beside),
+    "sparsity": Metric(_beside, higher_is_better=False),
+}
+# fmt: on
+
+
+def metric_of(name: str) -> Metric:
+    """What is known of a metric, or of another number of an evaluation; of a name that is unknown, that it is better higher.
+
+    The row has a label.
     """
-    return mean(_correct(rows).tolist())
+    family, slash, _ = name.partition("/")
+    row = METRICS.get(name) or REPORTED.get(name) or (FAMILIES.get(family) if slash else None) or Metric(_beside)
+    return row if row.label else replace(row, label=name)
 
 
-def group_accuracy(rows: Rows) -> dict[str, float]:
-    """{"accuracy_group/<name>": accuracy of the samples of that group, NaN if it is empty}, in order of the names."""
-    return {f"accuracy_group/{name}": value for name, value in zip(rows.group_names, _by_group(rows), strict=True)}
+def oriented(name: str, value: float) -> float:
+    """`value` so that larger is better: what is better lower is mirrored in its range, or, where that has no end, negated.
 
-
-def worst_group_accuracy(rows: Rows) -> float:
-    """Smallest accuracy among the groups that have samples; NaN if none has."""
-    return min(_non_empty(rows), default=math.nan)
-
-
-def worst_group_images(rows: Rows) -> float:
-    """How many samples the worst group has, the smallest of equally bad ones: how far `worst_group_accuracy` can be trusted.
-
-    NaN without groups that have samples.
+    ValueError for a loss, and for what says nothing about how good a net is.
     """
-    counts = [int((rows.groups == group).sum()) for group in range(len(rows.group_names))]
-    found = [(value, count) for value, count in zip(_by_group(rows), counts, strict=True) if count]
-    return float(min(found)[1]) if found else math.nan
-
-
-def mean_group_accuracy(rows: Rows) -> float:
-    """Mean of the accuracies of the groups that have samples; NaN if none has."""
-    return mean(_non_empty(rows))
-
-
-def adjusted_accuracy(rows: Rows) -> float:
-    """Mean of the group accuracies weighted by the share of each group in the training split (Sagawa et al. 2020).
-
-    NaN without training counts, and if a group that occurs in training has no sample here.
-    """
-    total = sum(rows.training_groups)
-    pairs = [(n, a) for n, a in zip(rows.training_groups, _by_group(rows), strict=False) if n > 0]
-    return math.fsum(n * a for n, a in pairs) / total if total else math.nan
-
-
-def sparsity(rows: Rows) -> float:
-    """Share of active cells, as a mean over samples and stages: lower is sparser (AIM, Table 15, in percent there).
-
-    The paper does not say over which masks; `sparsity_merged` is that of the merged ones. NaN for a net without masks.
-    """
-    return mean(rows.active[:, :-1].flatten().tolist())
-
-
-def stage_sparsity(rows: Rows) -> dict[str, float]:
-    """{"sparsity/<stage>": share of active cells of that stage's masks}, in order of the stages."""
-    return {f"sparsity/{stage}": mean(rows.active[:, i].tolist()) for i, stage in enumerate(rows.stages[:-1])}
-
-
-def _mean_located(rows: Rows, scores: Tensor) -> float:
-    return mean(scores[rows.located].tolist())
-
-
-def _mean_of_more(name: str, rows: Rows) -> float:
-    return _mean_located(rows, rows.more[name]) if name in rows.more else math.nan
-
-
-METRICS: dict[str, Callable[[Rows], float]] = (
-    {
-        "f1": f1,
-        "precision": precision,
-        "recall": recall,
-        "map": mean_average_precision,
-        "accuracy": accuracy,
-        "worst_group_accuracy": worst_group_accuracy,
-        "worst_group_images": worst_group_images,
-        "mean_group_accuracy": mean_group_accuracy,
-        "adjusted_accuracy": adjusted_accuracy,
-        "epg": lambda rows: _mean_located(rows, rows.epg),
-        "epg_chance": lambda rows: _mean_located(rows, rows.area),  # the EPG of a uniform map
-        "normalized_epg": lambda rows: _mean_located(rows, normalized_epg(rows)),
-        "epg_size_correlation": lambda rows: size_correlation(rows, rows.epg),
-        "normalized_epg_size_correlation": lambda rows: size_correlation(rows, normalized_epg(rows)),
-        "zero_maps": lambda rows: mean((~rows.energy).double().tolist()),
-        "iou": lambda rows: _mean_located(rows, rows.iou_column()),
-        "seg_epg": lambda rows: mean(rows.seg_epg[rows.has_seg_epg].tolist()),
-        "x_seg_epg": lambda rows: mean(rows.x_seg_epg[rows.has_segment].tolist()),
-        "never_energy": lambda rows: mean(rows.never_energy[rows.has_never].tolist()),
-        "sparsity": sparsity,
-        "sparsity_merged": lambda rows: mean(rows.active[:, -1:].flatten().tolist()),
-    }
-    | {name: partial(_mean_of_more, name) for name in ALL_SCORES}
-)
-
-
-# All other metrics are the better the larger they are. What is the better the smaller it is lies in [0, 1].
-LOWER_IS_BETTER = frozenset(("zero_maps", "never_energy", "sparsity", "sparsity_merged"))
-# These describe a split, or a net, and are neither better nor worse.
-NO_DIRECTION = frozenset(
-    (
-        "worst_group_images", "epg_chance", "epg_size_correlation", "normalized_epg_size_correlation",
-        "iou_threshold", "skipped", "dropped", "clipped",
-    )
-)  # fmt: skip
-# What validation logs of the losses; without an upper limit, and of another scale for each loss.
-LOSSES = frozenset(("classification", "localization"))
-
-
-def oriented(metric: str, value: float) -> float:
-    """`value` so that larger is better; ValueError for a loss, and for what says nothing about how good a net is."""
-    if metric in LOSSES:
-        raise ValueError(
-            f"{metric} is a loss, which has no upper limit and another scale in each run, so it cannot select; use a metric "
-            "such as f1, map, accuracy, epg or iou"
-        )
-    if metric in NO_DIRECTION:
-        raise ValueError(f"{metric} says nothing about how good a net is, so it cannot select; use another metric")
-    return 1.0 - value if metric in LOWER_IS_BETTER else value
+    row = metric_of(name)
+    if row.refusal:
+        raise ValueError(f"{name} {row.refusal}")
+    if row.higher_is_better is None:
+        raise ValueError(f"{name} says nothing about how good a net is, so it cannot select; use another metric")
+    if row.higher_is_better:
+        return value
+    low, high = row.range
+    return low + high - value if math.isfinite(low) and math.isfinite(high) else -value
 
 
 def summarize(rows: Rows, *, iou_threshold: float | None = None) -> dict[str, float]:
     """Every metric of METRICS, every group's accuracy, every stage's sparsity; NaN where there is nothing to compute from.
 
-    Of ALL_SCORES only those that the rows hold: an evaluation computes them where it is asked to. `iou_threshold`
-    replaces the one stored in the rows; it must be one of their thresholds.
+    Those that need all scores only where the rows hold them: an evaluation computes them where it is asked to.
+    `iou_threshold` replaces the one that the rows use; it must be one of their thresholds.
     """
     if iou_threshold is not None:
-        rows = replace(rows, iou_threshold=iou_threshold)
-    names = [name for name in METRICS if name not in ALL_SCORES or name in rows.more]
-    return {name: METRICS[name](rows) for name in names} | group_accuracy(rows) | stage_sparsity(rows)
-
-
-def per_class(rows: Rows, names: Sequence[str]) -> dict[str, float]:
-    """For each class with a positive sample: {"ap_class/<name>": average precision} (see `mean_average_precision`).
-
-    And, with a single label, {"accuracy_class/<name>": share of its samples that are right}; else {"f1_class/<name>"}.
-    """
-    scores, decided = _ranked(rows), rows.decisions()
-    shown = [k for k in range(len(names)) if bool(rows.targets[:, k].any())]
-    found: dict[str, float] = {}
-    for k in shown:
-        positive, predicted = rows.targets[:, k], decided[:, k]
-        if rows.single_label:
-            found[f"accuracy_class/{names[k]}"] = mean(_correct(rows)[positive].tolist())
-        else:
-            hits = int((positive & predicted).sum())
-            found[f"f1_class/{names[k]}"] = _ratio(2 * hits, int(positive.sum()) + int(predicted.sum()))
-    return found | {f"ap_class/{names[k]}": _average_precision(scores[:, k], rows.targets[:, k]) for k in shown}
-
-
-def fit_iou_threshold(rows: Rows) -> float:
-    """The threshold of the highest mean IoU, to be fitted on validation data (Rao et al. 2023, Sec. 3.3).
-
-    The lowest of equals; the threshold that the rows already use if they have no pairs.
-    """
-    if not rows.located.any():
-        return rows.iou_threshold
-    scores = [mean(column) for column in rows.iou[rows.located].T.tolist()]
-    return -max((score, -threshold) for score, threshold in zip(scores, rows.thresholds, strict=True))[1]
-
-
-def _ranked(rows: Rows) -> Tensor:
-    """What samples are ranked by, class by class [N, K]."""
-    return rows.logits.log_softmax(1) if rows.decision == "argmax" else rows.logits
-
-
-def _counts(rows: Rows) -> tuple[int, int, int]:
-    predicted = rows.decisions()
-    return int((predicted & rows.targets).sum()), int(predicted.sum()), int(rows.targets.sum())
-
-
-def _correct(rows: Rows) -> Tensor:
-    if rows.single_label:
-        return rows.targets.gather(1, rows.logits.argmax(1, keepdim=True))[:, 0].double()
-    return (rows.decisions() == rows.targets).double().mean(1)
-
-
-def _by_group(rows: Rows) -> list[float]:
-    correct = _correct(rows)
-    return [mean(correct[rows.groups == group].tolist()) for group in range(len(rows.group_names))]
-
-
-def _non_empty(rows: Rows) -> list[float]:
-    return [value for value in _by_group(rows) if not math.isnan(value)]
-
-
-def _average_precision(scores: Tensor, positive: Tensor) -> float:
-    order = scores.argsort(descending=True)
-    ranked = scores[order]
-    ends = torch.cat([ranked[1:] != ranked[:-1], ranked.new_ones(1, dtype=torch.bool)]).nonzero()[:, 0]
-    hits = positive[order].cumsum(0)[ends].double()
-    gained = hits.diff(prepend=hits.new_zeros(1))
-    return math.fsum((gained * hits / (ends + 1)).tolist()) / float(hits[-1])
-
-
-def _ratio(numerator: int, denominator: int) -> float:
-    return numerator / denominator if denominator else math.nan
+        rows = rows.at(iou_threshold)
+    asked = set(ALL_SCORES) <= set(rows.more)
+    found = {name: row.function(rows) for name, row in METRICS.items() if asked or "all scores" not in row.needs}
+    return found | group_accuracy(rows) | stage_sparsity(rows)

@@ -3,57 +3,36 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from guidance.data import Source
+from guidance.evaluation.localization import SCORES
 from guidance.evaluation.rows import Rows
-from guidance.evaluation.scores import ALL_SCORES
-from guidance.evaluation.size_bias import normalized_epg
 from guidance.regions import KINDS
 
 Cell = str | int | float | None
 Table = list[dict[str, Cell]]
 
-
-def _more(name: str, rows: Rows) -> Tensor:
-    return rows.more.get(name, torch.zeros_like(rows.epg))
-
-
-def _has_more(name: str, rows: Rows) -> Tensor:
-    return rows.located if name in rows.more else torch.zeros_like(rows.located)
-
-
-# column -> (value of each pair [R], whether it is defined [R]); a cell without a defined value stays empty
-SCORES: Mapping[str, tuple[Callable[[Rows], Tensor], Callable[[Rows], Tensor]]] = {
-    "area": (lambda rows: rows.area, lambda rows: rows.located),
-    "energy": (lambda rows: rows.energy.long(), lambda rows: torch.ones_like(rows.energy)),
-    "epg": (lambda rows: rows.epg, lambda rows: rows.located),
-    "normalized_epg": (normalized_epg, lambda rows: rows.located),
-    "iou": (lambda rows: rows.iou_column(), lambda rows: rows.located),
-    "seg_epg": (lambda rows: rows.seg_epg, lambda rows: rows.has_seg_epg),
-    "x_seg_epg": (lambda rows: rows.x_seg_epg, lambda rows: rows.has_segment),
-    "never_energy": (lambda rows: rows.never_energy, lambda rows: rows.has_never),
-} | {name: (partial(_more, name), partial(_has_more, name)) for name in ALL_SCORES}
+SETTINGS = ("split", "attribution", "depth", "iou_threshold")
+COLUMNS = ("image", "index", "class", "target", "logit", "predicted", "group", "region", *SCORES, *SETTINGS)
 
 
 def tabulate(rows: Rows, source: Source, root: Path, *, settings: Mapping[str, Any] | None = None) -> Table:
     """A row for each positive class and each explained class of each sample, ordered by (index, class).
 
     `image` is relative to `root` where the image lies below it. `index` is the position in the split, `target` whether the
-    class is a label of the image, `predicted` whether the net decides for it (see `Rows.decision`), `group` the name of
-    the group or empty, `region` where the mask comes from ("box", "segment" or "never"), `area` its share of the pixels.
+    class is a label of the image, `predicted` whether the net decides for it (see `Rows.decisions`), `group` the name
+    of the group or empty, `region` where the mask comes from ("box", "segment" or "never"), `area` its share of the pixels.
     Region and scores are empty for a class that was not explained, and a score where it is undefined or was not asked for.
     Each row ends with what of the `settings` of the evaluation decides the scores (`SETTINGS`).
     """
     shown: dict[str, Cell] = {name: (settings or {}).get(name) for name in SETTINGS}
     decided = rows.decisions()
-    scores = {name: (value(rows).tolist(), defined(rows).tolist()) for name, (value, defined) in SCORES.items()}
+    scores = {name: (score.values(rows).tolist(), score.defined(rows).tolist()) for name, score in SCORES.items()}
     pairs = {
         pair: r for r, pair in enumerate(zip(rows.region_index.tolist(), rows.region_target.tolist(), strict=True))
     }
@@ -89,10 +68,6 @@ def write_table(path: Path, table: Table) -> None:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(table)
-
-
-SETTINGS = ("split", "attribution", "depth", "iou_threshold")
-COLUMNS = ("image", "index", "class", "target", "logit", "predicted", "group", "region", *SCORES, *SETTINGS)
 
 
 def _relative(path: Path, root: Path) -> str:

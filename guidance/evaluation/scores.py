@@ -14,6 +14,9 @@ from torch import Tensor
 
 from guidance.maps import energy_share, full_precision, positive_energy, safe_denominator
 
+# Maps at the input have isolated peaks, so the best threshold may be far below those of a smooth map.
+IOU_THRESHOLDS: tuple[float, ...] = (0.0, 0.01, 0.02, 0.03, 0.04, *(i / 20 for i in range(1, 20)))
+
 
 def has_energy(attribution: Tensor) -> Tensor:
     """Whether maps [M, H, W] have positive energy [M] bool: more than 1e-7 of the sum of their magnitudes."""

@@ -5,7 +5,6 @@ Reproducibility study of Rao et al., Sec. 4.2 and Appendix E.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
@@ -13,6 +12,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from guidance.evaluation.rows import Rows
+from guidance.evaluation.statistics import mean, pearson
 
 SIZE_EDGES = (0.0, 0.01, 0.03, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)  # of the share of the image that a mask covers
 
@@ -33,19 +33,6 @@ def size_correlation(rows: Rows, scores: Tensor) -> float:
     (reproducibility study of Rao et al., Sec. 4.2). NaN where `pearson` is.
     """
     return pearson(rows.pixels[rows.located].tolist(), scores[rows.located].tolist())
-
-
-def pearson(x: Sequence[float], y: Sequence[float]) -> float:
-    """Pearson correlation of paired values, in [-1, 1]; NaN for fewer than two pairs and where one side is constant."""
-    if len(x) != len(y):
-        raise ValueError(f"a correlation needs pairs, but got {len(x)} and {len(y)} values")
-    if len(x) < 2 or len(set(x)) == 1 or len(set(y)) == 1:
-        return math.nan
-    middle_x, middle_y = mean(x), mean(y)
-    dx, dy = [v - middle_x for v in x], [v - middle_y for v in y]
-    spread = math.sqrt(math.fsum(v * v for v in dx)) * math.sqrt(math.fsum(v * v for v in dy))
-    product = math.fsum(a * b for a, b in zip(dx, dy, strict=True))
-    return max(-1.0, min(1.0, product / spread)) if spread > 0 else math.nan
 
 
 class SizeBin(NamedTuple):
@@ -69,8 +56,3 @@ def epg_by_size(rows: Rows, edges: Sequence[float] = SIZE_EDGES) -> list[SizeBin
         count = int(inside.sum())
         bins.append(SizeBin(low, high, count, mean(epg[inside].tolist()), mean(area[inside].tolist())))
     return bins
-
-
-def mean(values: Sequence[float]) -> float:
-    """Mean, NaN of nothing; rounded once, so that it does not depend on the order of the values."""
-    return math.fsum(values) / len(values) if values else math.nan

@@ -12,16 +12,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from guidance.evaluation.metrics import LOWER_IS_BETTER, oriented
+from guidance.evaluation.metrics import metric_of, oriented
 from guidance.evaluation.size_bias import SizeBin
 from guidance.runs.pareto import Candidate, non_dominated
 
 RUN_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F")
 RUN_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-LABELS = {
-    "f1": "F1", "map": "mAP", "accuracy": "accuracy", "worst_group_accuracy": "worst-group accuracy", "epg": "EPG",
-    "iou": "IoU", "seg_epg": "SegEPG", "x_seg_epg": "X-SegEPG",
-}  # fmt: skip
 
 
 def plot_front(
@@ -86,8 +82,9 @@ def plot_samples(
         axes.scatter(x[chosen], y[chosen], s=14, color=colour, alpha=opacity, linewidth=0, label=label, zorder=2)
     label = f"means: {x.mean():.3f}, {y.mean():.3f}"
     axes.scatter([x.mean()], [y.mean()], s=130, marker="P", color="black", edgecolor="white", label=label, zorder=3)
-    title = LABELS.get(score, score)
-    axes.set_title(f"{title} higher for {100 * float((y > x).mean()):.1f} % of {len(x)} samples", size=10)
+    title, worse = metric_of(score).label, metric_of(score).higher_is_better is False
+    share = f"{100 * float((y > x).mean()):.1f} % of {len(x)} samples"
+    axes.set_title(f"{title} higher for {share}{', lower is better' if worse else ''}", size=10)
     axes.set(xlabel=f"{title} of {names[0]}", ylabel=f"{title} of {names[1]}", aspect="equal")
     axes.tick_params(labelsize=8.5)
     axes.margins(0.03)
@@ -160,11 +157,13 @@ def _draw_pair(
     )
     reached = [members[i] for i in sorted(non_dominated(turned, 0.0), key=lambda i: turned[i])]
     axes.plot(*_columns(reached), color="0.45", linewidth=0.9, linestyle=":", drawstyle="steps-pre", zorder=1)
-    labels = [f"{LABELS.get(m, m)}{' (lower is better)' if m in LOWER_IS_BETTER else ''}" for m in metrics]
+    shown = [metric_of(m) for m in metrics]
+    lower = [row.higher_is_better is False for row in shown]
+    labels = [f"{row.label}{' (lower is better)' if low else ''}" for row, low in zip(shown, lower, strict=True)]
     _style_axes(axes, labels[0] if len(labels) == 2 else "checkpoint", labels[-1])
     # Better is always to the right and up.
-    axes.xaxis.set_inverted(len(metrics) == 2 and metrics[0] in LOWER_IS_BETTER)
-    axes.yaxis.set_inverted(metrics[-1] in LOWER_IS_BETTER)
+    axes.xaxis.set_inverted(len(metrics) == 2 and lower[0])
+    axes.yaxis.set_inverted(lower[-1])
     axes.margins(0.08)
     axes.locator_params(nbins=5)
 

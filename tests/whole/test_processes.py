@@ -76,14 +76,14 @@ def guided(scenario: str, num_classes: int) -> tuple[Objective, str, int]:
             model, (6, 8), first_stage=1, stop_stage=1, num_classes=num_classes, form=AIMForm(width=8, mask_width=4)
         )  # fmt: skip
         aim = make.masking(
-            masked, threshold=0.3, anneal_epochs=4, localization=LOCALIZATION_LOSSES["energy"], **settings
+            masked, threshold=0.3, anneal_epochs=4, localization=LOCALIZATION_LOSSES["energy"].function, **settings
         )
         aim.begin_epoch(2)
         return aim, annotated, chunks
     batchnorm, reduction, depth, attribution, loss, annotated, chunks = SCENARIOS[scenario]
     convert_batchnorm(model.net, batchnorm)
     objective = make.guided(
-        model, classification="cross_entropy", localization=LOCALIZATION_LOSSES[loss], weight=0.1,
+        model, classification="cross_entropy", localization=LOCALIZATION_LOSSES[loss].function, weight=0.1,
         reduction=reduction, attribution=attribution, depth=depth,
         class_weights=torch.tensor([1.0, 0.5, 0.25]),
     )  # fmt: skip

@@ -16,7 +16,7 @@ from guidance.attribution import ATTRIBUTIONS, Request
 from guidance.losses import LOCALIZATION_LOSSES
 from guidance.models.classifier import Classifier
 from guidance.models.modes import evaluation_mode
-from tests.reference import formulas as reference
+from tests.reference import attributions as reference
 from tests.support.explaining import attribute
 from tests.support.nets import tiny
 
@@ -234,7 +234,7 @@ class Step(nn.Module):
 
     def __init__(self, model: Classifier, method: str, depth: str, loss: str) -> None:
         super().__init__()
-        self.model, self.depth, self.loss = model, depth, LOCALIZATION_LOSSES[loss]
+        self.model, self.depth, self.loss = model, depth, LOCALIZATION_LOSSES[loss].function
         self.method = ATTRIBUTIONS["intgrad"].bind({"steps": 3}) if method == "intgrad" else ATTRIBUTIONS[method]
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:

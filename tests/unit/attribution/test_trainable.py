@@ -109,7 +109,7 @@ def test_a_net_that_is_no_classifier_is_told_of() -> None:
     with pytest.raises(ValueError, match=message):
         make.guided(net)
     with pytest.raises(ValueError, match=message):
-        evaluate(net, None, device=torch.device("cpu"), attribution="ixg", depth="input", collect=None)  # type: ignore[arg-type]
+        evaluate(net, None, device=torch.device("cpu"), attribution="ixg", depth="input", scoring=None)  # type: ignore[arg-type]
     model = tiny(channels=3, dtype=torch.float32)
     with pytest.raises(ValueError, match=r"`out` is a Tensor; expected what model\(images\) returned"):
         attribute("ixg", model, model(images).logits, "input", rows, rows, create_graph=True)  # type: ignore[arg-type]

@@ -148,7 +148,7 @@ def test_every_aim_setting_arrives() -> None:
     assert (classification.label_smoothing, classification.weighting) == (0.1, "class")
     assert classification.weights.tolist() == [1, 2, 3]
     localization = build_guidance(config)
-    assert localization.loss is LOCALIZATION_LOSSES["rrr"]
+    assert localization.loss is LOCALIZATION_LOSSES["rrr"].function
     assert (localization.attribution, localization.depth) == (ATTRIBUTIONS["gradcam"], "final")
     net = made.model.net
     assert list(made.model.masked) == ["stage3", "stage4"]

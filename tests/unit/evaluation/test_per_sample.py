@@ -15,8 +15,9 @@ from guidance.assembly import build_classifier
 from guidance.config import parse_config
 from guidance.data import Record, Source, generate_demo
 from guidance.evaluation.per_sample import COLUMNS, tabulate, write_table
-from guidance.evaluation.rows import Rows, collect, merge
+from guidance.evaluation.rows import Rows, RowSettings, merge
 from guidance.evaluation.scores import ALL_SCORES, all_scores
+from guidance.evaluation.tables import Scoring, collect
 from guidance.inference import Evaluation, evaluate_checkpoint, evaluate_in_detail
 from guidance.runs.checkpoint import FORMAT, VERSION, save
 from guidance.types import Batch, Regions
@@ -47,7 +48,8 @@ def make_rows(*, every: bool = True) -> Rows:
     logits = torch.tensor([[0.1, -1.0, 2.0], [3.0, -0.5, 0.0], [0.0, 0.0, 0.0]], dtype=torch.float64)
     batch = Batch(torch.zeros(3, 3, 4, 4), targets, regions, torch.tensor([1, -1, 0]), torch.arange(3))
     maps = MAP.expand(2, 4, 4)
-    return merge([collect(batch, logits, maps, iou_threshold=0.5, more=all_scores if every else None)])
+    scoring = Scoring(more=all_scores if every else None)
+    return merge([collect(batch, logits, maps, scoring=scoring)], RowSettings(iou_threshold=0.5))
 
 
 def test_a_row_for_each_positive_and_each_explained_class(tmp_path: Path) -> None:

@@ -13,12 +13,14 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torchvision.transforms.v2 import functional
 
-from guidance.evaluation.metrics import METRICS, fit_iou_threshold, summarize
-from guidance.evaluation.rows import Rows, collect, merge
+from guidance.evaluation.localization import fit_iou_threshold
+from guidance.evaluation.metrics import METRICS, summarize
+from guidance.evaluation.rows import RowSettings, merge
 from guidance.evaluation.scores import ALL_SCORES, all_scores, epg, pixel_scores, region_attribution, seg_epg, x_seg_epg
+from guidance.evaluation.tables import BatchTables, Scoring, collect
 from guidance.regions import BOX, NEVER, SEGMENT
 from guidance.types import Batch, Regions
-from tests.reference import formulas as reference
+from tests.reference import scores as reference
 
 MAP = torch.tensor([[4.0, -2.0, 0.0, 0.0], [2.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0], [0.0, 0.0, -1.0, 2.0]])[None]
 QUADRANT = torch.zeros(1, 4, 4, dtype=torch.bool)
@@ -169,7 +171,8 @@ def make_batch(never: bool = True) -> tuple[Batch, Tensor]:
 
 def test_pairs_without_a_place_for_evidence_distort_nothing() -> None:
     batch, maps = make_batch()
-    rows = merge([collect(batch, torch.zeros(1, 3), maps, thresholds=(0.25, 0.5), more=all_scores)])
+    scoring = Scoring((0.25, 0.5), more=all_scores)
+    rows = merge([collect(batch, torch.zeros(1, 3), maps, scoring=scoring)], RowSettings((0.25, 0.5)))
     assert rows.kind.tolist() == [BOX, SEGMENT, NEVER]
     assert rows.pixels.tolist() == [4, 1, 12]
     assert rows.area.tolist() == [4 / 16, 1 / 16, 12 / 16]
@@ -189,40 +192,36 @@ def test_pairs_without_a_place_for_evidence_distort_nothing() -> None:
 
 def test_the_threshold_is_fitted_without_pairs_that_distort() -> None:
     batch, maps = make_batch()
-    rows = merge([collect(batch, torch.zeros(1, 3), maps)])
+    rows = merge([collect(batch, torch.zeros(1, 3), maps)], RowSettings())
     scores = torch.zeros_like(rows.iou)
     scores[:2, 5], scores[2, 9] = 0.2, 1.0
-    assert fit_iou_threshold(replace(rows, iou=scores)) == rows.thresholds[5]
+    assert fit_iou_threshold(replace(rows, iou=scores)) == rows.settings.thresholds[5]
     only = replace(rows, kind=torch.full((3,), NEVER))
-    assert fit_iou_threshold(only) == only.iou_threshold
+    assert fit_iou_threshold(only) == only.settings.iou_threshold
     assert math.isnan(summarize(only)["epg"])
 
 
 def test_what_was_not_asked_for_is_left_out() -> None:
     batch, maps = make_batch(never=False)
-    rows = merge([collect(batch, torch.zeros(1, 3), maps)])
+    rows = merge([collect(batch, torch.zeros(1, 3), maps)], RowSettings())
     metrics = summarize(rows)
     assert not set(ALL_SCORES) & set(metrics)
     assert set(ALL_SCORES) < set(METRICS)
-    assert all(math.isnan(METRICS[name](rows)) for name in ALL_SCORES)
+    assert all(math.isnan(METRICS[name].function(rows)) for name in ALL_SCORES)
     assert math.isnan(metrics["never_energy"])
     assert not rows.has_never.any()
-    with pytest.raises(ValueError, match="different further scores"):
-        merge([rows, shifted(collect(batch, torch.zeros(1, 3), maps, more=all_scores))])
 
 
-def shifted(rows: Rows) -> Rows:
-    return replace(rows, index=rows.index + 1, region_index=rows.region_index + 1)
+def shifted(tables: BatchTables) -> BatchTables:
+    moved = {"region_index": tables.pairs["region_index"] + 1}
+    return tables._replace(samples=tables.samples | {"index": tables.samples["index"] + 1}, pairs=tables.pairs | moved)
 
 
 def test_further_scores_are_sorted_with_their_pairs() -> None:
     batch, maps = make_batch()
-    more = partial(all_scores, threshold=0.3, sigma=1.0)
-    first, second = (
-        collect(batch, torch.zeros(1, 3), maps, more=more),
-        collect(batch, torch.zeros(1, 3), -maps, more=more),
-    )
-    rows = merge([shifted(second), first])
+    scoring = Scoring(more=partial(all_scores, threshold=0.3, sigma=1.0))
+    first, second = (collect(batch, torch.zeros(1, 3), m, scoring=scoring) for m in (maps, -maps))
+    rows = merge([shifted(second), first], RowSettings())
     for name in ALL_SCORES:
         assert torch.equal(rows.more[name], torch.cat((first.more[name], second.more[name])))
     expected = all_scores(maps, batch.regions.mask, threshold=0.3, sigma=1.0)

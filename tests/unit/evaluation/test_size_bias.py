@@ -12,10 +12,11 @@ import torch
 
 from guidance.evaluation.metrics import METRICS
 from guidance.evaluation.rows import Rows
-from guidance.evaluation.size_bias import SIZE_EDGES, SizeBin, epg_by_size, normalized_epg, pearson, size_correlation
+from guidance.evaluation.size_bias import SIZE_EDGES, SizeBin, epg_by_size, normalized_epg, size_correlation
+from guidance.evaluation.statistics import pearson
 from guidance.pictures.plots import plot_size_bins
 from guidance.regions import BOX, NEVER
-from tests.unit.evaluation.test_metrics import make_rows
+from tests.support.rows import make_rows
 
 
 def sized(area: list[float], epg: list[float], *, pixels: int = 100, **settings: object) -> Rows:
@@ -33,7 +34,7 @@ def sized(area: list[float], epg: list[float], *, pixels: int = 100, **settings:
 def test_normalised_epg_by_hand() -> None:
     rows = sized([0.25, 0.04, 0.0], [0.5, 0.3, 0.0])
     assert normalized_epg(rows).tolist() == pytest.approx([0.5 / 5, 0.3 / 2, 0])
-    assert METRICS["normalized_epg"](rows) == pytest.approx((0.1 + 0.15) / 3)
+    assert METRICS["normalized_epg"].function(rows) == pytest.approx((0.1 + 0.15) / 3)
 
 
 @pytest.mark.parametrize("correlation", [-1.0, -0.3, 0.0, 0.1680, 0.8209, 1.0])
@@ -45,9 +46,9 @@ def test_pairs_of_known_correlation(correlation: float) -> None:
     y = correlation * x + math.sqrt(1 - correlation**2) * z
     assert pearson((50 + 20 * x).tolist(), (0.4 + 0.1 * y).tolist()) == pytest.approx(correlation, abs=1e-12)
     rows = sized((0.5 + 0.2 * x).tolist(), (0.4 + 0.1 * y).tolist(), pixels=224 * 224)
-    assert METRICS["epg_size_correlation"](rows) == pytest.approx(correlation, abs=1e-12)
+    assert METRICS["epg_size_correlation"].function(rows) == pytest.approx(correlation, abs=1e-12)
     proportional = replace(rows, epg=rows.epg * rows.pixels.sqrt())
-    assert METRICS["normalized_epg_size_correlation"](proportional) == pytest.approx(correlation, abs=1e-12)
+    assert METRICS["normalized_epg_size_correlation"].function(proportional) == pytest.approx(correlation, abs=1e-12)
 
 
 def test_correlation_equals_numpy_whatever_the_scale() -> None:

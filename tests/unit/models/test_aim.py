@@ -20,7 +20,7 @@ from guidance.models.aim.nets import MaskedClassifier
 from guidance.models.layers.noise import sample_keys, uniform
 from guidance.objectives import Objective
 from guidance.objectives.aim import annealed_threshold
-from tests.reference.formulas import slow_merged_mask, slow_top_down
+from tests.reference.masking import slow_merged_mask, slow_top_down
 from tests.support import objectives as make
 from tests.support.explaining import attribute
 from tests.support.nets import tiny

@@ -116,7 +116,7 @@ def test_energy_moves_the_maps_into_the_boxes(batches: dict[str, list[Batch]], n
 
 def guided(model: Classifier, loss: str, weight: float, depth: str) -> Objective:
     return make.guided(
-        model, localization=LOCALIZATION_LOSSES[loss], weight=weight,
+        model, localization=LOCALIZATION_LOSSES[loss].function, weight=weight,
         attribution="bcos" if model.dynamic else "ixg", depth=depth,
     ).train()  # fmt: skip
 
@@ -180,7 +180,7 @@ def train_share(scenario: tuple[str, str, str, str], pullbacks: bool) -> dict[st
     whole = Batch(images, targets, regions, torch.full((6,), -1), index)
     batch = whole.chunk(distributed.world_size())[distributed.rank()]
     method = "bcos" if pullbacks else _by_double_backward
-    objective = make.guided(model, localization=LOCALIZATION_LOSSES["energy"], weight=0.1, attribution=method,
+    objective = make.guided(model, localization=LOCALIZATION_LOSSES["energy"].function, weight=0.1, attribution=method,
                                      depth=depth).train()  # fmt: skip
     ddp = distributed.parallel(objective, torch.device("cpu"))
     optimizer = torch.optim.SGD(model.parameters(), 0.05)
@@ -230,7 +230,7 @@ def test_images_get_no_gradient_where_no_method_needs_it(name: str, method: str)
     pairs = (torch.tensor([0, 2]), torch.tensor([1, 3]))
     regions = Regions(*pairs, torch.ones(2, *images.shape[-2:], dtype=torch.bool), None, 1)
     batch = Batch(images, torch.eye(3, CLASSES).double(), regions, torch.full((3,), -1), torch.arange(3))
-    objective = make.guided(model, localization=LOCALIZATION_LOSSES["rrr"], weight=0.1, attribution=method,
+    objective = make.guided(model, localization=LOCALIZATION_LOSSES["rrr"].function, weight=0.1, attribution=method,
                                      depth="input").train()  # fmt: skip
     objective(batch, objective.counts(batch)).loss.backward()
     assert all(p.grad is not None for p in model.parameters())

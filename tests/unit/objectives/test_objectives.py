@@ -115,7 +115,7 @@ def test_chunks_accumulate_to_the_whole_batch(reduction: str) -> None:
 @pytest.mark.parametrize("regions", [[], [(0, 0)], [(1, 0), (1, 1), (1, 2)]])
 def test_any_number_of_regions_gives_finite_gradients(loss: str, regions: list[tuple[int, int]]) -> None:
     batch = batch_of(3, regions)
-    guided = objective(localization=LOCALIZATION_LOSSES[loss])
+    guided = objective(localization=LOCALIZATION_LOSSES[loss].function)
     step = guided(batch, guided.counts(batch))
     assert ("localization" in step.terms) == bool(regions)
     step.loss.backward()

@@ -8,12 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from guidance.assembly.parts import build_attribution
 
 from guidance.assembly import build_evaluation_dataset, build_source, build_trainer
-from guidance.assembly.parts import build_attribution
 from guidance.config import Config
-from guidance.evaluation.rows import IOU_THRESHOLDS
-from guidance.evaluation.scores import iou
+from guidance.evaluation.scores import IOU_THRESHOLDS, iou
 from guidance.inference import evaluate_checkpoint, evaluate_in_detail, load_run
 from guidance.losses import energy
 from guidance.maps import upsample

@@ -157,7 +157,7 @@ def test_an_evaluation_decides_as_the_loss_does(
     config = settings(objective={"classification": classification})
     source = build_source(config, "val")
     evaluator = build_evaluator(config, build_evaluation_dataset(config, source), source, CPU, max_batches=1)
-    assert evaluator.with_rows(build_tiny(3))[1].decision == decision
+    assert evaluator.with_rows(build_tiny(3))[1].settings.decision == decision
 
 
 def test_without_regions_a_fitted_threshold_is_one_half(settings: Callable[..., Config]) -> None:

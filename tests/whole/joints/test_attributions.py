@@ -39,7 +39,7 @@ def test_a_method_with_an_option(go: Go, monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_its_options_and_traits_are_checked(settings: Callable[..., Config], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(ATTRIBUTIONS, "sensitivity", SENSITIVITY)
-    with pytest.raises(ValueError, match=r"sensitivity has no option 'powr'; it has power\. Did you mean 'power'\?"):
+    with pytest.raises(ValueError, match=r"has no option 'powr'; it takes power\. Did you mean 'power'\?"):
         settings(evaluation={"attribution": {"method": "sensitivity", "options": {"powr": 2.0}}})
     monkeypatch.setitem(ATTRIBUTIONS, "sensitivity", replace(SENSITIVITY, needs=("dynamic",)))
     with pytest.raises(ValueError, match=r"tiny cannot give 'sensitivity', which needs a dynamic-linear net"):
