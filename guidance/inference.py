@@ -25,9 +25,10 @@ from guidance.assembly import (
 from guidance.assembly.evaluation import Evaluator
 from guidance.attribution import Request, explain, one_hot
 from guidance.config import Config, free_on_resume, override_config, parse_config
-from guidance.data import Source, naming_killed_workers
+from guidance.data import Source
 from guidance.data.reading.decode import read_image
 from guidance.data.reading.preflight import preflight
+from guidance.data.workers import naming_killed_workers
 from guidance.evaluation import per_sample
 from guidance.evaluation.rows import Rows
 from guidance.maps import upsample

@@ -33,9 +33,10 @@ from torchvision import transforms, tv_tensors
 
 from guidance.attribution import ATTRIBUTIONS, Explainable, Method, Request
 from guidance.attribution.gradient import ixg
-from guidance.data import GuidanceDataset, Record, Source, build_cache, eval_transform
+from guidance.data import GuidanceDataset, Record, Source, eval_transform
 from guidance.data.cache.file import cache_bytes
-from guidance.data.transforms import MEAN, STD
+from guidance.data.cache.images import build_cache
+from guidance.data.transforms.encodings import MEAN, STD
 from guidance.losses import LOCALIZATION_LOSSES
 from guidance.models import build_model
 from guidance.objectives import Localization, guided_objective

@@ -21,10 +21,11 @@ from pathlib import Path
 from guidance.assembly import build_source
 from guidance.assembly.sets import choose_annotated
 from guidance.config import Config, load_config, override_config
-from guidance.data import Source, build_cache, open_cache
+from guidance.data import Source
 from guidance.data.cache.file import cache_bytes
+from guidance.data.cache.images import build_cache, open_cache
 from guidance.data.making.synthesis import SETS, synthesize_traveling_birds, synthesize_waterbirds
-from guidance.data.reading.checks import DOUBTS, MISTAKES, SplitCheck, check_split, compare_splits, table
+from guidance.data.reading.split_checks import DOUBTS, MISTAKES, SplitCheck, check_split, compare_splits, table
 from guidance.data.sets.waterbirds import VERSIONS
 from guidance.data.source import NoSplitError
 from guidance.runs.logs import report_error

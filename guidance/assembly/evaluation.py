@@ -10,7 +10,6 @@ from functools import partial
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from guidance import distributed
 from guidance.assembly.nets import build_attribution, build_method
@@ -18,12 +17,7 @@ from guidance.assembly.objectives import build_classification, build_localizatio
 from guidance.assembly.sets import build_evaluation_dataset, encoding
 from guidance.attribution import ATTRIBUTIONS
 from guidance.config import Config
-from guidance.data import (
-    EvaluationBatches,
-    GuidanceDataset,
-    Source,
-    build_loader,
-)
+from guidance.data import EvaluationBatches, GuidanceDataset, Loader, Source
 from guidance.evaluation.classification import per_class
 from guidance.evaluation.evaluate import evaluate
 from guidance.evaluation.localization import fit_iou_threshold
@@ -37,7 +31,6 @@ from guidance.objectives import Classification
 from guidance.pictures.probe import Probe
 from guidance.runs import checkpoint
 from guidance.runs.logs import Loggers
-from guidance.types import Batch
 
 LOG = logging.getLogger(__name__)
 
@@ -47,7 +40,7 @@ class Evaluator:
     """Evaluates a model on one split; a collective call with the same result on every process."""
 
     config: Config
-    loader: DataLoader[Batch]
+    loader: Loader[EvaluationBatches]
     source: Source
     training_groups: tuple[int, ...]  # training images of each group, for the adjusted accuracy
     classification: Classification
@@ -111,7 +104,7 @@ def build_evaluator(
     batches = EvaluationBatches(
         len(dataset), config.evaluation.batch_size, rank=distributed.rank(), world_size=distributed.world_size()
     )
-    loader = build_loader(dataset, batches, num_workers=config.data.num_workers, pin_memory=device.type == "cuda")
+    loader = Loader(dataset, batches, num_workers=config.data.num_workers, pin_memory=device.type == "cuda")
     classification = build_classification(config, train)
     return Evaluator(config, loader, dataset.source, group_counts(train), classification, device, max_batches)
 

@@ -10,19 +10,11 @@ from inspect import signature
 from torch import Tensor
 
 from guidance.config import Config
-from guidance.data import (
-    DATASETS,
-    GuidanceDataset,
-    Source,
-    Transform,
-    annotated_subset,
-    eval_transform,
-    open_cache,
-    shared_cache,
-    train_transform,
-)
-from guidance.data.annotation import check_regime, is_annotated, only_never
+from guidance.data import DATASETS, GuidanceDataset, Source, Transform, eval_transform, train_transform
+from guidance.data.annotation import REGIMES, RegionOptions, check_regime, is_annotated, only_never
+from guidance.data.cache.images import open_cache, shared_cache
 from guidance.data.reading.preflight import with_details
+from guidance.data.splits import annotated_subset
 from guidance.losses import LOCALIZATION_LOSSES
 from guidance.models import BACKBONES
 from guidance.types import lookup
@@ -73,10 +65,12 @@ def build_training_dataset(config: Config, train: Source) -> tuple[GuidanceDatas
         data.image_size, data.augmentation, encoding(config),
         randaugment_ops=data.randaugment_ops, randaugment_magnitude=data.randaugment_magnitude,
     )  # fmt: skip
+    regions = RegionOptions(
+        region=data.region, dilation=data.dilation, classes_per_image=data.classes_per_image,
+        never_alone=loss.looks == "outside",
+    )  # fmt: skip
     dataset = GuidanceDataset(
-        train, transform, training=True, seed=config.seed, classes_per_image=data.classes_per_image,
-        annotated=annotated, region=data.region, never_alone=loss.looks == "outside",
-        dilation=data.dilation, on_error=data.on_error,
+        train, transform, training=True, seed=config.seed, regions=regions, annotated=annotated, on_error=data.on_error,
         read=_reader(config, train, data.cache_size or data.image_size),
     )  # fmt: skip
     return dataset, annotated
@@ -119,7 +113,7 @@ def _check_never(config: Config, train: Source, annotated: Sequence[int]) -> Non
         raise ValueError(
             f"{alone} annotated (image, class) pairs of {train.name} know only where evidence must not lie; the loss "
             f"{settings.loss!r} would pull evidence to all other places. Use {outside} "
-            f"(objective.localization.loss), or give these classes a {'segmentation' if region == 'segment' else 'box'}"
+            f"(objective.localization.loss), or give these classes a {'box' if REGIMES[region].boxes else 'segmentation'}"
         )
 
 
@@ -133,8 +127,8 @@ def build_evaluation_dataset(config: Config, source: Source) -> GuidanceDataset:
             source.name, source.split, region,
         )  # fmt: skip
     return GuidanceDataset(
-        source, build_eval_transform(config), training=False, classes_per_image="all", region=region,
-        load_segments=source.read_segments is not None, on_error=config.data.on_error,
+        source, build_eval_transform(config), training=False, on_error=config.data.on_error,
+        regions=RegionOptions(region=region, load_segments=source.read_segments is not None),
         # Cached images are stretched to a square already; a crop needs them as they are.
         read=_reader(config, source, config.data.image_size) if config.evaluation.crop == "none" else None,
     )  # fmt: skip

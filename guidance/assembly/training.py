@@ -16,13 +16,14 @@ from guidance.assembly.objectives import build_objective
 from guidance.assembly.optimizers import build_optimizer, parameter_groups
 from guidance.assembly.sets import build_caches, build_source, build_training_dataset
 from guidance.config import Config, dump_config, free_on_resume, parse_config
-from guidance.data import TrainBatches, build_loader
+from guidance.data import GuidanceDataset, Loader, TrainBatches
 from guidance.data.reading.preflight import preflight
 from guidance.models.weights import restore
 from guidance.runs import checkpoint
 from guidance.runs import folder as runs
 from guidance.runs.logs import open_loggers
-from guidance.training.run_state import seed_rng
+from guidance.training.options import Minimum, TrainingOptions
+from guidance.training.random_states import seed_rng
 from guidance.training.trainer import Trainer
 
 CONSOLE = ("accuracy", "worst_group_accuracy", "worst_group_images", "epg", "epg_chance")  # beside the front's metrics
@@ -52,11 +53,8 @@ def build_trainer(
     if not dry_run:
         build_caches(config, train, val)
     dataset, annotated = build_training_dataset(config, train)
-    batches = TrainBatches(
-        len(dataset), config.trainer.batch_size, seed=config.seed,
-        rank=distributed.rank(), world_size=distributed.world_size(), chunks=config.trainer.accumulate,
-    )  # fmt: skip
-    optimizer, schedule = build_optimizer(config, parameter_groups(config, model), batches.batches_per_epoch)
+    loader = build_training_loader(config, dataset, device)
+    optimizer, schedule = build_optimizer(config, parameter_groups(config, model), loader.batches_per_epoch)
     lock.prepare(dump_config(config))
     runs.write_annotated(folder, annotated, config.data.annotated_fraction)
     trained = state["trainer"] if state else {}
@@ -71,16 +69,9 @@ def build_trainer(
         folder, model, config=config.model_dump(mode="json"), classes=train.classes,
         metrics=config.pareto.metrics, resolution=config.pareto.resolution, resumed=state, lock=lock,
     )  # fmt: skip
-    settings, stop, limit = config.trainer, config.trainer.early_stop, 2 if dry_run else None
-    trainer = Trainer(
-        objective, optimizer, schedule,
-        build_loader(dataset, batches, num_workers=config.data.num_workers, pin_memory=device.type == "cuda"), batches,
-        device=device, evaluate=build_epoch_evaluation(config, model, train, val, device, log, max_batches=limit),
-        saver=saver, log=log,
-        epochs=1 if dry_run else settings.epochs, accumulate=settings.accumulate, clip_norm=settings.clip_norm,
-        precision=settings.precision, minimum=(stop.metric, stop.minimum, stop.epochs) if stop else None,
-        log_every=config.log.every, checkpoint_every=settings.checkpoint_every, max_batches=limit,
-    )  # fmt: skip
+    options = training_options(config, device, dry_run=dry_run)
+    evaluate = build_epoch_evaluation(config, model, train, val, device, log, max_batches=options.max_batches)
+    trainer = Trainer(objective, optimizer, schedule, loader, options, evaluate=evaluate, saver=saver, log=log)
     seed_rng(config.seed + distributed.rank())  # dropout is not
     if state:
         restore(model, state["model"], source=str(runs.last_checkpoint(folder)))
@@ -90,6 +81,25 @@ def build_trainer(
             raise ValueError(f"{runs.last_checkpoint(folder)} cannot be resumed: {error}") from error
         LOG.info("resumed %s at step %d", folder, trainer.step)
     return trainer
+
+
+def build_training_loader(config: Config, dataset: GuidanceDataset, device: torch.device) -> Loader[TrainBatches]:
+    """The batches of this process."""
+    batches = TrainBatches(
+        len(dataset), config.trainer.batch_size, seed=config.seed,
+        rank=distributed.rank(), world_size=distributed.world_size(), chunks=config.trainer.accumulate,
+    )  # fmt: skip
+    return Loader(dataset, batches, num_workers=config.data.num_workers, pin_memory=device.type == "cuda")
+
+
+def training_options(config: Config, device: torch.device, *, dry_run: bool = False) -> TrainingOptions:
+    """How the trainer trains; a dry run is an epoch of two batches."""
+    settings, stop = config.trainer, config.trainer.early_stop
+    return TrainingOptions(
+        device, epochs=1 if dry_run else settings.epochs, accumulate=settings.accumulate, clip_norm=settings.clip_norm,
+        precision=settings.precision, minimum=Minimum(stop.metric, stop.minimum, stop.epochs) if stop else None,
+        log_every=config.log.every, checkpoint_every=settings.checkpoint_every, max_batches=2 if dry_run else None,
+    )  # fmt: skip
 
 
 def resumable_state(folder: Path, config: Config) -> dict[str, Any] | None:

@@ -6,11 +6,12 @@ before anything is loaded.
 
 from guidance.config.fields import free_on_resume
 from guidance.config.reading import dump_config, load_config, override_config, parse_config
-from guidance.config.schema import Config, check_processes
+from guidance.config.schema import Config, check_processes, config_type
 
 __all__ = [
     "Config",
     "check_processes",
+    "config_type",
     "dump_config",
     "free_on_resume",
     "load_config",

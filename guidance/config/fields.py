@@ -32,7 +32,8 @@ class WithOptions(Section):
             if name not in options:
                 known = ", ".join(options) or "none"
                 raise ValueError(
-                    f"{place}.options: unknown option {name!r}; it takes {known}.{suggestion(name, options)}"
+                    f"{place}.options: what is chosen there has no option {name!r}; it takes {known}."
+                    f"{suggestion(name, options)}"
                 )
         return {name: getattr(self, name) for name in options if name in settings} | self.options
 

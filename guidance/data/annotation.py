@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -10,10 +11,49 @@ from torch import Tensor
 
 from guidance.data.reading.decode import UnreadableError, check_boxes
 from guidance.data.source import Record, Source
-from guidance.data.transforms import View
+from guidance.data.transforms.views import View
 from guidance.regions import BOX, NEVER, SEGMENT, boxes_to_mask, complement, dilate_boxes, not_empty, union_by_row
 
-REGIMES = ("box", "segment", "best")
+
+class Regime(NamedTuple):
+    """What the mask of a class is made of; of its segmentation, where both are known."""
+
+    boxes: bool
+    segments: bool
+
+
+REGIMES: Mapping[str, Regime] = {
+    "box": Regime(boxes=True, segments=False),
+    "segment": Regime(boxes=False, segments=True),
+    "best": Regime(boxes=True, segments=True),
+}
+
+
+@dataclass(frozen=True)
+class RegionOptions:
+    """Which regions a data set gives to its images. Raises ValueError for an impossible `dilation`.
+
+    `region`: the regime. "box": classes with boxes; "segment": classes whose segmentation is not empty; "best": both, by
+    their segmentation where they have one. Classes with `never_boxes` are annotated under each. `dilation` grows the boxes
+    in the frame of the file (see `dilate_boxes`), not segmentations or never boxes; so a crop moves them like any other.
+    `never_alone`: keep the classes that only know where evidence must not lie, see `resolve`. `load_segments`: deliver
+    segmentations beside the masks, also under "box", for metrics. `classes_per_image`: "one" (drawn uniformly among the
+    annotated classes that still have a region after the transform) or "all".
+    """
+
+    region: str = "box"
+    dilation: float = 0.0
+    never_alone: bool = True
+    load_segments: bool = False
+    classes_per_image: str = "all"
+
+    def __post_init__(self) -> None:
+        if not self.dilation >= 0:
+            raise ValueError(f"dilation is a fraction of the box side and must be at least 0; got {self.dilation}")
+
+    @property
+    def regime(self) -> Regime:
+        return REGIMES[self.region]
 
 
 class Annotation(NamedTuple):
@@ -45,23 +85,24 @@ def check_regime(region: str, source: Source) -> None:
     """Raise ValueError for an unknown annotation regime, and for one that `source` cannot serve."""
     if region not in REGIMES:
         raise ValueError(f"region is one of {', '.join(REGIMES)}; got {region!r}")
-    if region == "segment" and source.read_segments is None:
-        raise ValueError(f"dataset {source.name!r} has no segmentations here, so region 'segment' is empty; use 'box'")
+    if not REGIMES[region].boxes and source.read_segments is None:
+        raise ValueError(f"dataset {source.name!r} has no segmentations here, so region {region!r} is empty; use 'box'")
 
 
 def is_annotated(record: Record, region: str) -> bool:
     """Whether `record` has a region under the regime: a box, a segmentation, or a place where evidence must not lie."""
-    boxes = region != "segment" and bool(record.boxes)
-    segments = region != "box" and record.segmentation is not None
+    regime = REGIMES[region]
+    boxes = regime.boxes and bool(record.boxes)
+    segments = regime.segments and record.segmentation is not None
     return boxes or segments or bool(record.never_boxes)
 
 
 def only_never(records: Collection[Record], region: str) -> int:
     """How many (image, class) pairs know where evidence must not lie, but not where it may."""
-    count = 0
+    count, regime = 0, REGIMES[region]
     for record in records:
-        allowed = set(record.box_classes) if region != "segment" else set()
-        if region != "box" and record.segmentation is not None:
+        allowed = set(record.box_classes) if regime.boxes else set()
+        if regime.segments and record.segmentation is not None:
             allowed |= set(record.classes)
         count += len(set(record.never_classes) - allowed)
     return count
@@ -72,29 +113,23 @@ def annotate(
     record: Record,
     height: int,
     width: int,
+    options: RegionOptions,
     *,
-    region: str = "box",
-    dilation: float = 0.0,
-    load_segments: bool = False,
     on_error: str = "raise",
 ) -> Annotation:
-    """What is known about an image whose file is `height` x `width` pixels.
-
-    `region` "box": classes with boxes; "segment": classes whose segmentation is not empty; "best": both, by their
-    segmentation where they have one. Classes with `never_boxes` are annotated under each. `dilation` grows the boxes,
-    not segmentations or never boxes. `load_segments` reads the segmentations also under "box", for metrics.
-    """
-    allowed = record if region != "segment" else record._replace(boxes=(), box_classes=())
+    """What is known about an image whose file is `height` x `width` pixels."""
+    regime, dilation = options.regime, options.dilation
+    allowed = record if regime.boxes else record._replace(boxes=(), box_classes=())
     forbidding = record._replace(boxes=record.never_boxes, box_classes=record.never_classes)
     found, never = (check_boxes(r, height, width, on_error) for r in (allowed, forbidding))
     boxes = dilate_boxes(found.boxes, dilation, height, width) if dilation > 0 else found.boxes
     kinds = dict.fromkeys(never.classes.tolist(), NEVER) | dict.fromkeys(found.classes.tolist(), BOX)
     faulty = found.skipped + never.skipped
     segments: dict[int, Tensor] = {}
-    if region != "box" or (load_segments and kinds):
+    if regime.segments or (options.load_segments and kinds):
         segments, unreadable = _read_segments(source, record, height, width, on_error)
         faulty += unreadable
-    if region != "box":
+    if regime.segments:
         kinds |= dict.fromkeys(segments, SEGMENT)
     row = {index: position for position, index in enumerate(sorted(kinds))}
     shown = [index for index in row if index in segments]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -11,10 +11,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision import tv_tensors
 
-from guidance.data.annotation import Annotation, Pairs, annotate, check_regime, resolve, unannotated
+from guidance.data.annotation import Annotation, Pairs, RegionOptions, annotate, check_regime, resolve, unannotated
 from guidance.data.reading.decode import UnreadableError, read_image
 from guidance.data.source import Source, check_on_error
-from guidance.data.transforms import Segments, Transform, View, to_frame
+from guidance.data.transforms.views import Segments, Transform, View, to_frame
 
 
 class Sample(NamedTuple):
@@ -42,6 +42,16 @@ class Sample(NamedTuple):
         )
 
 
+def _one(sample: Sample, seed: int) -> Sample:
+    if len(sample.classes) < 2:
+        return sample
+    return sample.choose(torch.randint(len(sample.classes), (1,), generator=torch.Generator().manual_seed(seed)))
+
+
+# Which of the regions of an image are used, by `RegionOptions.classes_per_image`.
+CHOICES: Mapping[str, Callable[[Sample, int], Sample]] = {"one": _one, "all": lambda sample, seed: sample}
+
+
 class GuidanceDataset(Dataset[Sample]):
     """The samples of `source`; a key is (epoch, index).
 
@@ -49,13 +59,9 @@ class GuidanceDataset(Dataset[Sample]):
     neither on processes and workers nor on each other, and the global random state is left alone.
 
     `training`: an unreadable image is replaced by the next readable one, so that batches keep their size; otherwise it
-    is left out. Both only with `on_error` "skip"; with "raise" it is an `UnreadableError` (a ValueError).
-    `classes_per_image`: "one" (drawn uniformly among the annotated classes that still have a region after the
-    transform) or "all". `annotated`: the indices whose regions may be used; None means all of them. `region`: what a
-    mask is made of, see `annotation.annotate`; `never_alone`: keep the classes that only know where evidence must not
-    lie, see `annotation.resolve`. `load_segments`: deliver segmentations beside the masks, for metrics. `dilation`: see
-    `dilate_boxes`; boxes are dilated in the frame of the file, so a crop moves them like any other box. `read`: gives
-    the [3, h, w] uint8 image of an index and the (height, width) of its file, as `ImageCache.read`; None decodes files.
+    is left out. Both only with `on_error` "skip"; with "raise" it is an `UnreadableError` (a ValueError). `regions`: which
+    regions samples have. `annotated`: the indices whose regions may be used; None means all of them. `read`: gives the
+    [3, h, w] uint8 image of an index and the (height, width) of its file, as `ImageCache.read`; None decodes files.
     """
 
     def __init__(
@@ -65,27 +71,23 @@ class GuidanceDataset(Dataset[Sample]):
         *,
         training: bool,
         seed: int = 0,
-        classes_per_image: str = "all",
+        regions: RegionOptions | None = None,
         annotated: Iterable[int] | None = None,
-        region: str = "box",
-        never_alone: bool = True,
-        dilation: float = 0.0,
-        load_segments: bool = False,
         on_error: str = "raise",
         read: Callable[[int], tuple[Tensor, tuple[int, int]]] | None = None,
     ) -> None:
         check_on_error(on_error)
+        regions = regions or RegionOptions()
         self.read = read or self._decode
-        if classes_per_image not in ("one", "all"):
-            raise ValueError(f"classes_per_image is 'one' or 'all'; got {classes_per_image!r}")
-        if load_segments and source.read_segments is None:
+        if regions.classes_per_image not in CHOICES:
+            raise ValueError(
+                f"classes_per_image is {' or '.join(map(repr, CHOICES))}; got {regions.classes_per_image!r}"
+            )
+        if regions.load_segments and source.read_segments is None:
             raise ValueError(f"dataset {source.name!r} has no segmentations; set load_segments to false")
-        if not dilation >= 0:
-            raise ValueError(f"dilation is a fraction of the box side and must be at least 0; got {dilation}")
-        check_regime(region, source)
+        check_regime(regions.region, source)
         self.source, self.transform, self.training, self.seed = source, transform, training, seed
-        self.classes_per_image, self.dilation, self.on_error = classes_per_image, dilation, on_error
-        self.load_segments, self.region, self.never_alone = load_segments, region, never_alone
+        self.regions, self.on_error = regions, on_error
         self.load_never = any(record.never_boxes for record in source.records)
         self.annotated = None if annotated is None else frozenset(annotated)
         outside = [i for i in self.annotated or () if not 0 <= i < len(source.records)]
@@ -98,7 +100,7 @@ class GuidanceDataset(Dataset[Sample]):
         return len(self.source.records)
 
     def __getitems__(self, keys: list[tuple[int, int]]) -> list[Sample] | ValueError:
-        """The samples of a batch, for the loader; what is wrong with one is returned as an error (see `loading.read`)."""
+        """The samples of a batch, for the loader; what is wrong with one is returned as an error (see `Loader`)."""
         try:
             return [self[key] for key in keys]
         except ValueError as error:
@@ -129,23 +131,17 @@ class GuidanceDataset(Dataset[Sample]):
         if self.annotated is not None and index not in self.annotated:
             annotation = unannotated(*size)
         else:
-            annotation = annotate(
-                self.source, record, *size, region=self.region, dilation=self.dilation,
-                load_segments=self.load_segments, on_error=self.on_error,
-            )  # fmt: skip
+            annotation = annotate(self.source, record, *size, self.regions, on_error=self.on_error)
         draw_seed, transform_seed = np.random.SeedSequence((self.seed, epoch, index)).generate_state(2).tolist()
         view = self._transformed(image, annotation, size, transform_seed)
-        pairs = resolve(view, annotation, invert=self.source.complement, never_alone=self.never_alone)
+        pairs = resolve(view, annotation, invert=self.source.complement, never_alone=self.regions.never_alone)
         sample = self._join(view["image"], record.classes, pairs, record.group, index)._replace(
             skipped=annotation.skipped, dropped=pairs.dropped, clipped=annotation.clipped
         )
-        if self.classes_per_image == "one" and len(pairs.classes) > 1:
-            chosen = torch.randint(len(pairs.classes), (1,), generator=torch.Generator().manual_seed(draw_seed))
-            sample = sample.choose(chosen)
-        return sample
+        return CHOICES[self.regions.classes_per_image](sample, draw_seed)
 
     def _join(self, image: Tensor, labels: tuple[int, ...], pairs: Pairs, group: int, index: int) -> Sample:
-        segments = pairs.segments if self.load_segments else None
+        segments = pairs.segments if self.regions.load_segments else None
         never = pairs.never if self.load_never else None
         targets = self._targets(labels)
         return Sample(

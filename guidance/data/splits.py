@@ -1,4 +1,4 @@
-"""Splits that a data set does not bring along: which training images are held out for validation."""
+"""Choices that a data set does not bring along: images held out for validation, images whose regions are used, orders."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
+import numpy as np
+import torch
+
 T = TypeVar("T")
+ANNOTATED = 2**31  # purpose of a permutation that is no epoch: else the annotated images would come first in epoch 0
 
 
 def train_or_val(
@@ -44,6 +48,29 @@ def train_or_val(
             "files of its own; raise it, or name another split"
         )
     return [item for item, name in zip(items, names, strict=True) if (name in held_out) == (split == "val")]
+
+
+def annotated_subset(candidates: int | Sequence[int], fraction: float, seed: int) -> list[int]:
+    """The indices, ascending, whose regions may be used when only `fraction` of them are annotated.
+
+    `candidates`: the indices to choose from, or their number N for 0 to N - 1. int(fraction * N) are chosen, as
+    published (Rao et al. 2023), but at least one where `fraction` > 0. The choice depends on the seed and the
+    candidates alone, and subsets are nested: a smaller fraction chooses a subset of what a larger one does.
+    """
+    if not 0 <= fraction <= 1:
+        raise ValueError(f"annotated_fraction must lie between 0 and 1; got {fraction}")
+    indices = range(candidates) if isinstance(candidates, int) else candidates
+    count = int(fraction * len(indices) + 1e-9)  # 0.29 * 100 is 28.999999999999996
+    if fraction > 0:
+        count = max(count, min(1, len(indices)))
+    return sorted(indices[position] for position in permutation(len(indices), seed, ANNOTATED)[:count])
+
+
+def permutation(size: int, seed: int, purpose: int) -> list[int]:
+    """The numbers below `size` in a random order that depends on `seed` and `purpose` alone; an epoch is a purpose."""
+    state = int(np.random.SeedSequence((seed, purpose)).generate_state(1)[0])
+    order: list[int] = torch.randperm(size, generator=torch.Generator().manual_seed(state)).tolist()
+    return order
 
 
 def _first(names: Iterable[str], count: int, seed: int) -> list[str]:

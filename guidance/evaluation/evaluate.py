@@ -6,11 +6,10 @@ from collections import Counter
 from itertools import islice
 
 import torch
-from torch.utils.data import DataLoader
 
 from guidance import distributed
 from guidance.attribution import Method, Request, check_explainable, explain, one_hot
-from guidance.data import read
+from guidance.data import EvaluationBatches, Loader
 from guidance.evaluation.tables import BatchTables, Scoring, collect
 from guidance.models.classifier import Classifier
 from guidance.progress import Progress
@@ -19,7 +18,7 @@ from guidance.types import COUNTED, Batch
 
 def evaluate(
     model: Classifier,
-    loader: DataLoader[Batch],
+    loader: Loader[EvaluationBatches],
     *,
     device: torch.device,
     attribution: str | Method,
@@ -40,7 +39,7 @@ def evaluate(
     total = len(loader) if max_batches is None else min(max_batches, len(loader))
     bar = Progress(description, total, unit="batch", keep=False, shown=distributed.is_main())
     with bar:
-        for batch in bar.track(islice(read(loader), max_batches)):
+        for batch in bar.track(islice(loader, max_batches)):
             counts.update({name: getattr(batch, name) for name in COUNTED})
             if len(batch.images):
                 parts.append(_tables(model, batch.to(device), attribution, depth, scoring))

@@ -164,8 +164,8 @@ class Classifier(nn.Module):
     def _check(self, images: Tensor) -> None:
         if self.channels is not None and images.shape[1] != self.channels:
             hint = (
-                "B-cos nets take images in [0, 1] as (x, 1 - x): use guidance.data.transforms.add_inverse on them, or a "
-                "transform with encoding='inverse'"
+                "B-cos nets take images in [0, 1] as (x, 1 - x): use guidance.data.transforms.encodings.add_inverse on them, "
+                "or a transform with encoding='inverse'"
                 if self.channels == 6
                 else "check the encoding of the data"
             )

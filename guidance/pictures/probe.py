@@ -43,7 +43,7 @@ class Probe:
         Where nothing is annotated, images with their first class and an empty mask; None without any of these.
         """
         records = dataset.source.records
-        indices = [i for i, record in enumerate(records) if is_annotated(record, dataset.region)]
+        indices = [i for i, record in enumerate(records) if is_annotated(record, dataset.regions.region)]
         annotated = bool(indices)
         if not annotated:
             indices = [i for i, record in enumerate(records) if record.classes]

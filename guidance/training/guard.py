@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from guidance import distributed
 from guidance.types import Step
@@ -61,3 +61,16 @@ def raise_non_finite(failure: str) -> None:
         f"the loss is not finite at {'; '.join(found)}. The checkpoints on disk are from before. Lower optimizer.lr or "
         "objective.localization.weight, set trainer.clip_norm, or look at the named samples (positions in the training split)."
     )
+
+
+def check_finite(guard: LossGuard, weights: nn.Module, step: int) -> None:
+    """Raise NonFiniteError, on every process, if a loss before `step` or a weight is not finite. A collective call."""
+    failure = guard.failure(before=step)
+    if distributed.max_numbers([float(bool(failure))])[0]:
+        raise_non_finite(failure)
+    bad = [name for name, p in weights.named_parameters() if not bool(torch.isfinite(p).all())]
+    if bad:
+        raise NonFiniteError(
+            f"weights are not finite after step {step} although the loss was: {', '.join(bad[:5])}. "
+            "The checkpoints on disk are from before. Lower optimizer.lr or set trainer.clip_norm."
+        )

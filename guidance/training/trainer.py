@@ -12,31 +12,24 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from guidance import distributed
-from guidance.data import TrainBatches, abandon_workers, naming_killed_workers, read
+from guidance.data.batches import TrainBatches
+from guidance.data.loader import Loader
+from guidance.data.workers import abandon_workers, naming_killed_workers
 from guidance.objectives import Objective
 from guidance.progress import Progress
 from guidance.runs.logs import Loggers
-from guidance.training.guard import LossGuard, NonFiniteError, raise_non_finite
-from guidance.training.run_state import (
-    Means,
-    StoppedWaitingError,
-    StopRequest,
-    get_rng,
-    load_optimizer,
-    natural,
-    numbers,
-    part,
-    set_rng,
-)
-from guidance.types import COUNTED, Batch, Step
+from guidance.training.guard import LossGuard, check_finite, raise_non_finite
+from guidance.training.history import History
+from guidance.training.options import TrainingOptions
+from guidance.training.random_states import get_rng, set_rng
+from guidance.training.signals import StoppedWaitingError, StopRequest
+from guidance.training.state import load_optimizer, natural, part
+from guidance.types import Batch, Step
 
 LOG = logging.getLogger(__name__)
-# Counted over an epoch: by each process on its own, and (the last two) over the global batches.
-TALLIED = (*COUNTED, "regions", "images")
 
 
 class Saver(Protocol):
@@ -52,10 +45,8 @@ class Saver(Protocol):
 class Trainer:
     """Trains an objective over epochs; every epoch ends with an evaluation, the Pareto front and a checkpoint.
 
-    `loader` yields this process's share of the batches that `batches` plans. `evaluate(step)` returns the metrics of the
-    current weights, the same on every process. `minimum` (metric name, value, epochs): stop when the best value so far is
-    under `value` after that many epochs. `max_batches` shortens each epoch (dry run). A global batch is split into
-    `accumulate` chunks. `precision` "bf16" runs the forward in autocast; attributions and losses stay in fp32.
+    `loader` yields this process's share of the batches. `evaluate(step)` returns the metrics of the current weights, the
+    same on every process.
     """
 
     def __init__(
@@ -63,40 +54,25 @@ class Trainer:
         objective: Objective,
         optimizer: Optimizer,
         schedule: LRScheduler,
-        loader: DataLoader[Batch],
-        batches: TrainBatches,
+        loader: Loader[TrainBatches],
+        options: TrainingOptions,
         *,
-        device: torch.device,
         evaluate: Callable[[int], dict[str, float]],
         saver: Saver,
         log: Loggers,
-        epochs: int,
-        accumulate: int = 1,
-        clip_norm: float | None = None,
-        precision: str = "fp32",
-        minimum: tuple[str, float, int] | None = None,
-        log_every: int = 10,
-        checkpoint_every: int | None = None,
-        max_batches: int | None = None,
     ) -> None:
         self.objective, self.optimizer, self.schedule = objective, optimizer, schedule
-        self.loader, self.batches, self.device = loader, batches, device
+        self.loader, self.options = loader, options
         self.evaluate, self.saver, self.log = evaluate, saver, log
-        self.epochs, self.accumulate, self.clip_norm, self.precision = epochs, accumulate, clip_norm, precision
-        self.minimum, self.log_every, self.checkpoint_every = minimum, log_every, checkpoint_every
-        self.max_batches = max_batches
+        self.epochs = options.epochs  # may be changed until `fit`
         self.epoch, self.position, self.step = 0, 0, 0  # epochs done, batches done in this epoch, updates done
-        self.best: dict[str, float] = {}
-        self.metrics: dict[str, float] = {}
-        self.window, self.total = Means(), Means()
-        self.tally = dict.fromkeys(TALLIED, 0.0)
-        self.guard = LossGuard()
+        self.history, self.guard = History(), LossGuard()
         self.lines: int | None = None  # of the log, when it was last flushed
         self._resumed_rng: dict[str, Any] | None = None
 
     def fit(self) -> bool:
         """Train until the last epoch; False if a signal ended it early (a checkpoint to resume from was written)."""
-        ddp = distributed.parallel(self.objective, self.device)
+        ddp = distributed.parallel(self.objective, self.options.device)
         if self._resumed_rng is not None:
             set_rng(self._resumed_rng)
         with StopRequest().listening() as stop, naming_killed_workers("go on with --resume"):
@@ -135,13 +111,12 @@ class Trainer:
         """One pass over the training data, from where the last one was interrupted; False if asked to stop."""
         self.objective.train()
         self.objective.begin_epoch(self.epoch)
-        self.batches.epoch, self.batches.start = self.epoch, self.position
-        length = self._length()
-        size = self.batches.batch_size
+        self.loader.seek(epoch=self.epoch, start=self.position)
+        length = self.options.length(self.loader.batches_per_epoch)
         with Progress(f"epoch {self.epoch + 1}/{self.epochs}", length, unit="batch", initial=self.position,
                       shown=distributed.is_main()) as bar:  # fmt: skip
             begin, seen = time.perf_counter(), 0
-            batches = read(self.loader)
+            batches = iter(self.loader)
             while self.position < length:
                 try:
                     with stop.waiting():
@@ -150,13 +125,13 @@ class Trainer:
                     self._give_up_waiting()
                     return False
                 self._train_step(ddp, batch)
-                seen += size
+                seen += self.loader.batch_size
                 bar.update()
-                if self.step % self.log_every == 0 or self.position == length:
+                if self.step % self.options.log_every == 0 or self.position == length:
                     rate = seen / (time.perf_counter() - begin)
                     self._log_step(bar, rate)
-                stopping = self._agree(stop)
-                due = self.checkpoint_every is not None and self.step % self.checkpoint_every == 0
+                stopping, every = self._agree(stop), self.options.checkpoint_every
+                due = every is not None and self.step % every == 0
                 if stopping or (due and self.position < length):  # the end of the epoch saves anyway
                     self._save()
                 if stopping:
@@ -172,49 +147,29 @@ class Trainer:
             raise_non_finite(failure)
         return stopping > 0
 
-    def _length(self) -> int:
-        full = self.batches.batches_per_epoch
-        return full if self.max_batches is None else min(full, self.max_batches)
-
     def _train_step(self, ddp: nn.Module, batch: Batch) -> None:
         """One update of the weights from one global batch."""
         counts = self.objective.counts(batch)
         self.optimizer.zero_grad(set_to_none=True)
         terms: dict[str, Tensor] = {}
-        chunks = batch.chunk(self.accumulate)
+        chunks = batch.chunk(self.options.accumulate)
         for i, chunk in enumerate(chunks):
             with distributed.no_sync(ddp, active=i + 1 < len(chunks)):
-                with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-                    step: Step = ddp(chunk.to(self.device), counts)
+                with self.options.autocast:
+                    step: Step = ddp(chunk.to(self.options.device), counts)
                 self.guard.watch(self.step, step)
                 torch.autograd.backward(step.loss)
             terms = {name: value + terms.get(name, 0.0) for name, value in step.terms.items()}
-        if self.clip_norm is not None:
-            terms["grad_norm"] = nn.utils.clip_grad_norm_(self.objective.parameters(), self.clip_norm)
+        if self.options.clip_norm is not None:
+            terms["grad_norm"] = nn.utils.clip_grad_norm_(self.objective.parameters(), self.options.clip_norm)
         self.optimizer.step()
         self.schedule.step()
         self.step += 1
         self.position += 1
-        for name in TALLIED:
-            self.tally[name] += getattr(batch if name in COUNTED else counts, name)
-        self.window.add(terms)
-        self.total.add(terms)
-
-    def _check_weights(self) -> None:
-        """Raise, on every process, before anything that is not finite is evaluated or saved."""
-        failure = self.guard.failure(before=self.step)
-        if distributed.max_numbers([float(bool(failure))])[0]:
-            raise_non_finite(failure)
-        bad = [name for name, p in self.objective.named_parameters() if not bool(torch.isfinite(p).all())]
-        if bad:
-            raise NonFiniteError(
-                f"weights are not finite after step {self.step} although the loss was: {', '.join(bad[:5])}. "
-                "The checkpoints on disk are from before. Lower optimizer.lr or set trainer.clip_norm."
-            )
+        self.history.add(terms, batch, counts)
 
     def _log_step(self, bar: Progress, rate: float) -> None:
-        values = self.window.read()
-        self.window = Means()
+        values = self.history.read_window()
         step = {f"step/{name}": value for name, value in values.items()}
         groups = self.optimizer.param_groups
         rates = {f"step/lr{'/' + group['name'] if 'name' in group else ''}": group["lr"] for group in groups}
@@ -225,55 +180,42 @@ class Trainer:
     def _finish_epoch(self, stop: StopRequest) -> None:
         """Save, evaluate, offer to the front, log, save; in this order, so that a kill repeats what was not saved."""
         self._save()  # an evaluation may take longer than the grace of a scheduler
-        train = {f"train/{name}": value for name, value in (self.total.read() | self._read_tally()).items()}
+        train = {f"train/{name}": value for name, value in self.history.read_epoch().items()}
         # Each process has its own running statistics; the main process's are the ones that are saved.
         distributed.broadcast_buffers(self.objective)
         with stop.waiting():
             metrics = self.evaluate(self.step)
-        self.metrics = metrics
-        for name, value in self.metrics.items():
-            if not math.isnan(value):
-                self.best[name] = max(value, self.best.get(name, value))
-        self.saver.offer(epoch=self.epoch + 1, step=self.step, metrics=self.metrics)
-        val = {f"val/{name}": value for name, value in self.metrics.items()}
+        self.history.evaluated(metrics)
+        self.saver.offer(epoch=self.epoch + 1, step=self.step, metrics=metrics)
+        val = {f"val/{name}": value for name, value in metrics.items()}
         self.log.log(self.step, {"epoch": self.epoch + 1} | train | val)
         for advice in self.objective.advise(train | val):
             LOG.warning(advice)
-        self.epoch, self.position, self.total = self.epoch + 1, 0, Means()
-        self.tally = dict.fromkeys(TALLIED, 0.0)
+        self.epoch, self.position = self.epoch + 1, 0
+        self.history.begin_epoch()
         self._save()
-
-    def _read_tally(self) -> dict[str, float]:
-        """What was left out in this epoch, over all processes, and the share of images that had a region."""
-        sums = distributed.sum_numbers([self.tally[name] for name in COUNTED])
-        return dict(zip(COUNTED, sums, strict=True)) | {"annotated": self.tally["regions"] / self.tally["images"]}
 
     def _hopeless(self) -> bool:
         """Whether the best value of the `minimum` metric is too low after its patience."""
-        if self.minimum is None:
+        minimum, best = self.options.minimum, self.history.best
+        if minimum is None or not minimum.missed(self.epoch, best):
             return False
-        name, value, patience = self.minimum
-        hopeless = self.epoch >= max(1, patience) and self.best.get(name, -math.inf) < value
-        if hopeless and distributed.is_main():
-            tqdm.write(
-                f"early stop after epoch {self.epoch}: best {name} {self.best.get(name, math.nan):.4f} < {value}"
-            )
-        return hopeless
+        if distributed.is_main():
+            found = best.get(minimum.metric, math.nan)
+            tqdm.write(f"early stop after epoch {self.epoch}: best {minimum.metric} {found:.4f} < {minimum.value}")
+        return True
 
     def _save(self) -> None:
-        self._check_weights()
+        check_finite(self.guard, self.objective, self.step)
         self.lines = self.log.flush()
-        self.saver.last(self.state_dict, metrics=self.metrics)
+        self.saver.last(self.state_dict, metrics=self.history.metrics)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything beside the model's weights that resuming exactly needs. A collective call."""
-        means = [distributed.gather_objects(m.state_dict()) for m in (self.window, self.total)]
         return {
             "epoch": self.epoch, "position": self.position, "step": self.step,
             "optimizer": self.optimizer.state_dict(), "schedule": self.schedule.state_dict(),
-            "best": dict(self.best), "metrics": dict(self.metrics),
-            "window": means[0], "total": means[1], "tally": distributed.gather_objects(dict(self.tally)),
-            "rng": distributed.gather_objects(get_rng()), "lines": self.lines,
+            **self.history.state_dict(), "rng": distributed.gather_objects(get_rng()), "lines": self.lines,
         }  # fmt: skip
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -283,7 +225,7 @@ class Trainer:
         """
         with part("epoch, position and step"):
             self.epoch, self.position, self.step = (natural(state[name]) for name in ("epoch", "position", "step"))
-            if self.position > self.batches.batches_per_epoch:
+            if self.position > self.loader.batches_per_epoch:
                 raise ValueError("beyond the epoch")
         with part("rng"):
             processes = len(list(state["rng"]))
@@ -298,18 +240,9 @@ class Trainer:
         with part("schedule"):
             self.schedule.load_state_dict(state["schedule"])
             natural(self.schedule.last_epoch)
-        with part("best and metrics"):
-            self.best, self.metrics = numbers(state["best"]), numbers(state["metrics"])
+        self.history.load_common(state)
         if same:
-            self._load_own(state, distributed.rank())
-
-    def _load_own(self, state: Mapping[str, Any], rank: int) -> None:
-        """What each process has for itself."""
-        for name, means in (("window", self.window), ("total", self.total)):
-            with part(name):
-                means.load_state_dict(state[name][rank], self.device)
-        with part("tally"):  # an earlier release did not count everything
-            self.tally |= numbers({name: state["tally"][rank].get(name, 0.0) for name in TALLIED})
-        with part("rng"):
-            self._resumed_rng = dict(state["rng"][rank])
-            set_rng(self._resumed_rng)
+            self.history.load_own(state, distributed.rank(), self.options.device)
+            with part("rng"):
+                self._resumed_rng = dict(state["rng"][distributed.rank()])
+                set_rng(self._resumed_rng)

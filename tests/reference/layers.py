@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from guidance.models.normalization import FrozenBatchNorm2d
 from torch import Tensor, nn
 
 from guidance.models.bcos.modules import BcosConv2d, BcosLinear
 from guidance.models.bcos.norms import BatchNormUncentered2d, SampleNorm
+from guidance.models.layers.normalization import FrozenBatchNorm2d
 
 
 def identity(layer: Any, x: Tensor) -> Tensor:

@@ -9,8 +9,11 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from torchvision import tv_tensors
 
 from guidance.data import Record, Source
+from guidance.data.transforms.views import View
+from guidance.regions import boxes_to_mask
 
 Box = tuple[float, float, float, float]
 
@@ -59,3 +62,20 @@ def make_source(
     )
     classes = ("a", "b", "c", "d")
     return Source("pictures", "train", classes, records, False, ("even", "odd"), read_segments, complement)
+
+
+def box_view(box: Box, height: int, width: int) -> View:
+    """A view whose image and segment both are white inside `box` (integer corners)."""
+    inside = boxes_to_mask(torch.tensor([box]), height, width).to(torch.uint8)
+    return {
+        "image": tv_tensors.Image(inside.repeat(3, 1, 1) * 255),
+        "boxes": tv_tensors.BoundingBoxes(torch.tensor([box]), format="XYXY", canvas_size=(height, width)),
+        "segments": tv_tensors.Mask(inside),
+    }
+
+
+def picture(height: int = 40, width: int = 56, seed: int = 0) -> tv_tensors.Image:
+    """Smooth colours: at sharp edges every rounding would show."""
+    coarse = torch.rand(1, 3, 5, 6, generator=torch.Generator().manual_seed(seed))
+    smooth = torch.nn.functional.interpolate(coarse, (height, width), mode="bicubic").clamp(0, 1)
+    return tv_tensors.Image((smooth[0] * 255).to(torch.uint8))

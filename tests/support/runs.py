@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from guidance.assembly import build_trainer
 from guidance.config import Config, parse_config
 from guidance.models.classifier import Classifier
 from guidance.runs import checkpoint
 
+CPU = torch.device("cpu")
+Make = Callable[..., Config]
 COUNTS = {"num_train": 26, "num_val": 10, "num_test": 11}
 
 
@@ -67,3 +71,9 @@ def assert_same(a: Any, b: Any, place: str = "") -> None:
             assert_same(*pair, f"{place}/{i}")
     else:
         assert a == b or (a != a and b != b), f"{place}: {a} and {b}"
+
+
+def resume(settings: Make, run: Path, **sections: dict[str, Any]) -> None:
+    """Go on with `run`, by default to two epochs."""
+    config = settings(**({"trainer": {"epochs": 2}, "schedule": {"name": "constant"}} | sections))
+    build_trainer(config, run, CPU, resume=True).fit()

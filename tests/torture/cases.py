@@ -25,7 +25,15 @@ from PIL import Image
 
 from guidance.assembly import build_trainer
 from guidance.config import check_processes, dump_config, load_config
-from guidance.data import DATASETS, GuidanceDataset, UnreadableError, eval_transform, generate_demo, train_transform
+from guidance.data import (
+    DATASETS,
+    GuidanceDataset,
+    RegionOptions,
+    UnreadableError,
+    eval_transform,
+    generate_demo,
+    train_transform,
+)
 from guidance.data.reading.preflight import preflight
 from guidance.inference import evaluate_checkpoint
 from guidance.models import BACKBONES, Backbone
@@ -208,8 +216,12 @@ def _use_split(name: str, root: Path, split: str, on_error: str) -> None:
         raise ValueError(f"{split} has no usable image")
     preflight(source, pixels=True, segmentations=True, on_error=on_error)
     segments = source.read_segments is not None
-    evaluated = GuidanceDataset(source, eval_transform(16), training=False, load_segments=segments, on_error=on_error)
-    trained = GuidanceDataset(source, train_transform(16, "crop_flip"), training=True, region="best", on_error=on_error)
+    evaluated = GuidanceDataset(
+        source, eval_transform(16), training=False, regions=RegionOptions(load_segments=segments), on_error=on_error
+    )
+    trained = GuidanceDataset(
+        source, train_transform(16, "crop_flip"), training=True, regions=RegionOptions(region="best"), on_error=on_error
+    )
     for i in range(len(source.records)):
         try:
             evaluated[0, i], trained[1, i]

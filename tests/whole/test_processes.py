@@ -17,7 +17,15 @@ from torch import nn
 from guidance import distributed, inference
 from guidance.assembly import build_evaluation_dataset, build_evaluator, build_source, build_trainer
 from guidance.config import parse_config
-from guidance.data import GuidanceDataset, TrainBatches, build_loader, generate_demo, load_demo, train_transform
+from guidance.data import (
+    GuidanceDataset,
+    Loader,
+    RegionOptions,
+    TrainBatches,
+    generate_demo,
+    load_demo,
+    train_transform,
+)
 from guidance.inference import evaluate_checkpoint
 from guidance.losses import LOCALIZATION_LOSSES
 from guidance.models import build_model
@@ -97,13 +105,13 @@ def train_epoch(root: Path, scenario: str) -> dict[str, Any]:
     objective.double()
     subsets = {"some": range(0, 40, 3), "one": [7], "none": []}
     dataset = GuidanceDataset(source, train_transform(32, "none", "normalized"), training=True,
-                              classes_per_image="one", annotated=subsets[annotated])  # fmt: skip
+                              regions=RegionOptions(classes_per_image="one"), annotated=subsets[annotated])  # fmt: skip
     batches = TrainBatches(len(dataset), BATCH, seed=0, rank=distributed.rank(),
                            world_size=distributed.world_size(), chunks=chunks)  # fmt: skip
     ddp = distributed.parallel(objective, torch.device("cpu"))
     optimizer = torch.optim.SGD(objective.parameters(), 0.05)
     losses = []
-    for batch in build_loader(dataset, batches):
+    for batch in Loader(dataset, batches):
         batch = batch._replace(images=batch.images.double(), targets=batch.targets.double())
         losses.append(_update(ddp, objective, optimizer, batch, chunks))
     return {"losses": losses, "weights": copy.deepcopy(objective.model.state_dict())}

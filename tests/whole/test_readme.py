@@ -127,13 +127,13 @@ def test_snippet(snippet: str, project: Path, monkeypatch: pytest.MonkeyPatch) -
 
 def test_files_and_settings_that_the_readme_names_exist() -> None:
     from guidance.attribution import ATTRIBUTIONS
-    from guidance.config import Config
+    from guidance.config import config_type
     from guidance.losses import LOCALIZATION_LOSSES
     from guidance.models import BACKBONES
 
     for path in re.findall(r"\]\((docs/[^)]+)\)", README):
         assert (ROOT / path).is_file(), path
-    for name in [*ATTRIBUTIONS, *LOCALIZATION_LOSSES, *BACKBONES, *settings(Config)]:
+    for name in [*ATTRIBUTIONS, *LOCALIZATION_LOSSES, *BACKBONES, *settings(config_type())]:
         assert re.search(rf"[`.]{name}[`:.]", README), f"{name} is not in the table of settings"
 
 

@@ -23,14 +23,15 @@ import torch
 from guidance import distributed, progress
 from guidance.assembly import build_trainer
 from guidance.config import Config
-from guidance.data import GuidanceDataset, generate_demo, naming_killed_workers
+from guidance.data import GuidanceDataset, generate_demo
 from guidance.data.reading import decode
 from guidance.data.reading.decode import read_image
+from guidance.data.workers import naming_killed_workers
 from guidance.distributed import LostProcessError, check_launcher, process_group
 from guidance.models import aim
 from guidance.progress import Progress
 from guidance.runs import checkpoint
-from guidance.training.run_state import StoppedWaitingError, StopRequest
+from guidance.training.signals import StoppedWaitingError, StopRequest
 from tests.support import objectives as make
 from tests.support.pictures import write_picture
 from tests.support.runs import assert_same, snapshot

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from guidance.data.reading.decode import UnreadableError, read_image
 from guidance.data.source import Record, Source
-from guidance.data.transforms import resize_image
+from guidance.data.transforms.evaluation import resize_image
 from guidance.progress import Progress
 
 FORMAT = 2  # 1: images of more than 8 bits were clipped

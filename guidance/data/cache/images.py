@@ -23,7 +23,7 @@ from guidance.data.cache import file as cache_file
 from guidance.data.cache.file import HEADER, cache_bytes
 from guidance.data.reading.decode import read_image
 from guidance.data.source import Record, Source, check_on_error
-from guidance.data.transforms import resize_image
+from guidance.data.transforms.evaluation import resize_image
 
 LOG = logging.getLogger(__name__)
 

@@ -12,14 +12,25 @@ import reprlib
 import stat
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, NamedTuple, TypeGuard
 
 Box = tuple[float, float, float, float]
 Size = tuple[int, int]  # height, width
+IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif"))
 # float() and int() of Python also take 1_0, nan, and digits of other scripts.
 _DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _INTEGER = re.compile(r"[+-]?\d{1,18}", re.ASCII)
+
+
+def is_image(path: PurePath) -> bool:
+    """Whether a file counts as an image, by its name."""
+    return path.suffix.lower() in IMAGE_SUFFIXES and not is_hidden(path)
+
+
+def is_hidden(path: PurePath) -> bool:
+    """Whether a file or folder is hidden, by its name."""
+    return path.name.startswith(".")
 
 
 class Listing:

@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Sequence
 
 from guidance import distributed
-from guidance.data.reading.checks import DOUBTS, MISTAKES, check_records
+from guidance.data.reading.image_checks import check_records
+from guidance.data.reading.split_checks import DOUBTS, MISTAKES
 from guidance.data.source import Source
 
 LOG = logging.getLogger(__name__)
@@ -19,7 +20,7 @@ def preflight(source: Source, *, pixels: bool, segmentations: bool, on_error: st
 
     `pixels`, `segmentations`: decode these; otherwise only their headers are read. Raises ValueError, on every process,
     where something is wrong and `on_error` is "raise"; with "skip" it is logged what will be left out. What is used as it
-    is, but may mean that something is wrong (`checks.DOUBTS`), is logged.
+    is, but may mean that something is wrong (`split_checks.DOUBTS`), is logged.
     """
     share = range(distributed.rank(), len(source.records), distributed.world_size())
     records = [source.records[i] for i in share]

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from guidance.data.reading.files import Box, Listing, Once, box_from_text, read_csv
-from guidance.data.sets.folders import is_image, subfolders
+from guidance.data.reading.files import Box, Listing, Once, box_from_text, is_image, read_csv
+from guidance.data.sets.folders import subfolders
 from guidance.data.source import Record, fail_or_note
 from guidance.types import lookup
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,11 +15,23 @@ from PIL import Image
 
 from guidance.data.making.demo_drawing import SYMBOLS, TEXTURES, draw
 from guidance.data.reading.decode import read_class_map_segments
-from guidance.data.source import Record, Source, check_on_error, lookup_split
+from guidance.data.source import Record, Source, lookup_split
 
 CLASSES, BACKGROUNDS = tuple(SYMBOLS), tuple(TEXTURES)
 GROUPS = tuple(f"{symbol}/{texture}" for symbol in CLASSES for texture in BACKGROUNDS)
-SPLITS = {"train": 0, "val": 1, "test": 2}
+
+
+class _Split(NamedTuple):
+    number: int  # of its random numbers
+    correlated: bool  # as the option says; else all groups are equally large
+    every_group: bool  # holds a twentieth of its images of each group
+
+
+SPLITS: Mapping[str, _Split] = {
+    "train": _Split(0, correlated=True, every_group=False),
+    "val": _Split(1, correlated=True, every_group=True),
+    "test": _Split(2, correlated=False, every_group=False),
+}
 ANNOTATIONS = "annotations.json"
 VERSION = 2  # changes with what the same options give
 
@@ -33,14 +46,13 @@ def load_demo(
     image_size: int = 64,
     correlation: float = 0.97,
     seed: int = 0,
-    on_error: str = "raise",
 ) -> Source:
     """Split "train", "val" or "test" of the demo set at `root`, which is generated first where it does not exist.
 
     Three classes (`CLASSES`), single-label; group = 3 * class + texture; boxes and segmentations. See `generate_demo`
-    for the other options. A `root` that holds something else, or a set with other options, is a ValueError.
+    for the options; there is no `on_error`, as no annotation of its own is faulty. A `root` that holds something else, or a
+    set with other options, is a ValueError.
     """
-    check_on_error(on_error)
     lookup_split(SPLITS, split, "demo")
     root = Path(root)
     settings = _settings(num_train, num_val, num_test, image_size, correlation, seed)
@@ -133,9 +145,9 @@ def _generate(root: Path, settings: dict[str, Any]) -> None:
 
 
 def _write_split(folder: Path, split: str, settings: dict[str, Any]) -> list[dict[str, Any]]:
-    number, count, seed = SPLITS[split], settings["counts"][split], settings["seed"]
-    correlation = 1 / len(BACKGROUNDS) if split == "test" else settings["correlation"]
-    groups = _groups(count, correlation, at_least=max(1, count // 20) if split == "val" else 0)
+    (number, correlated, every_group), count, seed = SPLITS[split], settings["counts"][split], settings["seed"]
+    correlation = settings["correlation"] if correlated else 1 / len(BACKGROUNDS)
+    groups = _groups(count, correlation, at_least=max(1, count // 20) if every_group else 0)
     np.random.default_rng((seed, number)).shuffle(groups)
     (folder / "images" / split).mkdir(parents=True)
     (folder / "masks" / split).mkdir(parents=True)

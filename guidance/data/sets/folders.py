@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import NamedTuple
 
+from guidance.data.reading.files import is_hidden, is_image
 from guidance.data.source import Record, fail_or_note, layout_error, lookup_split
 from guidance.data.splits import train_or_val
-
-IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif"))
 
 
 class Part(NamedTuple):
@@ -38,7 +37,7 @@ class Item(NamedTuple):
 
 def subfolders(folder: Path) -> tuple[str, ...]:
     """The names of the folders in `folder` that are not hidden, in alphabetical order."""
-    return tuple(sorted(path.name for path in folder.iterdir() if path.is_dir() and not _is_hidden(path)))
+    return tuple(sorted(path.name for path in folder.iterdir() if path.is_dir() and not is_hidden(path)))
 
 
 def find_part(
@@ -96,10 +95,10 @@ def list_items(part: Part, labels: Mapping[str, int]) -> tuple[list[Item], int]:
     `labels`: class folder -> class. A class folder that does not exist has no images. Files that are no images by their
     suffix (`IMAGE_SUFFIXES`), or lie beside or below the class folders, are left alone and counted. Hidden files are not.
     """
-    items, others = [], sum(path.is_file() and not _is_hidden(path) for path in part.folder.iterdir())
+    items, others = [], sum(path.is_file() and not is_hidden(path) for path in part.folder.iterdir())
     for name, label in labels.items():
         folder = part.folder / name
-        paths = sorted(path for path in folder.iterdir() if not _is_hidden(path)) if folder.is_dir() else []
+        paths = sorted(path for path in folder.iterdir() if not is_hidden(path)) if folder.is_dir() else []
         items += [Item(path, label) for path in paths if is_image(path)]
         others += sum(len(_files_below(path)) if path.is_dir() else 1 for path in paths if not is_image(path))
     return items, others
@@ -146,14 +145,9 @@ def check_masks(masks: Path, part: Part, items: Sequence[Item], on_error: str) -
             name = path.with_suffix(".png") if path.with_suffix(".png") in expected else example
             problems += fail_or_note(f"mask {path} belongs to no image of {part.folder}; expected {name}", on_error)
     for path in sorted(masks.iterdir()) if part.folder.name == "train" else ():
-        if not (root / path.name).is_dir() and not _is_hidden(path):
+        if not (root / path.name).is_dir() and not is_hidden(path):
             problems += fail_or_note(f"{path} belongs to no split of {root}; expected masks as {example}", on_error)
     return problems
-
-
-def is_image(path: PurePath) -> bool:
-    """Whether a file counts as an image, by its name."""
-    return path.suffix.lower() in IMAGE_SUFFIXES and not _is_hidden(path)
 
 
 def _files_below(folder: Path) -> list[Path]:
@@ -162,7 +156,3 @@ def _files_below(folder: Path) -> list[Path]:
         folders[:] = [name for name in folders if not name.startswith(".")]
         found += [Path(parent, name) for name in names if not name.startswith(".")]
     return sorted(found)
-
-
-def _is_hidden(path: PurePath) -> bool:
-    return path.name.startswith(".")

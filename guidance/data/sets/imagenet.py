@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from guidance.data.reading.decode import read_object_segments
 from guidance.data.reading.files import Listing, Once, XMLAnnotation, read_text, read_xml_annotation
@@ -68,6 +69,15 @@ TREE_HARD = f"""{_IMAGES}  masks/{{train,val}}/<WordNet id>/<image>.png   not bl
 """
 
 
+class _Subset(NamedTuple):
+    """Some classes of ImageNet."""
+
+    name: str  # of the data set
+    classes: Mapping[str, str]  # WordNet id -> class name, in the order of the classes
+    tree: str  # the layout that errors show
+    masks: Path | None = None  # folder of masks of the objects
+
+
 def load_imagenet100(
     root: str | Path,
     split: str,
@@ -88,14 +98,15 @@ def load_imagenet100(
     path = next((path for path in paths if path.is_file()), None)
     if path is None:
         raise layout_error("imagenet100", paths[0], TREE_100)
-    return _load("imagenet100", Path(root), split, _read_class_list(path), TREE_100, val_fraction, split_seed, on_error)
+    subset = _Subset("imagenet100", _read_class_list(path), TREE_100)
+    return _load(subset, Path(root), split, val_fraction, split_seed, on_error)
 
 
 def load_imagewoof(
     root: str | Path, split: str, *, val_fraction: float = 0.2, split_seed: int = 0, on_error: str = "raise"
 ) -> Source:
     """Split "train", "val" or "test" of ImageWoof: ten breeds of dogs; otherwise as `load_imagenet100`."""
-    return _load("imagewoof", Path(root), split, WOOF, TREE_WOOF, val_fraction, split_seed, on_error)
+    return _load(_Subset("imagewoof", WOOF, TREE_WOOF), Path(root), split, val_fraction, split_seed, on_error)
 
 
 def load_hard_imagenet(
@@ -108,21 +119,13 @@ def load_hard_imagenet(
     masks = Path(root) / "masks"
     if not masks.is_dir():
         raise layout_error("hard_imagenet", masks, TREE_HARD)
-    return _load("hard_imagenet", Path(root), split, HARD, TREE_HARD, val_fraction, split_seed, on_error, masks)
+    subset = _Subset("hard_imagenet", HARD, TREE_HARD, masks)
+    return _load(subset, Path(root), split, val_fraction, split_seed, on_error)
 
 
-def _load(
-    name: str,
-    root: Path,
-    split: str,
-    classes: Mapping[str, str],
-    tree: str,
-    val_fraction: float,
-    split_seed: int,
-    on_error: str,
-    masks: Path | None = None,
-) -> Source:
+def _load(subset: _Subset, root: Path, split: str, val_fraction: float, split_seed: int, on_error: str) -> Source:
     check_on_error(on_error)
+    name, classes, tree, masks = subset
     part = find_part(root, split, name, tree, ignore=("bboxes", "masks"), val_is_test=True)
     for folder in classes:
         if not (part.folder / folder).is_dir():

@@ -1,4 +1,4 @@
-"""Samples: regions, class draw, seeding, annotated subsets, and what happens to faulty records."""
+"""Samples: regions, draws, random states."""
 
 from __future__ import annotations
 
@@ -11,23 +11,20 @@ import pytest
 import torch
 from torch import Tensor
 
-from guidance.data import GuidanceDataset, Sample, Source, UnreadableError, collate, eval_transform, train_transform
-from guidance.data.source import Record
-from tests.support.pictures import Box, make_source, write_broken
-
-LEFT: Box = (0, 0, 10, 20)
-RIGHT: Box = (20, 0, 30, 20)
-FULL: Box = (0, 0, 30, 20)
+from guidance.data import (
+    GuidanceDataset,
+    RegionOptions,
+    Sample,
+    Source,
+    eval_transform,
+    train_transform,
+)
+from tests.support.datasets import FULL, LEFT, RIGHT, columns, make_dataset
+from tests.support.pictures import make_source
 
 
 def dataset(source: Source, *, size: int = 30, training: bool = False, **options: Any) -> GuidanceDataset:
-    return GuidanceDataset(source, eval_transform(size), training=training, **options)
-
-
-def columns(mask: Tensor) -> list[int]:
-    """The columns that `mask` [H, W] covers in full; it must cover nothing else."""
-    assert torch.equal(mask.any(0), mask.all(0))
-    return torch.nonzero(mask.any(0)).flatten().tolist()
+    return make_dataset(source, eval_transform(size), training=training, **options)
 
 
 def same(a: Sample, b: Sample) -> bool:
@@ -63,7 +60,9 @@ def test_segments_follow_the_draw_and_the_crop(tmp_path: Path) -> None:
     source = make_source(tmp_path, [[(0, (0, 0, 2, 20)), (1, (28, 0, 30, 20)), (2, FULL)]])
     transform = train_transform(16, "crop_flip", scale=(0.2, 0.4))
     one, every = (
-        GuidanceDataset(source, transform, training=True, classes_per_image=which, load_segments=True)
+        GuidanceDataset(
+            source, transform, training=True, regions=RegionOptions(classes_per_image=which, load_segments=True)
+        )
         for which in ("one", "all")
     )
     for epoch in range(20):
@@ -113,7 +112,7 @@ def test_the_draw_does_not_depend_on_the_augmentation(tmp_path: Path) -> None:
     source = make_source(tmp_path, [[(0, FULL), (1, FULL), (2, FULL)]])  # a crop never removes any of them
     draws = [
         [
-            int(GuidanceDataset(source, transform, training=True, classes_per_image="one")[epoch, 0].classes)
+            int(make_dataset(source, transform, training=True, classes_per_image="one")[epoch, 0].classes)
             for epoch in range(30)
         ]
         for transform in (eval_transform(8), train_transform(8, "flip"), train_transform(8, "crop_flip"))
@@ -126,7 +125,7 @@ def test_a_class_that_a_crop_removes_is_never_drawn(tmp_path: Path) -> None:
     transform = train_transform(16, "crop_flip", scale=(0.2, 0.4))
     both = [
         [
-            GuidanceDataset(source, transform, training=True, classes_per_image=which)[epoch, 0]
+            GuidanceDataset(source, transform, training=True, regions=RegionOptions(classes_per_image=which))[epoch, 0]
             for which in ("one", "all")
         ]
         for epoch in range(40)
@@ -142,7 +141,13 @@ def test_a_class_that_a_crop_removes_is_never_drawn(tmp_path: Path) -> None:
 def test_samples_depend_on_seed_epoch_and_index_alone(tmp_path: Path) -> None:
     source = make_source(tmp_path, [[(0, FULL), (1, FULL)]] * 2)
     first, again, other = (
-        GuidanceDataset(source, train_transform(16, "crop_flip"), training=True, classes_per_image="one", seed=seed)
+        GuidanceDataset(
+            source,
+            train_transform(16, "crop_flip"),
+            training=True,
+            regions=RegionOptions(classes_per_image="one"),
+            seed=seed,
+        )
         for seed in (1, 1, 2)
     )
     expected = first[3, 1]
@@ -165,68 +170,6 @@ def test_the_global_random_state_is_untouched(tmp_path: Path) -> None:
     before = torch.get_rng_state()
     data[0, 0]
     assert torch.equal(before, torch.get_rng_state())
-
-
-def test_unreadable_images_are_replaced_in_training(tmp_path: Path) -> None:
-    source = make_source(tmp_path, [[(0, LEFT)], [(1, LEFT)], [(2, LEFT)], [(3, LEFT)]])
-    write_broken(source.records[1].path)
-    source.records[2].path.unlink()
-    write_broken(source.records[3].path)
-    data = dataset(source, training=True, on_error="skip", annotated=[0, 1])
-    assert [(data[0, i].index, data[0, i].skipped) for i in range(4)] == [(0, 0), (0, 3), (0, 2), (0, 1)]
-    assert same(data[0, 1]._replace(skipped=0), data[0, 0])
-    for i in range(1, 4):
-        with pytest.raises(UnreadableError, match=rf"{i}\.png"):
-            dataset(source, training=True)[0, i]
-
-
-def test_a_split_without_any_readable_image_is_an_error(tmp_path: Path) -> None:
-    source = make_source(tmp_path, [[(0, LEFT)], [(1, LEFT)]])
-    for record in source.records:
-        record.path.unlink()
-    with pytest.raises(UnreadableError, match="no image of pictures train can be read"):
-        dataset(source, training=True, on_error="skip")[0, 0]
-
-
-def test_unreadable_images_are_left_out_of_evaluation(tmp_path: Path) -> None:
-    source = make_source(tmp_path, [[(0, LEFT), (1, FULL)], [(1, LEFT)], [(2, RIGHT)]])
-    write_broken(source.records[1].path)
-    data = dataset(source, on_error="skip", load_segments=True)
-    batch = collate([data[0, i] for i in range(3)])
-    assert (batch.index.tolist(), batch.groups.tolist(), batch.skipped) == ([0, 2], [0, 0], 1)
-    assert (batch.regions.image.tolist(), batch.regions.target.tolist()) == ([0, 0, 1], [0, 1, 2])
-    nothing = collate([data[0, 1]])
-    assert (nothing.images.shape, nothing.targets.shape, nothing.skipped) == ((0, 3, 30, 30), (0, 4), 1)
-    assert nothing.regions.mask.shape == (0, 30, 30)
-    assert nothing.regions.segment is not None
-    assert nothing.regions.segment.shape == (0, 30, 30)
-    assert nothing.regions.rounds == 0
-    with pytest.raises(UnreadableError, match=r"1\.png"):
-        dataset(source)[0, 1]
-
-
-def test_faulty_boxes_are_dropped_and_counted(tmp_path: Path) -> None:
-    source = make_source(tmp_path, [[(0, (5, 5, 5, 9)), (1, (30, 0, 60, 20)), (2, LEFT), (3, (20, 0, 60, 20))]])
-    sample = dataset(source, on_error="skip")[0, 0]
-    assert (sample.classes.tolist(), sample.skipped, sample.dropped, sample.clipped) == ([2, 3], 2, 0, 1)
-    assert sample.targets.tolist() == [1, 1, 1, 1]  # the labels stay
-    with pytest.raises(ValueError, match=r"0\.png has no area"):
-        dataset(source)[0, 0]
-    assert dataset(source, annotated=[])[0, 0].skipped == 0  # boxes that nobody uses do no harm
-
-
-def wrong_size(record: Record) -> dict[int, Tensor]:
-    return {0: torch.ones(7, 7, dtype=torch.bool)}
-
-
-def test_faulty_segmentations_are_named_or_counted(tmp_path: Path) -> None:
-    source = make_source(tmp_path, [[(0, LEFT)]], read_segments=wrong_size)
-    with pytest.raises(UnreadableError, match=r"\(7, 7\).*0\.png is \(20, 30\)"):
-        dataset(source, load_segments=True)[0, 0]
-    sample = dataset(source, load_segments=True, on_error="skip")[0, 0]
-    assert (sample.classes.tolist(), sample.skipped) == ([0], 1)
-    assert sample.segments is not None
-    assert not sample.segments.any()
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from guidance import distributed
 from guidance.attribution import ATTRIBUTIONS, Request, method_of
 from guidance.attribution.gradient import bcos
-from guidance.data import GuidanceDataset, TrainBatches, build_loader, load_voc, train_transform
+from guidance.data import GuidanceDataset, Loader, RegionOptions, TrainBatches, train_transform
+from guidance.data.sets.voc import load_voc
 from guidance.losses import LOCALIZATION_LOSSES
 from guidance.models import BACKBONES, build_model
 from guidance.models.classifier import Classifier
@@ -39,10 +40,11 @@ def batches(request: pytest.FixtureRequest) -> dict[str, list[Batch]]:
     source = load_voc(sample("voc_sample") / "VOCdevkit", "train")
     result = {}
     for encoding in ("inverse", "normalized"):
-        dataset = GuidanceDataset(source, train_transform(64, "none", encoding), training=True, classes_per_image="one",
-                                  annotated=range(len(source.records)))  # fmt: skip
+        dataset = GuidanceDataset(
+            source, train_transform(64, "none", encoding), training=True, regions=RegionOptions(classes_per_image="one")
+        )
         plan = TrainBatches(len(dataset), 4, seed=0, rank=0, world_size=1)
-        result[encoding] = [batch for batch, _ in zip(build_loader(dataset, plan), range(8), strict=False)]
+        result[encoding] = [batch for batch, _ in zip(Loader(dataset, plan), range(8), strict=False)]
     return result
 
 

@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 import torch
-from guidance.assembly.parts import build_localization
 from torch import Tensor
 
+from guidance.assembly.objectives import build_localization
 from guidance.assembly.sets import build_training_dataset
 from guidance.config import Config, override_config, parse_config
-from guidance.data.loading import collate
+from guidance.data import collate
 from guidance.losses import LOCALIZATION_LOSSES, Loss
-from guidance.objectives import GuidedClassification
+from tests.support import objectives as make
 from tests.support.pictures import make_source
 from tests.support.runs import build_tiny
 
@@ -53,7 +53,7 @@ def test_the_loss_of_the_readme_trains_where_evidence_must_not_lie(tmp_path: Pat
     assert annotated == [0, 1]
     batch = collate([dataset[0, 0], dataset[0, 1]])
     assert len(batch.regions.image) == 2
-    objective = GuidedClassification(
+    objective = make.guided(
         build_tiny(len(source.classes)), localization=build_localization(settings), weight=0.5, depth="mid1"
     )
     step = objective(batch, objective.counts(batch))

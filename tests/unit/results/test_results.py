@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from guidance.assembly.parts import build_attribution
 
 from guidance.assembly import build_evaluation_dataset, build_source, build_trainer
+from guidance.assembly.nets import build_attribution
 from guidance.config import Config
 from guidance.evaluation.scores import IOU_THRESHOLDS, iou
 from guidance.inference import evaluate_checkpoint, evaluate_in_detail, load_run

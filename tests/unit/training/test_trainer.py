@@ -1,11 +1,10 @@
-"""The trainer through `build_trainer` with a tiny net: files, exact resume, early stop, signals, errors that lose nothing."""
+"""The trainer through `build_trainer` with a tiny net: files, early stop, evaluation, errors that lose nothing."""
 
 from __future__ import annotations
 
 import errno
 import json
 import os
-import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -22,11 +21,9 @@ from guidance.inference import evaluate_checkpoint, load_run
 from guidance.pictures.probe import Probe
 from guidance.runs import checkpoint
 from guidance.training.guard import NonFiniteError
-from guidance.training.run_state import get_rng, set_rng
-from guidance.training.trainer import Trainer
-from tests.support.runs import assert_same, build_tiny, rows, snapshot
+from guidance.training.random_states import get_rng, set_rng
+from tests.support.runs import CPU, build_tiny, rows
 
-CPU = torch.device("cpu")
 pytestmark = pytest.mark.usefixtures("tiny")
 
 
@@ -74,80 +71,6 @@ def test_map_of_one_image(settings: Callable[..., Config], tmp_path: Path, demo_
     assert not run.model.training
     with pytest.raises(ValueError, match=r"unknown class 'cros'.*Did you mean 'cross'"):
         run.explain(image, "cros")
-
-
-class Killed(BaseException):
-    """Stands for SIGKILL: nothing handles it."""
-
-
-def kill_at(trainer: Trainer, step: int) -> None:
-    train_step = trainer._train_step
-
-    def dying(*args: Any) -> None:
-        if trainer.step == step:
-            raise Killed
-        train_step(*args)
-
-    trainer._train_step = dying  # type: ignore[method-assign]
-
-
-@pytest.mark.parametrize("step", [1, 3, 5, 10])
-def test_killed_and_resumed_equals_uninterrupted(settings: Callable[..., Config], tmp_path: Path, step: int) -> None:
-    """Before the first checkpoint, right after one, and between two; with dropout, so that RNG states matter."""
-    config = settings()
-    build_trainer(config, tmp_path / "whole", CPU).fit()
-    trainer = build_trainer(config, tmp_path / "killed", CPU)
-    kill_at(trainer, step)
-    with pytest.raises(Killed):
-        trainer.fit()
-    torch.rand(7)  # another process has another random state
-    assert build_trainer(config, tmp_path / "killed", CPU, resume=True).fit()
-    assert_same(snapshot(tmp_path / "killed"), snapshot(tmp_path / "whole"))
-
-
-@pytest.mark.parametrize("method", ["_finish_epoch", "_save"])
-def test_killed_between_front_and_checkpoint(
-    settings: Callable[..., Config], tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The epoch's front member is on disk, the checkpoint that knows of it is not."""
-    config = settings()
-    build_trainer(config, tmp_path / "whole", CPU).fit()
-    trainer = build_trainer(config, tmp_path / "killed", CPU)
-    original = getattr(trainer, method)
-
-    def dying(*args: Any) -> None:
-        if method == "_save" and trainer.step == 8:
-            raise Killed
-        original(*args)
-        if trainer.step == 8:
-            raise Killed
-
-    monkeypatch.setattr(trainer, method, dying)
-    with pytest.raises(Killed):
-        trainer.fit()
-    build_trainer(config, tmp_path / "killed", CPU, resume=True).fit()
-    assert_same(snapshot(tmp_path / "killed"), snapshot(tmp_path / "whole"))
-
-
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1"])
-def test_a_signal_writes_a_checkpoint(settings: Callable[..., Config], tmp_path: Path, name: str) -> None:
-    config = settings(trainer={"checkpoint_every": None})
-    build_trainer(config, tmp_path / "whole", CPU).fit()
-    trainer = build_trainer(config, tmp_path / "stopped", CPU)
-    train_step = trainer._train_step
-
-    def step(*args: Any) -> None:
-        train_step(*args)
-        if trainer.step == 6:
-            os.kill(os.getpid(), getattr(signal, name))
-
-    trainer._train_step = step  # type: ignore[method-assign]
-    former = signal.getsignal(getattr(signal, name))
-    assert trainer.fit() is False
-    assert signal.getsignal(getattr(signal, name)) == former
-    assert checkpoint.load(tmp_path / "stopped/checkpoints/last.pt")["step"] == 6
-    assert build_trainer(config, tmp_path / "stopped", CPU, resume=True).fit()
-    assert_same(snapshot(tmp_path / "stopped"), snapshot(tmp_path / "whole"))
 
 
 @pytest.mark.parametrize(("classification", "decision"), [("bce", "threshold"), ("cross_entropy", "argmax")])
@@ -270,26 +193,6 @@ def test_dry_run(settings: Callable[..., Config], tmp_path: Path) -> None:
     assert [row["step"] for row in rows(tmp_path / "run") if "epoch" in row] == [2]
 
 
-def test_a_signal_during_evaluation_does_not_lose_the_epoch(settings: Callable[..., Config], tmp_path: Path) -> None:
-    """The weights are saved before an evaluation, which may outlast the grace of a scheduler."""
-    config = settings(trainer={"checkpoint_every": None})
-    build_trainer(config, tmp_path / "whole", CPU).fit()
-    trainer = build_trainer(config, tmp_path / "killed", CPU)
-    evaluate = trainer.evaluate
-
-    def dying(step: int) -> dict[str, float]:
-        if step == 8:
-            raise Killed
-        return evaluate(step)
-
-    trainer.evaluate = dying
-    with pytest.raises(Killed):
-        trainer.fit()
-    assert checkpoint.load(tmp_path / "killed/checkpoints/last.pt")["step"] == 8
-    build_trainer(config, tmp_path / "killed", CPU, resume=True).fit()
-    assert_same(snapshot(tmp_path / "killed"), snapshot(tmp_path / "whole"))
-
-
 def test_more_epochs_resume_unless_the_schedule_depends_on_them(
     settings: Callable[..., Config], tmp_path: Path
 ) -> None:
@@ -326,6 +229,6 @@ def test_unreadable_images_are_named_or_counted(settings: Callable[..., Config],
 def test_annotated_images_do_not_come_first(settings: Callable[..., Config], tmp_path: Path) -> None:
     trainer = build_trainer(settings(data={"annotated_fraction": 0.25}), tmp_path / "run", CPU)
     annotated = set(json.loads((tmp_path / "run/annotated.json").read_text())["indices"])
-    first = [index for keys in list(trainer.batches)[:1] for _, index in keys]
+    first = [index for keys in list(trainer.loader.batches)[:1] for _, index in keys]
     assert len(annotated) == 6
     assert set(first) != annotated

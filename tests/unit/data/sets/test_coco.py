@@ -14,8 +14,8 @@ import torch
 from pycocotools import mask as codes
 from pycocotools.coco import COCO
 
-from guidance.data import GuidanceDataset, UnreadableError, eval_transform, load_coco
-from guidance.data.sets.coco import CLASSES, GAPS, LABELS
+from guidance.data import GuidanceDataset, RegionOptions, UnreadableError, eval_transform
+from guidance.data.sets.coco import CLASSES, GAPS, LABELS, load_coco
 from guidance.data.splits import train_or_val
 from tests.support.layouts import HEIGHT, LAYOUTS, WIDTH, write_instances
 from tests.support.pictures import write_picture
@@ -68,7 +68,7 @@ def test_sample_crowds_are_an_option(coco_root: Path) -> None:
 
 def test_sample_segments_lie_in_their_boxes(coco_root: Path) -> None:
     source = load_coco(coco_root, "test", year="2017")
-    data = GuidanceDataset(source, eval_transform(64), training=False, load_segments=True)
+    data = GuidanceDataset(source, eval_transform(64), training=False, regions=RegionOptions(load_segments=True))
     inside, total = 0, 0
     for index in range(20):
         sample = data[0, index]
@@ -173,10 +173,12 @@ def test_sizes_of_an_annotation_are_compared_with_the_file_before_large_masks_ar
     path = tmp_path / "annotations/instances_val2017.json"
     path.write_text(path.read_text().replace('"height": 20, "width": 30', '"height": 16000, "width": 16000', 1))
     source = load_coco(tmp_path, "test", year="2017")
-    data = GuidanceDataset(source, eval_transform(8), training=False, load_segments=True)
+    data = GuidanceDataset(source, eval_transform(8), training=False, regions=RegionOptions(load_segments=True))
     with pytest.raises(UnreadableError, match=r"_00\.jpg in .* cannot be decoded \(it is 16000 x 16000 pixels"):
         data[0, 0]
-    data = GuidanceDataset(source, eval_transform(8), training=False, load_segments=True, on_error="skip")
+    data = GuidanceDataset(
+        source, eval_transform(8), training=False, regions=RegionOptions(load_segments=True), on_error="skip"
+    )
     assert data[0, 0].skipped == 1
 
 
@@ -194,7 +196,7 @@ def test_a_code_of_another_size_is_named(tmp_path: Path) -> None:
     write_picture(tmp_path / "val2017/instances_val2017_01.jpg", height=8)
     source = load_coco(tmp_path, "test", year="2017")
     with pytest.raises(ValueError, match=r"both must have the same size|sticks out"):
-        GuidanceDataset(source, eval_transform(8), training=False, load_segments=True)[0, 1]
+        GuidanceDataset(source, eval_transform(8), training=False, regions=RegionOptions(load_segments=True))[0, 1]
 
 
 def test_polygons_need_the_size_of_their_image(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from guidance.data import GuidanceDataset, Source, eval_transform, generate_demo, load_demo
+from guidance.data import GuidanceDataset, RegionOptions, Source, eval_transform, generate_demo, load_demo
 from guidance.data.making.demo_drawing import SYMBOLS, TEXTURES, draw
 from guidance.data.sets.demo import CLASSES, GROUPS
 
@@ -80,7 +80,9 @@ def test_boxes_and_masks_fit(root: Path) -> None:
 
 
 def test_samples_of_the_demo_set(root: Path) -> None:
-    data = GuidanceDataset(load_demo(root, "val", **SMALL), eval_transform(32), training=False, load_segments=True)
+    data = GuidanceDataset(
+        load_demo(root, "val", **SMALL), eval_transform(32), training=False, regions=RegionOptions(load_segments=True)
+    )
     sample = data[0, 0]
     assert sample.segments is not None
     assert sample.segments.any()

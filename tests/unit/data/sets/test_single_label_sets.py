@@ -11,17 +11,12 @@ import pytest
 import torch
 from PIL import Image
 
-from guidance.data import (
-    DATASETS,
-    Record,
-    UnreadableError,
-    load_cub,
-    load_hard_imagenet,
-    load_imagenet100,
-    load_traveling_birds,
-)
+from guidance.data import DATASETS, Record, UnreadableError
 from guidance.data.reading.decode import read_object_segments
+from guidance.data.sets.cub import load_cub
 from guidance.data.sets.cub_files import bird_names
+from guidance.data.sets.imagenet import load_hard_imagenet, load_imagenet100
+from guidance.data.sets.traveling_birds import load_traveling_birds
 from guidance.data.splits import train_or_val
 from tests.support.layouts import BOX, LAYOUTS, OBJECT, SPECIES, edit, write_text
 

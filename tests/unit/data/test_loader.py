@@ -13,15 +13,15 @@ from torch import Tensor
 from guidance.data import (
     EvaluationBatches,
     GuidanceDataset,
+    Loader,
+    RegionOptions,
     Sample,
     TrainBatches,
-    annotated_subset,
-    build_loader,
     collate,
     eval_transform,
-    read,
     train_transform,
 )
+from guidance.data.splits import annotated_subset
 from guidance.types import Batch
 from tests.support.pictures import make_source, write_broken
 
@@ -76,7 +76,7 @@ def test_processes_share_each_global_batch(size: int, local: int, world: int, ch
     whole = TrainBatches(size, batch_size, seed=5)
     ranks = [TrainBatches(size, batch_size, seed=5, rank=r, world_size=world, chunks=chunks) for r in range(world)]
     for batches in (whole, *ranks):
-        batches.epoch, batches.start = 2, start
+        batches.seek(epoch=2, start=start)
     expected = list(whole)
     assert len(expected) == len(whole) == max(size // batch_size - start, 0)
     for batch, *parts in zip(expected, *ranks, strict=True):
@@ -89,7 +89,7 @@ def test_an_epoch_holds_each_sample_at_most_once_in_a_new_order() -> None:
     batches = TrainBatches(20, 6, seed=1)
     orders = []
     for epoch in range(3):
-        batches.epoch = epoch
+        batches.seek(epoch=epoch)
         keys = [key for batch in batches for key in batch]
         assert {e for e, _ in keys} == {epoch}
         indices = [index for _, index in keys]
@@ -104,10 +104,10 @@ def test_an_epoch_holds_each_sample_at_most_once_in_a_new_order() -> None:
 def test_start_resumes_within_an_epoch() -> None:
     batches = TrainBatches(20, 4)
     whole = list(batches)
-    batches.start = 3
+    batches.seek(epoch=0, start=3)
     assert list(batches) == whole[3:]
     assert (len(batches), batches.batches_per_epoch) == (2, 5)
-    batches.start = 5
+    batches.seek(epoch=0, start=5)
     assert list(batches) == []
 
 
@@ -147,15 +147,13 @@ def load(folder: Path, num_workers: int, epochs: int = 2) -> list[Batch]:
         source,
         train_transform(12, "crop_flip"),
         training=True,
-        classes_per_image="one",
-        load_segments=True,
+        regions=RegionOptions(classes_per_image="one", load_segments=True),
         on_error="skip",
     )
-    batches = TrainBatches(len(data), 4, seed=3)
-    loader = build_loader(data, batches, num_workers=num_workers)
+    loader = Loader(data, TrainBatches(len(data), 4, seed=3), num_workers=num_workers)
     loaded = []
     for epoch in range(epochs):
-        batches.epoch = epoch
+        loader.seek(epoch=epoch)
         loaded += list(loader)
     return loaded
 
@@ -173,9 +171,9 @@ def test_workers_change_nothing(tmp_path: Path) -> None:
 
 def test_workers_may_be_spawned(tmp_path: Path) -> None:
     source = make_source(tmp_path, [[(0, (0.0, 0.0, 10.0, 20.0))]] * 2)
-    data = GuidanceDataset(source, eval_transform(8), training=False, load_segments=True)
-    loader = build_loader(data, EvaluationBatches(2, 2), num_workers=1)
-    loader.multiprocessing_context = "spawn"
+    data = GuidanceDataset(source, eval_transform(8), training=False, regions=RegionOptions(load_segments=True))
+    loader = Loader(data, EvaluationBatches(2, 2), num_workers=1)
+    loader.data_loader.multiprocessing_context = "spawn"
     (batch,) = list(loader)
     assert flat(batch) == flat(collate([data[0, 0], data[0, 1]]))
 
@@ -183,11 +181,9 @@ def test_workers_may_be_spawned(tmp_path: Path) -> None:
 def test_an_error_in_a_worker_names_the_image(tmp_path: Path) -> None:
     source = make_source(tmp_path, [[(0, (0.0, 0.0, 10.0, 20.0))]])
     write_broken(source.records[0].path)
-    loader = build_loader(
-        GuidanceDataset(source, eval_transform(8), training=False), EvaluationBatches(1, 1), num_workers=1
-    )
+    loader = Loader(GuidanceDataset(source, eval_transform(8), training=False), EvaluationBatches(1, 1), num_workers=1)
     with pytest.raises(ValueError, match=r"^[^\n]*0\.png cannot be read"):  # without the traceback of the worker
-        list(read(loader))
+        list(loader)
 
 
 def test_annotated_subsets_are_nested_and_of_the_published_size() -> None:

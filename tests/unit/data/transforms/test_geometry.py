@@ -20,8 +20,10 @@ from torch.nn.functional import max_pool2d, pad
 from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional
 
-from guidance.data import AUGMENTATIONS, GuidanceDataset, Record, Source, eval_transform, train_transform
+from guidance.data import GuidanceDataset, Record, Source, eval_transform, train_transform
+from guidance.data.transforms.training import AUGMENTATIONS
 from guidance.regions import boxes_to_mask
+from tests.support.datasets import make_dataset
 
 Box = tuple[float, float, float, float]
 sides = st.integers(8, 40)
@@ -136,7 +138,7 @@ def dataset(height: int, width: int, box: Box, transform: Any, **options: Any) -
 
     source = Source("one", "train", ("a",), (record,), True, read_segments=read_segments)
     image = (segment * 255).to(torch.uint8).expand(3, -1, -1).contiguous()
-    return GuidanceDataset(source, transform, training=True, read=lambda index: (image, (height, width)), **options)
+    return make_dataset(source, transform, training=True, read=lambda index: (image, (height, width)), **options)
 
 
 @settings(deadline=None, max_examples=60)

@@ -13,7 +13,7 @@ import torch
 from guidance import distributed
 from guidance.assembly import build_evaluation_dataset, build_source, build_trainer
 from guidance.config import Config, parse_config
-from guidance.data import GuidanceDataset, Source, eval_transform
+from guidance.data import GuidanceDataset, RegionOptions, Source, eval_transform
 from guidance.evaluation.rows import Rows
 from guidance.inference import evaluate_in_detail
 from guidance.regions import BOX, NEVER, SEGMENT
@@ -165,7 +165,9 @@ def test_x_seg_epg_is_the_smallest_of_the_three_on_every_row(results: dict[str, 
 @pytest.mark.parametrize("name", SAMPLES)
 def test_segmentations_lie_inside_the_boxes_of_the_samples(name: str) -> None:
     source = build_source(make_config(name, sample(f"{name}_sample"), "box"), SAMPLES[name]["val_split"])
-    data = GuidanceDataset(source, eval_transform(224), training=False, load_segments=True, on_error="skip")
+    data = GuidanceDataset(
+        source, eval_transform(224), training=False, regions=RegionOptions(load_segments=True), on_error="skip"
+    )
     inside = total = 0
     for index in range(0, len(data), 4):
         found = data[0, index]

@@ -1,0 +1,1 @@
+"""Image transforms that move boxes and segmentations with the pixels."""

@@ -1,0 +1,62 @@
+"""How a net wants the pixels of its input."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torchvision.transforms.v2 import functional
+
+from guidance.data.transforms.views import Transform, View
+from guidance.types import lookup
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, as torchvision's weights expect
+
+
+class Encoding(NamedTuple):
+    """How an image in [0, 1] becomes a network input, and back."""
+
+    encode: Callable[[Tensor], Tensor]  # [3, H, W] -> [C, H, W]
+    decode: Callable[[Tensor], Tensor]  # [B, C, H, W] -> [B, 3, H, W], not yet clamped
+
+
+def add_inverse(image: Tensor) -> Tensor:
+    """[..., 3, H, W] in [0, 1] -> [..., 6, H, W]: (x, 1 - x), the input of B-cos nets (Böhle et al. 2022)."""
+    return torch.cat((image, 1 - image), dim=-3)
+
+
+def _normalize(image: Tensor) -> Tensor:
+    mean, std = (image.new_tensor(values).view(3, 1, 1) for values in (MEAN, STD))
+    return (image - mean).div_(std)
+
+
+def _denormalize(images: Tensor) -> Tensor:
+    mean, std = (images.new_tensor(values).view(3, 1, 1) for values in (MEAN, STD))
+    return images * std + mean
+
+
+ENCODINGS: Mapping[str, Encoding] = {
+    "normalized": Encoding(_normalize, _denormalize),
+    "inverse": Encoding(add_inverse, lambda images: images[:, :3]),
+}
+
+
+def to_display(images: Tensor, encoding: str) -> Tensor:
+    """Undo the encoding: [B, C, H, W] network input -> [B, 3, H, W] in [0, 1]."""
+    return lookup(ENCODINGS, encoding, "encoding").decode(images).clamp(0, 1)
+
+
+def encoded(steps: Sequence[Callable[[View], View]], encoding: str) -> Transform:
+    """The `steps`, and then the encoding of the image."""
+    return partial(_transform, steps, lookup(ENCODINGS, encoding, "encoding").encode)
+
+
+def _transform(steps: Sequence[Callable[[View], View]], encode: Callable[[Tensor], Tensor], view: View) -> View:
+    for step in steps:
+        view = step(view)
+    # Not transforms of v2: their dispatch takes longer than the arithmetic of a cached image.
+    image = functional.to_dtype_image(view["image"].as_subclass(Tensor).contiguous(), torch.float32, scale=True)
+    return {**view, "image": encode(image)}
