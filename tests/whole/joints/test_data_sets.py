@@ -58,7 +58,7 @@ def test_it_is_trained_on_and_evaluated(tmp_path: Path, settings: Callable[..., 
     }  # fmt: skip
     found, lines = go_through(parse_config(content), tmp_path / "run")
     assert found.metrics["epg_chance"] == pytest.approx(6 * 6 / SIZE**2)
-    assert found.rows.group_names == ("even", "odd")
+    assert found.rows.settings.group_names == ("even", "odd")
     assert {row["class"] for row in found.table()} == {"left", "right"}
     assert all(line["train/localization"] > 0 for line in lines if "epoch" in line)
 
