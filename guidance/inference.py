@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +22,7 @@ from guidance.assembly import (
     log_remark,
 )
 from guidance.assembly.evaluation import Evaluator
+from guidance.assembly.threshold import refit_threshold, stored_threshold
 from guidance.attribution import Request, explain, one_hot
 from guidance.config import Config, free_on_resume, override_config, parse_config
 from guidance.data import Source
@@ -35,10 +35,9 @@ from guidance.maps import upsample
 from guidance.models import Classifier
 from guidance.models.weights import restore
 from guidance.runs import checkpoint
-from guidance.runs import folder as runs
+from guidance.runs.paths import last_checkpoint
+from guidance.runs.settings import flatten
 from guidance.types import lookup
-
-LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,7 @@ class Run:
 def load_run(path: str | Path, *, overrides: Sequence[str] = (), device: torch.device | str = "cpu") -> Run:
     """Load a checkpoint, or the last one of a run folder. Raises ValueError for a missing, broken or foreign file."""
     path = Path(path)
-    state: dict[str, Any] = checkpoint.load(runs.last_checkpoint(path) if path.is_dir() else path)
+    state: dict[str, Any] = checkpoint.load(last_checkpoint(path) if path.is_dir() else path)
     trained = parse_config(state["config"], source=str(path))
     config = override_config(trained, overrides)
     classes = tuple(state["classes"])
@@ -134,7 +133,7 @@ def evaluate_in_detail(
     """
     run = load_run(path, overrides=overrides, device=device)
     if refit:
-        run = _refitted(run)
+        run = replace(run, config=refit_threshold(run.config, run.trained))
     log_remark(run.config, run.model)
     source = build_source(run.config, split)
     if source.classes != run.classes:
@@ -156,58 +155,17 @@ def evaluate_in_detail(
             val = build_source(run.config, run.config.data.val_split)
             threshold, origin = evaluator(val)(run.model)["iou_threshold"], f"fitted on {val.split} for this"
         else:
-            threshold, origin = _stored_threshold(run, path)
+            threshold, origin = stored_threshold(run.config, run.trained, run.metrics, path)
         metrics, rows = evaluator(source).with_rows(run.model, iou_threshold=threshold)
     description = describe_evaluation(run.config, f"{threshold:g} ({origin})")
     return Evaluation(metrics, rows, source, run.config, _settings(run, split, threshold, origin), description)
-
-
-# What a fitted IoU threshold depends on, beside the weights.
-FITTED = ("evaluation.attribution", "objective.attribution", "evaluation.region", "evaluation.crop", "evaluation.shift",
-          "data.image_size", "data.orientation")  # fmt: skip
-
-
-def _refitted(run: Run) -> Run:
-    """The run with an IoU threshold to be fitted, unless another number than its own was asked for."""
-    wanted = run.config.evaluation.iou_threshold
-    if wanted not in ("fit", run.trained.evaluation.iou_threshold):
-        raise ValueError(
-            f"evaluation.iou_threshold={wanted:g} sets the IoU threshold, and --refit fits it; leave out one of the two"
-        )
-    return replace(run, config=override_config(run.config, ["evaluation.iou_threshold=fit"]))
-
-
-def _stored_threshold(run: Run, path: str | Path) -> tuple[float, str]:
-    """The IoU threshold of a checkpoint, and where it comes from; a warning where that was another evaluation."""
-    wanted = run.config.evaluation.iou_threshold
-    if wanted != "fit":
-        return float(wanted), "as set"
-    if run.trained.evaluation.iou_threshold != "fit" or "iou_threshold" not in run.metrics:
-        raise ValueError(
-            f"{path} holds no fitted IoU threshold; fit one with --refit, or set evaluation.iou_threshold to a number"
-        )
-    threshold, val = run.metrics["iou_threshold"], run.trained.data.val_split
-    if _decided(run.config) == _decided(run.trained):
-        return threshold, f"fitted on {val}"
-    with_ = describe_evaluation(run.trained, f"{threshold:g}")
-    LOG.warning(
-        "the IoU threshold %g was fitted with other settings (%s): so IoU is not the best that this evaluation can reach. "
-        "--refit fits it anew on %s; evaluation.iou_threshold sets it", threshold, with_, val,
-    )  # fmt: skip
-    return threshold, f"fitted on {val} with other settings: {with_}"
-
-
-def _decided(config: Config) -> list[Any]:
-    resolved = config.evaluated_attribution.model_dump()
-    flat = checkpoint.flatten(config.model_dump(mode="json"))
-    return [resolved, *(flat.get(name) for name in FITTED)]
 
 
 def _settings(run: Run, split: str, threshold: float, origin: str) -> dict[str, Any]:
     """What decides the metrics. Settings that only decide how fast they come are left out, so that they make no other file."""
     attribution, evaluation = run.config.evaluated_attribution, run.config.evaluation
     free = set(free_on_resume(run.config)) - {"data.root", "data.on_error"}
-    flat = checkpoint.flatten(run.config.model_dump(mode="json"))
+    flat = flatten(run.config.model_dump(mode="json"))
     config = {k: v for k, v in flat.items() if not any(k == name or k.startswith(f"{name}.") for name in free)}
     config["data.root"] = str(run.config.data.root.resolve())
     return {

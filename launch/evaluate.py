@@ -12,40 +12,31 @@ settings make another file. The results do not depend on the number of processes
 from __future__ import annotations
 
 import argparse
-import logging
-import math
-import os
 import sys
 from pathlib import Path
 
-from guidance import distributed
+from guidance import cli, distributed
 from guidance.evaluation.per_sample import write_table
 from guidance.evaluation.size_bias import epg_by_size
 from guidance.inference import Evaluation, evaluate_in_detail
 from guidance.pictures.plots import plot_size_bins
 from guidance.results.files import result_path, write_result
-from guidance.runs.folder import last_checkpoint
-from guidance.runs.logs import report_error
-
-SHOWN = 40  # metrics of single classes; where there are more they are only written
+from guidance.results.tables import metric_table, size_table
+from guidance.runs.paths import last_checkpoint
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = cli.build_parser(__doc__, abbreviations=False)
     parser.add_argument("--checkpoint", type=Path, required=True, help="a checkpoint, or a run folder")
     parser.add_argument("--split", default="test", help="a split of the checkpoint's data set (default: test)")
-    parser.add_argument(
-        "--set", nargs="+", action="extend", default=[], metavar="A.B=VALUE", help="change config values"
-    )
+    cli.add_overrides(parser)
     parser.add_argument(
         "--refit", action="store_true", help="fit the IoU threshold on the validation split, with these settings"
     )
     parser.add_argument("--output", type=Path, help="JSON file; by default one of its own in the run's results/")
     parser.add_argument("--per-sample", type=Path, metavar="CSV", help="also write one row for each (image, class)")
     parser.add_argument("--size-plot", type=Path, metavar="PNG", help="also draw EPG by the size of the mask")
-    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    cli.add_device(parser)
     return parser.parse_args(argv)
 
 
@@ -55,43 +46,35 @@ def write_results(args: argparse.Namespace, found: Evaluation) -> None:
     output = args.output or result_path(file, args.split, found.settings)
     write_result(output, found.metrics, found.settings)
     print(f"{file}, epoch {found.settings['epoch']}, on {args.split}: {found.description}")
-    by_class = [name for name in found.metrics if "_class/" in name]
-    shown = {name: value for name, value in found.metrics.items() if name not in by_class or len(by_class) <= SHOWN}
-    undefined = [name for name, value in shown.items() if math.isnan(value)]
-    width = max(map(len, shown))
-    print("\n".join(f"{name:<{width}}  {value:.4f}" for name, value in shown.items() if name not in undefined))
-    if undefined:
-        print(f"without a value here: {', '.join(undefined)}")
+    print(metric_table(found.metrics))
     written = [output]
     if args.per_sample:
         write_table(args.per_sample, found.table())
         written.append(args.per_sample)
     if args.size_plot:
         bins = epg_by_size(found.rows)
-        print(f"\n{'share of the image':<{width}}   pairs     EPG  chance")
-        for b in (b for b in bins if b.pairs):
-            print(f"{f'{b.low:.2f} to {b.high:.2f}':<{width}}  {b.pairs:6}  {b.epg:6.4f}  {b.chance:6.4f}")
+        print(f"\n{size_table(bins)}")
         args.size_plot.parent.mkdir(parents=True, exist_ok=True)
         plot_size_bins(bins).savefig(args.size_plot, dpi=200)
         written.append(args.size_plot)
     print(f"written to {', '.join(map(str, written))}")
 
 
+def evaluate(args: argparse.Namespace) -> None:
+    """Do what the command does."""
+    with distributed.process_group(args.device) as device:
+        every = ["evaluation.scores=all"] if args.per_sample else []
+        found = evaluate_in_detail(
+            args.checkpoint, args.split, overrides=every + args.set, device=device, refit=args.refit
+        )
+    if cli.is_main_process():
+        write_results(args, found)
+
+
 def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
-    main_process = os.environ.get("RANK", "0") == "0"
-    logging.basicConfig(level=logging.INFO if main_process else logging.ERROR, format="%(message)s")
-    try:
-        with distributed.process_group(args.device) as device:
-            every = ["evaluation.scores=all"] if args.per_sample else []
-            found = evaluate_in_detail(
-                args.checkpoint, args.split, overrides=every + args.set, device=device, refit=args.refit
-            )
-        if main_process:
-            write_results(args, found)
-    except (ValueError, OSError) as error:
-        return report_error(error)
-    return 0
+    cli.set_up_logging()
+    return cli.run(lambda: evaluate(args))
 
 
 if __name__ == "__main__":

@@ -11,28 +11,21 @@ SIGTERM or SIGUSR1 to the training processes writes a checkpoint and ends them w
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import sys
 import tempfile
 from pathlib import Path
 
-from guidance import distributed
+from guidance import cli, distributed
 from guidance.assembly import build_trainer
 from guidance.config import Config, check_processes, load_config
-from guidance.runs.checkpoint import similar
-from guidance.runs.folder import CONFIG
-from guidance.runs.logs import report_error
+from guidance.runs.paths import CONFIG, suggest_folder
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = cli.build_parser(__doc__, abbreviations=False)
     parser.add_argument("--config", type=Path, help="YAML file; with --resume the run's own config.yaml is the default")
-    parser.add_argument(
-        "--set", nargs="+", action="extend", default=[], metavar="A.B=VALUE", help="change config values"
-    )
+    cli.add_overrides(parser)
     parser.add_argument("--output", type=Path, help="run folder; runs/<name of the config file> by default")
     parser.add_argument("--resume", action="store_true", help="go on from checkpoints/last.pt if the run has one")
     parser.add_argument("--dry-run", action="store_true", help="two batches through every stage, in a temporary folder")
@@ -43,7 +36,7 @@ def read_arguments(args: argparse.Namespace) -> tuple[Config, Path]:
     """The config and the run folder. Raises ValueError for contradictions."""
     if args.config is None:
         if not (args.resume and args.output and (args.output / CONFIG).is_file()):
-            hint = similar(args.output) if args.output else ""
+            hint = suggest_folder(args.output) if args.output else ""
             raise ValueError(
                 f"give --config FILE, or --resume --output RUN for a run folder that has a config.yaml{hint}"
             )
@@ -53,31 +46,30 @@ def read_arguments(args: argparse.Namespace) -> tuple[Config, Path]:
     return config, args.output or Path("runs") / args.config.stem
 
 
+def train(config: Config, output: Path, args: argparse.Namespace) -> None:
+    """Train, or with `--dry-run` try every stage."""
+    with distributed.process_group(config.trainer.device) as device, tempfile.TemporaryDirectory() as scratch:
+        folder = Path(distributed.broadcast_object(scratch)) / "run" if args.dry_run else output
+        trainer = build_trainer(config, folder, device, resume=args.resume, dry_run=args.dry_run)
+        finished = trainer.fit()
+        trainer.log.close()
+        if cli.is_main_process():
+            print("dry run: every stage works" if args.dry_run else f"{'done' if finished else 'stopped'}: {folder}")
+
+
 def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
-    main_process = os.environ.get("RANK", "0") == "0"
-    logging.basicConfig(level=logging.INFO if main_process else logging.ERROR, format="%(message)s")
+    cli.set_up_logging()
     try:
         config, output = read_arguments(args)
     except ValueError as error:
-        return report_error(error) if main_process else 2  # every process finds the same mistake
+        return cli.report_error(error) if cli.is_main_process() else 2  # every process finds the same mistake
     try:
-        with distributed.process_group(config.trainer.device) as device, tempfile.TemporaryDirectory() as scratch:
-            folder = Path(distributed.broadcast_object(scratch)) / "run" if args.dry_run else output
-            trainer = build_trainer(config, folder, device, resume=args.resume, dry_run=args.dry_run)
-            finished = trainer.fit()
-            trainer.log.close()
-            if main_process:
-                print(
-                    "dry run: every stage works" if args.dry_run else f"{'done' if finished else 'stopped'}: {folder}"
-                )
-    except (ValueError, OSError) as error:
-        return report_error(error)
+        return cli.run(lambda: train(config, output, args))
     except KeyboardInterrupt:
-        if main_process:
+        if cli.is_main_process():
             print("interrupted; --resume goes on from the last checkpoint, if there is one", file=sys.stderr)
         return 130
-    return 0
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from collections.abc import Callable
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from guidance import cli
 from guidance.models import BACKBONES, build_model
 from guidance.models.aim import build_aim
 from guidance.models.classifier import Classifier
@@ -120,7 +121,7 @@ def print_times(name: str, args: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = cli.build_parser(__doc__)
     parser.add_argument("--time", action="store_true")
     parser.add_argument("--backbone", choices=["convnext_tiny", "resnet50"], nargs="+", default=["convnext_tiny"])
     parser.add_argument("--batch", type=int, default=8)

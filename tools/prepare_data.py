@@ -18,6 +18,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from guidance import cli
 from guidance.assembly import build_source
 from guidance.assembly.sets import choose_annotated
 from guidance.config import Config, load_config, override_config
@@ -28,7 +29,6 @@ from guidance.data.making.synthesis import SETS, synthesize_traveling_birds, syn
 from guidance.data.reading.split_checks import DOUBTS, MISTAKES, SplitCheck, check_split, compare_splits, table
 from guidance.data.sets.waterbirds import VERSIONS
 from guidance.data.source import NoSplitError
-from guidance.runs.logs import report_error
 
 SHOWN = 20  # mistakes that are spelled out
 
@@ -189,15 +189,11 @@ def synthesize(args: argparse.Namespace) -> int:
 
 def with_config(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, required=True, help="YAML file; its data section counts")
-    parser.add_argument(
-        "--set", nargs="+", action="extend", default=[], metavar="A.B=VALUE", help="change config values"
-    )
+    cli.add_overrides(parser)
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = cli.build_parser(__doc__, abbreviations=False)
     commands = parser.add_subparsers(dest="command", required=True)
     added = {name: commands.add_parser(name, help=text, description=text) for name, text in HELP.items()}
     for name in ("verify", "cache", "subset"):
@@ -240,10 +236,7 @@ COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse(argv)
-    try:
-        return COMMANDS[args.command](args)
-    except (ValueError, OSError) as error:
-        return report_error(error)
+    return cli.run(lambda: COMMANDS[args.command](args))
 
 
 if __name__ == "__main__":

@@ -7,35 +7,21 @@ A run folder stands for its last checkpoint; checkpoints can be named too. Write
 
 from __future__ import annotations
 
-import argparse
-import json
-import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
+from guidance import cli
 from guidance.assembly import build_attribution, build_evaluation_dataset, build_source
 from guidance.inference import evaluate_in_detail, load_run
 from guidance.models import BACKBONES
-from guidance.pictures.panels import write_png
+from guidance.pictures.layout import write_png
 from guidance.pictures.probe import Probe
-from guidance.results.files import plain
-from guidance.runs.logs import Image, report_error
-
-COLUMNS = ("worst_group_accuracy", "accuracy", "f1", "map", "epg", "epg_chance", "iou")
-
-
-def table(results: Mapping[str, Mapping[str, float]]) -> str:
-    """One line per run, one column per metric that any run has."""
-    names = [name for name in COLUMNS if not all(math.isnan(r[name]) for r in results.values())]
-    first = max(len("run"), *map(len, results))
-    lines = [f"{'run':<{first}}  " + "  ".join(names)]
-    for run, metrics in results.items():
-        cells = [f"{'-' if math.isnan(metrics[n]) else format(metrics[n], '.3f'):>{len(n)}}" for n in names]
-        lines.append(f"{run:<{first}}  " + "  ".join(cells))
-    return "\n".join(lines)
+from guidance.results.files import write_report
+from guidance.results.tables import run_table
+from guidance.runs.logs import Image
 
 
 def draw_maps(paths: Sequence[Path], titles: Sequence[str], split: str, count: int, device: torch.device) -> Image:
@@ -55,30 +41,28 @@ def draw_maps(paths: Sequence[Path], titles: Sequence[str], split: str, count: i
     return probe.picture(maps)
 
 
+def report(paths: Sequence[Path], split: str, output: Path, images: int) -> None:
+    """Do what the command does."""
+    device = cli.available_device()
+    names = [path.name if path.is_dir() else str(path) for path in paths]
+    names = [str(path) if names.count(name) > 1 else name for name, path in zip(names, paths, strict=True)]
+    found = {n: evaluate_in_detail(p, split, device=device) for n, p in zip(names, paths, strict=True)}
+    picture = draw_maps(paths, names, split, images, device)
+    write_report(output / "report.json", {run: (each.metrics, each.settings) for run, each in found.items()})
+    write_png(output / "maps.png", picture)
+    print(f"\n{split} split\n{run_table({run: each.metrics for run, each in found.items()})}\n")
+    print("\n".join(f"{run}: {each.description}" for run, each in found.items()))
+    print(f"written to {output}/report.json and {output}/maps.png")
+
+
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = cli.build_parser(__doc__)
     parser.add_argument("runs", nargs="+", type=Path, help="run folders or checkpoints")
     parser.add_argument("--split", default="test")
     parser.add_argument("--output", type=Path, default=Path("report"), help="folder for report.json and maps.png")
     parser.add_argument("--images", type=int, default=6, help="rows of the picture")
     args = parser.parse_args(argv)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    names = [path.name if path.is_dir() else str(path) for path in args.runs]
-    names = [str(path) if names.count(name) > 1 else name for name, path in zip(names, args.runs, strict=True)]
-    try:
-        found = {n: evaluate_in_detail(p, args.split, device=device) for n, p in zip(names, args.runs, strict=True)}
-        picture = draw_maps(args.runs, names, args.split, args.images, device)
-        results = {run: each.metrics for run, each in found.items()}
-        content = {run: {"metrics": plain(each.metrics), "settings": each.settings} for run, each in found.items()}
-        args.output.mkdir(parents=True, exist_ok=True)
-        (args.output / "report.json").write_text(json.dumps(content, indent=2) + "\n")
-        write_png(args.output / "maps.png", picture)
-    except (ValueError, OSError) as error:
-        return report_error(error)
-    print(f"\n{args.split} split\n{table(results)}\n")
-    print("\n".join(f"{run}: {each.description}" for run, each in found.items()))
-    print(f"written to {args.output}/report.json and {args.output}/maps.png")
-    return 0
+    return cli.run(lambda: report(args.runs, args.split, args.output, args.images))
 
 
 if __name__ == "__main__":

@@ -16,14 +16,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from guidance import cli
 from guidance.attribution import Request, explain, one_hot
 from guidance.data import to_display
 from guidance.inference import Run, load_run
 from guidance.maps import merged_mask
 from guidance.models import BACKBONES
+from guidance.pictures.layout import write_png
 from guidance.pictures.masks import mask_panel
-from guidance.pictures.panels import write_png
-from guidance.runs.logs import Image, report_error
+from guidance.runs.logs import Image
 from guidance.types import lookup
 
 BATCH = 16  # images at a time
@@ -76,24 +77,24 @@ def _explain(run: Run, images: Tensor, chosen: int | None, gradcam: bool) -> Exp
     return Explained(masks, maps.cpu(), predicted.cpu())
 
 
+def show(args: argparse.Namespace) -> None:
+    """Do what the command does."""
+    if args.target is not None and not args.gradcam:
+        raise ValueError("--target names the class of the GradCAM maps; ask for them with --gradcam")
+    run = load_run(args.checkpoint, device=cli.available_device())
+    write_png(args.output, draw(run, args.images, gradcam=args.gradcam, target=args.target))
+    print(f"written to {args.output}")
+
+
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = cli.build_parser(__doc__)
     parser.add_argument("--checkpoint", type=Path, required=True, help="a checkpoint, or a run folder")
     parser.add_argument("--images", type=Path, nargs="+", action="extend", required=True, help="image files")
     parser.add_argument("--output", type=Path, default=Path("masks.png"), help="picture to write")
     parser.add_argument("--gradcam", action="store_true", help="also draw GradCAM maps")
     parser.add_argument("--target", metavar="CLASS", help="class of the GradCAM maps (default: the predicted one)")
     args = parser.parse_args(argv)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        if args.target is not None and not args.gradcam:
-            raise ValueError("--target names the class of the GradCAM maps; ask for them with --gradcam")
-        picture = draw(load_run(args.checkpoint, device=device), args.images, gradcam=args.gradcam, target=args.target)
-        write_png(args.output, picture)
-    except (ValueError, OSError) as error:
-        return report_error(error)
-    print(f"written to {args.output}")
-    return 0
+    return cli.run(lambda: show(args))
 
 
 if __name__ == "__main__":

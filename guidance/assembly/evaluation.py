@@ -29,8 +29,8 @@ from guidance.evaluation.tables import Scoring
 from guidance.models import Classifier
 from guidance.objectives import Classification
 from guidance.pictures.probe import Probe
-from guidance.runs import checkpoint
 from guidance.runs.logs import Loggers
+from guidance.runs.settings import flatten
 
 LOG = logging.getLogger(__name__)
 
@@ -154,7 +154,7 @@ def build_epoch_evaluation(
     title = method.title or config.evaluated_attribution.method
     count = config.log.probe_images if config.log.tensorboard and distributed.is_main() else 0
     probe = Probe.choose(dataset, count, encoding=encoding(config))
-    flat = checkpoint.flatten(config.model_dump(mode="json"))
+    flat = flatten(config.model_dump(mode="json"))
 
     def evaluation(step: int) -> dict[str, float]:
         metrics = evaluator(model)

@@ -20,8 +20,11 @@ from guidance.data import GuidanceDataset, Loader, TrainBatches
 from guidance.data.reading.preflight import preflight
 from guidance.models.weights import restore
 from guidance.runs import checkpoint
-from guidance.runs import folder as runs
+from guidance.runs.folder import RunFolder, write_annotated
+from guidance.runs.locks import RunLock
 from guidance.runs.logs import open_loggers
+from guidance.runs.paths import last_checkpoint
+from guidance.runs.settings import check_config
 from guidance.training.options import Minimum, TrainingOptions
 from guidance.training.random_states import seed_rng
 from guidance.training.trainer import Trainer
@@ -34,7 +37,7 @@ def build_trainer(
     config: Config, folder: Path, device: torch.device, *, resume: bool = False, dry_run: bool = False
 ) -> Trainer:
     """Everything that a run needs, ready to `fit()`. Raises ValueError, before anything is written, for wrong settings."""
-    lock = runs.RunLock(folder)
+    lock = RunLock(folder)
     lock.claim(resume=resume)
     seed_rng(config.seed)  # fresh weights are the same on every process
     train, val = build_source(config, config.data.train_split), build_source(config, config.data.val_split)
@@ -56,7 +59,7 @@ def build_trainer(
     loader = build_training_loader(config, dataset, device)
     optimizer, schedule = build_optimizer(config, parameter_groups(config, model), loader.batches_per_epoch)
     lock.prepare(dump_config(config))
-    runs.write_annotated(folder, annotated, config.data.annotated_fraction)
+    write_annotated(folder, annotated, config.data.annotated_fraction)
     trained = state["trainer"] if state else {}
     lines = trained.get("lines")
     shown = dict.fromkeys((*config.pareto.metrics, *CONSOLE))
@@ -65,7 +68,7 @@ def build_trainer(
         resume_lines=lines if isinstance(lines, int) else None, tensorboard=config.log.tensorboard,
         shown=["train/classification", "train/localization", "val/classification", *(f"val/{name}" for name in shown)],
     )  # fmt: skip
-    saver = runs.RunFolder(
+    saver = RunFolder(
         folder, model, config=config.model_dump(mode="json"), classes=train.classes,
         metrics=config.pareto.metrics, resolution=config.pareto.resolution, resumed=state, lock=lock,
     )  # fmt: skip
@@ -74,11 +77,11 @@ def build_trainer(
     trainer = Trainer(objective, optimizer, schedule, loader, options, evaluate=evaluate, saver=saver, log=log)
     seed_rng(config.seed + distributed.rank())  # dropout is not
     if state:
-        restore(model, state["model"], source=str(runs.last_checkpoint(folder)))
+        restore(model, state["model"], source=str(last_checkpoint(folder)))
         try:
             trainer.load_state_dict(trained)
         except ValueError as error:
-            raise ValueError(f"{runs.last_checkpoint(folder)} cannot be resumed: {error}") from error
+            raise ValueError(f"{last_checkpoint(folder)} cannot be resumed: {error}") from error
         LOG.info("resumed %s at step %d", folder, trainer.step)
     return trainer
 
@@ -104,7 +107,7 @@ def training_options(config: Config, device: torch.device, *, dry_run: bool = Fa
 
 def resumable_state(folder: Path, config: Config) -> dict[str, Any] | None:
     """The checkpoint to go on from; None where the run has none yet. Raises ValueError if it is of another config."""
-    path = runs.last_checkpoint(folder)
+    path = last_checkpoint(folder)
     if not path.exists():
         LOG.info("nothing to resume in %s: starting from the beginning", folder)
         return None
@@ -116,7 +119,5 @@ def resumable_state(folder: Path, config: Config) -> dict[str, Any] | None:
         )
     # Read again, so that settings that this release has added have their defaults.
     saved = parse_config(state["config"], source=str(path))
-    checkpoint.check_config(
-        saved.model_dump(mode="json"), config.model_dump(mode="json"), ignore=free_on_resume(config)
-    )
+    check_config(saved.model_dump(mode="json"), config.model_dump(mode="json"), ignore=free_on_resume(config))
     return state

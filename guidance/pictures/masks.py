@@ -12,17 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from guidance.pictures.panels import (
-    OUTLINE,
-    Image,
-    Layout,
-    check_image,
-    draw_cell,
-    overlay,
-    shorten,
-    to_array,
-    to_uint8,
-)
+from guidance.pictures.layout import Layout, draw_cell, shorten, to_array
+from guidance.pictures.overlays import OUTLINE, check_image, overlay, to_uint8
+from guidance.runs.logs import Image
 
 _SHADE = 0.35  # brightness of what is masked
 _GRID = 7.0  # pixels: the edges of smaller cells would cover the picture
@@ -54,7 +46,7 @@ def mask_panel(
     """A table of pictures: one row per image; the image, the mask of each stage over it, the merged mask, and maps.
 
     `images` [N, 3, H, W] in [0, 1]; `masks`: stage -> [N, 1, h, w] in {0, 1}; `merged` [N, 1, h, w]: column "merged";
-    `attributions`: column title -> [N, h, w] signed maps, each on its own scale (see `visualize.overlay`). `names`: N texts
+    `attributions`: column title -> [N, h, w] signed maps, each on its own scale (see `overlays.overlay`). `names`: N texts
     under the images; `captions`: column title (a stage, "merged", or a map) -> N texts, in place of the share of active
     cells under a mask. `cell`: width of a picture in inches. Returns [height, width, 3] uint8. Raises ValueError without
     masks and for shapes that do not belong together.

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from guidance.runs.folder import write_atomically
+from guidance.runs.files import plain, write_atomically
 
 
 def result_path(checkpoint: Path, split: str, settings: Mapping[str, Any]) -> Path:
@@ -31,6 +30,8 @@ def write_result(path: Path, metrics: Mapping[str, float], settings: Mapping[str
     write_atomically(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
-def plain(metrics: Mapping[str, float]) -> dict[str, float | None]:
-    """As JSON takes them: what is not finite becomes None."""
-    return {name: float(value) if math.isfinite(value) else None for name, value in metrics.items()}
+def write_report(path: Path, found: Mapping[str, tuple[Mapping[str, float], Mapping[str, Any]]]) -> None:
+    """Write the metrics and settings of several runs, by their names; NaN becomes null."""
+    content = {run: {"metrics": plain(metrics), "settings": settings} for run, (metrics, settings) in found.items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=2) + "\n")

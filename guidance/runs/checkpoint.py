@@ -1,26 +1,25 @@
 """Checkpoints: one file each, of plain types and tensors, written so that a kill at any moment loses nothing.
 
 A file is written beside its final name, flushed to the disk and renamed over the old one, so a reader sees the old or
-the new checkpoint and never a part of one. The Pareto front of a run is a folder of such files (`ParetoFolder`).
+the new checkpoint and never a part of one. The Pareto front of a run is a folder of such files (`front_folder`).
 """
 
 from __future__ import annotations
 
-import difflib
 import errno
 import os
 import pickle
 import zipfile
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from guidance.runs.pareto import Candidate, ParetoFront
+from guidance.runs.paths import suggest_folder
 
 FORMAT = "guidance checkpoint"
 VERSION = 1
@@ -34,7 +33,7 @@ _REQUIRED: dict[str, tuple[type, ...]] = {
     "step": (int,),
 }
 _LEAVES = (type(None), bool, int, float, str, bytes, Tensor, nn.Parameter)
-_SUFFIX, _TEMPORARY = ".pt", ".tmp"
+SUFFIX, TEMPORARY = ".pt", ".tmp"
 
 
 def save(path: str | Path, state: Mapping[str, Any]) -> None:
@@ -51,7 +50,7 @@ def save(path: str | Path, state: Mapping[str, Any]) -> None:
         raise ValueError(f"cannot save {path}: {wrong}")
     _check_plain(state, "state")
     existed = path.exists()
-    temporary = path.with_name(path.name + _TEMPORARY)
+    temporary = path.with_name(path.name + TEMPORARY)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, "wb") as file:
@@ -129,30 +128,20 @@ def load(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     try:
-        return _read(path, verify=True)
+        return read(path, verify=True)
     except FileNotFoundError:
         raise ValueError(f"no checkpoint at {path}{_suggestion(path)}") from None
 
 
 def _suggestion(path: Path) -> str:
     """What the user may have meant: checkpoints in the folder, or a run folder of a similar name."""
-    found = sorted(p.name for p in path.parent.glob(f"*{_SUFFIX}"))
+    found = sorted(p.name for p in path.parent.glob(f"*{SUFFIX}"))
     if found:
         return f"; the folder {path.parent} has: {', '.join(found)}"
-    return similar(path)
+    return suggest_folder(path)
 
 
-def similar(path: Path) -> str:
-    """ ". Did you mean ...?" with the folder whose name is closest to the first part of `path` that is not there."""
-    missing = next((p for p in (*reversed(path.parents), path) if not p.exists()), path)
-    if not missing.parent.is_dir():
-        return ""
-    names = [p.name for p in missing.parent.iterdir() if p.is_dir()]
-    close = difflib.get_close_matches(missing.name, names, n=1)
-    return f". Did you mean {missing.parent / close[0]}?" if close and not missing.exists() else ""
-
-
-def _read(path: Path, *, verify: bool) -> dict[str, Any]:
+def read(path: Path, *, verify: bool) -> dict[str, Any]:
     """As `load`; without `verify` the weights stay on the disk until they are used. FileNotFoundError if missing."""
     if path.is_dir():
         raise ValueError(f"{path} is a folder; give one checkpoint file, such as {path / 'last.pt'}")
@@ -197,10 +186,10 @@ def _verify(path: Path) -> None:
 
 def _advice(path: Path) -> str:
     """What helps where a checkpoint is corrupt: the others of its run that are whole."""
-    if path.suffix != _SUFFIX or path.parent.name not in ("checkpoints", "pareto"):
+    if path.suffix != SUFFIX or path.parent.name not in ("checkpoints", "pareto"):
         return "Give the folder of a run, or one of its checkpoints"
     folder = path.parent if path.parent.name != "pareto" else path.parent.parent
-    others = [p for p in sorted([*folder.glob(f"*{_SUFFIX}"), *(folder / "pareto").glob(f"*{_SUFFIX}")]) if p != path]
+    others = [p for p in sorted([*folder.glob(f"*{SUFFIX}"), *(folder / "pareto").glob(f"*{SUFFIX}")]) if p != path]
     whole = [str(p) for p in others if p.is_file() and _is_zip(p)]
     if not whole:
         return "Delete it; the run has no other checkpoint, and must start from the beginning"
@@ -237,116 +226,3 @@ def _is_weights(value: Any) -> bool:
         and len(value) > 0
         and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in value.items())
     )
-
-
-class Saved(NamedTuple):
-    """A checkpoint on disk, without its weights."""
-
-    path: Path
-    candidate: Candidate  # named by the file's stem
-    epoch: int
-    step: int
-    config: Mapping[str, Any]
-
-
-def read_candidates(folder: str | Path) -> list[Saved]:
-    """The checkpoints of a folder (`*.pt`), oldest first, without loading their weights.
-
-    It may run beside a training that writes there: if a file goes away meanwhile, the folder is read again, so that
-    the file that made it go is among the result. ValueError for a file that cannot be read, or that has no metrics.
-    """
-    for _ in range(100):
-        with suppress(FileNotFoundError):
-            saved = [_read_candidate(path) for path in Path(folder).glob(f"*{_SUFFIX}")]
-            return sorted(saved, key=lambda s: (s.epoch, s.step, s.candidate.name))
-    raise ValueError(f"{folder} lists a checkpoint that cannot be opened; is there a link to a file that is gone?")
-
-
-def _read_candidate(path: Path) -> Saved:
-    state = _read(path, verify=False)
-    if not state["metrics"]:
-        raise ValueError(f"{path} has no metrics: it was saved before the first evaluation; take it out of the folder")
-    return Saved(path, Candidate(path.stem, state["metrics"]), state["epoch"], state["step"], state["config"])
-
-
-class ParetoFolder:
-    """A folder that holds the non-dominated checkpoints of a run, `<name>.pt` each, and no other `.pt` files.
-
-    The files are the front: each carries its own metrics, and there is no index that could disagree with them. A new
-    member is written before those that it dominates are removed, so after a kill at any moment the folder holds the
-    front and at most some dominated files; making a `ParetoFolder` removes those. One process may write at a time.
-    """
-
-    def __init__(self, folder: str | Path, metrics: Sequence[str], *, resolution: float = 0.005) -> None:
-        self.folder = Path(folder)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        for temporary in self.folder.glob(f"*{_SUFFIX}{_TEMPORARY}"):
-            os.unlink(temporary)
-        candidates = [saved.candidate for saved in read_candidates(self.folder)]
-        self._front = ParetoFront(metrics, resolution=resolution, members=candidates)
-        kept = {member.name for member in self._front.members}
-        self._remove(candidate.name for candidate in candidates if candidate.name not in kept)
-
-    @property
-    def members(self) -> list[Candidate]:
-        """The front, oldest first."""
-        return self._front.members
-
-    def path(self, name: str) -> Path:
-        """File of the member of that name."""
-        return self.folder / f"{name}{_SUFFIX}"
-
-    def offer(self, name: str, values: Mapping[str, float], state_fn: Callable[[], Mapping[str, Any]]) -> bool:
-        """Keep a checkpoint if no member dominates it; returns whether it was kept.
-
-        `values` go into the file as its metrics (all of them, not only those of the front). `state_fn()` is called only
-        for a checkpoint that is kept. If writing fails (as in `save`), the front and its files stay as they were.
-        """
-        candidate = Candidate(name, {metric: float(value) for metric, value in values.items()})
-        front = ParetoFront(self._front.metrics, resolution=self._front.resolution, members=self.members)
-        kept, evicted = front.offer(candidate)
-        if kept:
-            save(self.path(name), {**state_fn(), "metrics": dict(candidate.values)})
-        self._front = front
-        self._remove(member.name for member in evicted)
-        return kept
-
-    def _remove(self, names: Iterable[str]) -> None:
-        for name in names:
-            with suppress(FileNotFoundError):
-                os.unlink(self.path(name))
-
-
-def check_config(saved: Mapping[str, Any], current: Mapping[str, Any], *, ignore: Collection[str] = ()) -> None:
-    """ValueError that lists the settings in which two nested configs differ, with both values.
-
-    `ignore`: dotted names ("trainer.epochs") or sections ("logs") that may differ. Lists and tuples count as equal.
-    """
-    before, now = flatten(saved), flatten(current)
-    different = [
-        f"  {key}: {before.get(key, '(absent)')!s} in the checkpoint, {now.get(key, '(absent)')!s} now"
-        for key in sorted(before.keys() | now.keys())
-        if before.get(key, "(absent)") != now.get(key, "(absent)")
-        and not any(key == name or key.startswith(f"{name}.") for name in ignore)
-    ]
-    if different:
-        raise ValueError(
-            "this is the checkpoint of another config; they differ in\n"
-            + "\n".join(different)
-            + "\nSet these as in the checkpoint to resume, or start a new run in another folder."
-        )
-
-
-def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings -> {"trainer.epochs": 50, ...}; tuples become lists."""
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = _as_lists(value)
-    return flat
-
-
-def _as_lists(value: Any) -> Any:
-    return [_as_lists(item) for item in value] if isinstance(value, list | tuple) else value

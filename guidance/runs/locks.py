@@ -8,8 +8,14 @@ import logging
 import os
 import socket
 import time
+from functools import partial
 from pathlib import Path
 from typing import IO
+
+from guidance import distributed
+from guidance.runs.environment import environment
+from guidance.runs.files import write_atomically
+from guidance.runs.paths import CONFIG, ENVIRONMENT
 
 LOG = logging.getLogger(__name__)
 NAME = ".lock"
@@ -52,3 +58,51 @@ def _holder(file: IO[str]) -> str:
         return f"process {who['pid']} on {who['host']}, since {who['since']}"
     except (ValueError, KeyError, TypeError):
         return "another process"
+
+
+class RunLock:
+    """Keeps other processes out of a run folder until it is garbage, or its process ends in whatever way."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._file: IO[str] | None = None
+        self._taken = False
+
+    def claim(self, *, resume: bool) -> None:
+        """Lock the folder if it holds a run.
+
+        Raises ValueError, on every process, rather than touch another run's results, or a run that another process goes on
+        with. A collective call, to be made before anything slow.
+        """
+        distributed.main_does(partial(self._claim, resume=resume))
+
+    def prepare(self, config_text: str) -> None:
+        """Create the folder, lock it, and write what identifies the run. A collective call."""
+        distributed.main_does(partial(self._prepare, config_text))
+
+    def _claim(self, *, resume: bool) -> None:
+        if not (self.folder / CONFIG).exists():
+            return
+        if not resume:
+            raise ValueError(
+                f"{self.folder} already holds a run; add --resume to go on with it, or choose another folder with --output"
+            )
+        self._take()
+
+    def _prepare(self, config_text: str) -> None:
+        (self.folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+        if not self._taken:  # there was no run when this process looked
+            self._take()
+            if (self.folder / CONFIG).exists():
+                raise ValueError(
+                    f"another process has started a run in {self.folder} while this one prepared its own; go on with that "
+                    "one by --resume, or choose another folder with --output"
+                )
+        write_atomically(self.folder / CONFIG, config_text)
+        if not (self.folder / ENVIRONMENT).exists():
+            write_atomically(self.folder / ENVIRONMENT, json.dumps(environment(), indent=2) + "\n")
+
+    def _take(self) -> None:
+        if not self._taken:  # opening and closing the file a second time would give the lock away
+            self._file = lock_folder(self.folder)
+            self._taken = True

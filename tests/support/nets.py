@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from guidance.models.classifier import Classifier
+from guidance.types import Forward
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"softplus": nn.Softplus, "tanh": nn.Tanh, "relu": nn.ReLU}
 
@@ -61,3 +62,26 @@ def tiny(
 
 def global_average(x: Tensor) -> Tensor:
     return x.mean((2, 3))
+
+
+class Masking(Classifier):
+    """Active at "stage1" where the first channel of the image is above its mean, 4 x 4; "stage2" is 2 x 2."""
+
+    def forward(self, images: Tensor) -> Forward:
+        return super().forward(images)._replace(masks=self.masks(images))
+
+    def explainable(self, images: Tensor, depth: str) -> Forward:
+        return super().explainable(images, depth)._replace(masks=self.masks(images))
+
+    def masks(self, images: Tensor) -> dict[str, Tensor]:
+        first = images[:, :1] - images[:, :1].mean((2, 3), keepdim=True)
+        pooled = {
+            "stage1": nn.functional.adaptive_avg_pool2d(first, 4),
+            "stage2": -nn.functional.adaptive_avg_pool2d(first, 2),
+        }
+        return {stage: (x > 0).float() for stage, x in pooled.items()}
+
+
+def masking_net(classes: int, kind: type[Classifier] = Masking) -> Classifier:
+    net = nn.Sequential(nn.Conv2d(3, 6, 3, stride=4, padding=1), nn.ReLU(), nn.Linear(6, classes))
+    return kind(net, {"mid": ["0"], "final": ["1"], "logits": [global_average, "2"]}).eval()

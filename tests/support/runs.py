@@ -1,12 +1,12 @@
-"""Runs of a tiny net on few pictures of the demo set: what tests build, and how they compare two of them."""
+"""Runs of a tiny net on few pictures of the demo set: what tests build, how they compare two of them, and read them."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch import nn
 
@@ -14,6 +14,8 @@ from guidance.assembly import build_trainer
 from guidance.config import Config, parse_config
 from guidance.models.classifier import Classifier
 from guidance.runs import checkpoint
+from guidance.runs.logs.json_lines import read_log
+from guidance.runs.paths import METRICS
 
 CPU = torch.device("cpu")
 Make = Callable[..., Config]
@@ -46,7 +48,7 @@ def tiny_config(root: Path, **sections: dict[str, Any]) -> Config:
 
 
 def rows(folder: Path) -> list[dict[str, Any]]:
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    lines = read_log(folder / METRICS)
     return [{k: v for k, v in line.items() if k != "step/images_per_second"} for line in lines]
 
 
@@ -77,3 +79,8 @@ def resume(settings: Make, run: Path, **sections: dict[str, Any]) -> None:
     """Go on with `run`, by default to two epochs."""
     config = settings(**({"trainer": {"epochs": 2}, "schedule": {"name": "constant"}} | sections))
     build_trainer(config, run, CPU, resume=True).fit()
+
+
+def events(folder: Path) -> Any:
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    return accumulator.EventAccumulator(str(folder)).Reload()

@@ -24,7 +24,11 @@ from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
-from tests.torture import cases as torture_cases
+import torch
+
+from guidance.models import BACKBONES, Backbone
+from tests.support.runs import build_tiny
+from tests.torture import checkpoints, configs, data, kills
 
 GOOD = ("handled", "clear error")
 BAD = ("traceback", "hang", "died")
@@ -39,17 +43,18 @@ class End(NamedTuple):
 
 
 class Section(NamedTuple):
-    """What the cases of a section do, and how many seconds each may take."""
+    """What the cases of a section do, how many seconds each may take, and what makes, once, what they start from."""
 
     case: Callable[[Random, Path], None]
     patience: float
+    prepare: Callable[[], None] = lambda: None
 
 
 SECTIONS: dict[str, Section] = {
-    "configs": Section(torture_cases.fuzzed_config, 60.0),
-    "data": Section(torture_cases.fuzzed_data, 120.0),
-    "checkpoints": Section(torture_cases.fuzzed_checkpoint, 120.0),
-    "kills": Section(torture_cases.killed_run, 900.0),
+    "configs": Section(configs.fuzzed_config, 60.0),
+    "data": Section(data.fuzzed_data, 120.0),
+    "checkpoints": Section(checkpoints.fuzzed_checkpoint, 120.0, checkpoints.prepare),
+    "kills": Section(kills.killed_run, 900.0, kills.prepare),
 }
 
 
@@ -129,8 +134,10 @@ def main() -> int:
     parser.add_argument("--only", type=int, metavar="N")
     args = parser.parse_args()
     bad = []
+    torch.set_num_threads(1)  # a forked process must find no threads to miss
+    BACKBONES["tiny"] = Backbone(build_tiny, "fc", {}, depths=("input", "mid1", "final"), stride=4)
     for section in args.sections:
-        torture_cases.prepare(section)
+        SECTIONS[section].prepare()
         counts, found = torture(section, args.cases, args.seed, only=args.only)
         bad += found
         print(section, json.dumps(counts), flush=True)

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from guidance.runs.logs.json_lines import read_log
+from guidance.runs.paths import METRICS
 from tests.support.layouts import write_text
 from tests.whole.test_readme import COMMANDS, ROOT, SHARED, smaller
 
@@ -77,7 +79,7 @@ def test_every_command_for_waterbirds_runs_to_its_end_on_the_complete_set(tmp_pa
     assert "waterbirds val: boxes clipped at the border (4)" in log
     assert "left out: waterbirds train: boxes of zero size (2)" in log
     run = project / "runs/waterbirds100_resnet18_energy"
-    epochs = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    epochs = read_log(run / METRICS)
     last = [line for line in epochs if "epoch" in line][-1]
     assert (last["val/clipped"], last["val/skipped"]) == (4, 0)
     assert (last["train/clipped"], last["train/skipped"]) == (10, 2)

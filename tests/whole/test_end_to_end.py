@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 
 from guidance.data import generate_demo
+from guidance.runs.logs.json_lines import read_log
+from guidance.runs.paths import METRICS
 from tests.support.runs import assert_same, snapshot
 
 ROOT = Path(__file__).parents[2]
@@ -127,7 +129,7 @@ def test_an_aim_run_shows_its_masks(demo_root: Path, tmp_path: Path) -> None:
     events.Reload()
     assert {"probe", "masks"} <= set(events.Tags()["images"])
     assert len(events.Images("masks")) == 2
-    lines = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
+    lines = read_log(output / METRICS)
     epochs = [line for line in lines if "epoch" in line]
     assert [line["train/threshold"] for line in epochs] == pytest.approx([1, 0.25])
     assert all(0 <= epochs[-1][f"val/sparsity/stage{n}"] <= 1 for n in (2, 3, 4))

@@ -1,10 +1,15 @@
-"""The architecture: imports point down only, importing has no side effects, one importer of torch.distributed."""
+"""The architecture: imports point down only, importing has no side effects, one importer of torch.distributed; and the sizes.
+
+Each check of the sizes tells all offenders at once.
+"""
 
 from __future__ import annotations
 
 import ast
 import subprocess
 import sys
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "guidance"
 # A module may import from its own row and from rows above it.
 LAYERS = [
-    ["types", "distributed", "progress"],
+    ["types", "distributed", "progress", "cli"],
     ["regions", "maps", "losses"],
     ["data", "models"],
     ["attribution"],
@@ -28,6 +33,13 @@ LAYERS = [
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 MODULES = sorted(p for p in PACKAGE.rglob("*.py") if p != PACKAGE / "__init__.py")
+SOURCES = sorted(p for name in ("guidance", "launch", "tools", "tests") for p in (ROOT / name).rglob("*.py"))
+FOLDERS = sorted({p.parent for p in SOURCES} - {PACKAGE})
+NO_ENTRIES = ("__init__.py", "__pycache__", "py.typed")
+ENTRIES, LINES, FUNCTION, PARAMETERS = 12, 250, 50, 8  # at most: in a folder, a file, a function, a signature
+# "folder/file.py:Class.name" -> why its signature is longer; records have as many fields as what they record.
+LONG_SIGNATURES: dict[str, str] = {}
+Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def top(path: Path) -> str:
@@ -79,8 +91,92 @@ def test_importing_has_no_side_effects_and_needs_nothing_optional() -> None:
 
 
 def test_weights_only_and_no_leftovers() -> None:
-    for path in [*MODULES, *(ROOT / "tools").glob("*.py"), *(ROOT / "launch").glob("*.py")]:
+    for path in [path for path in SOURCES if ROOT / "tests" not in path.parents]:
         text = path.read_text()
         assert "weights_only=False" not in text, path
         assert path.name != "utils.py"
         assert "backward(create_graph" not in text, path
+
+
+# --- sizes and names --------------------------------------------------------------------------------------------------
+
+
+def place(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def entries(folder: Path) -> list[str]:
+    """What a folder holds: not what Python leaves there, and not what makes it a package."""
+    names = (path.name for path in folder.iterdir())
+    return sorted(name for name in names if not name.startswith(".") and name not in NO_ENTRIES)
+
+
+def functions() -> Iterator[tuple[str, Function]]:
+    """Every function and method, also inside others, by its place."""
+    for path in SOURCES:
+        yield from _inside(f"{place(path)}:", ast.parse(path.read_text()))
+
+
+def _inside(where: str, node: ast.AST) -> Iterator[tuple[str, Function]]:
+    for child in ast.iter_child_nodes(node):
+        named = isinstance(child, Function | ast.ClassDef)
+        if isinstance(child, Function):
+            yield f"{where}{child.name}", child
+        yield from _inside(f"{where}{child.name}." if named else where, child)
+
+
+def parameters(function: Function) -> int:
+    """How many it has, without those that Python fills in."""
+    given = function.args
+    names = [argument.arg for argument in (*given.posonlyargs, *given.args, *given.kwonlyargs)]
+    return len([name for name in names if name not in ("self", "cls")])
+
+
+def tell(offenders: list[str]) -> str:
+    return "\n".join(["", *offenders])
+
+
+def test_the_root_is_the_list_of_layers() -> None:
+    assert {name.removesuffix(".py") for name in entries(PACKAGE)} == set(LEVEL)
+
+
+def test_folders_are_small() -> None:
+    found = {place(folder): len(entries(folder)) for folder in FOLDERS}
+    offenders = [f"{name} has {count} entries" for name, count in found.items() if count > ENTRIES]
+    assert not offenders, tell(offenders)
+
+
+def test_files_are_short() -> None:
+    found = {place(path): len(path.read_text().splitlines()) for path in SOURCES}
+    offenders = [f"{name} has {count} lines" for name, count in found.items() if count > LINES]
+    assert not offenders, tell(offenders)
+
+
+def test_functions_are_short() -> None:
+    found = [(name, (node.end_lineno or 0) - node.lineno + 1) for name, node in functions()]
+    offenders = [f"{name} has {count} lines" for name, count in found if count > FUNCTION]
+    assert not offenders, tell(offenders)
+
+
+def test_signatures_are_short() -> None:
+    found = {name: parameters(node) for name, node in functions() if parameters(node) > PARAMETERS}
+    offenders = [f"{name} has {count} parameters" for name, count in found.items() if name not in LONG_SIGNATURES]
+    offenders += [f"{name} is an exception that is not needed" for name in LONG_SIGNATURES if name not in found]
+    assert not offenders, tell(offenders)
+
+
+def test_public_classes_have_names_of_their_own() -> None:
+    found = [
+        (node.name, place(path))
+        for path in MODULES
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+    ]
+    counts = Counter(name for name, _ in found)
+    offenders = [f"{name} in {where}" for name, where in sorted(found) if counts[name] > 1]
+    assert not offenders, tell(offenders)
+
+
+def test_no_folder_has_the_name_of_generated_output() -> None:
+    offenders = [place(folder) for folder in FOLDERS if {"build", "dist"} & {*folder.relative_to(ROOT).parts}]
+    assert not offenders, tell(offenders)

@@ -1,4 +1,4 @@
-"""The torture of tests/torture.py, in the numbers that a long run of the tests can bear."""
+"""The torture of tests/torture, in the numbers that a long run of the tests can bear."""
 
 from __future__ import annotations
 

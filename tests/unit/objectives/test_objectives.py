@@ -13,7 +13,7 @@ from guidance.losses import LOCALIZATION_LOSSES, energy
 from guidance.objectives import Objective
 from guidance.types import Batch, Regions
 from tests.support import objectives as make
-from tests.whole.test_processes import small_net
+from tests.support.scenarios import small_net
 
 
 def batch_of(images: int = 4, regions: list[tuple[int, int]] | None = None, classes: int = 3) -> Batch:

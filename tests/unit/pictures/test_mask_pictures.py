@@ -1,48 +1,17 @@
-"""Pictures of masks: which pixels are dark, where the edges run, what is written below, and the masks of a probe set."""
+"""Pictures of masks: which pixels are dark, where the edges run, what is written below."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from guidance.data import GuidanceDataset, eval_transform
-from guidance.models.classifier import Classifier
 from guidance.pictures import masks as mask_pictures
 from guidance.pictures.masks import _edges, mask_panel, masked
-from guidance.pictures.panels import OUTLINE, overlay, panel
-from guidance.pictures.probe import Probe
-from guidance.types import Forward
-from tests.support.nets import global_average, tiny
-from tests.support.pictures import make_source
-
-
-class Masking(Classifier):
-    """Active at "stage1" where the first channel of the image is above its mean, 4 x 4; "stage2" is 2 x 2."""
-
-    def forward(self, images: Tensor) -> Forward:
-        return super().forward(images)._replace(masks=self.masks(images))
-
-    def explainable(self, images: Tensor, depth: str) -> Forward:
-        return super().explainable(images, depth)._replace(masks=self.masks(images))
-
-    def masks(self, images: Tensor) -> dict[str, Tensor]:
-        first = images[:, :1] - images[:, :1].mean((2, 3), keepdim=True)
-        pooled = {
-            "stage1": nn.functional.adaptive_avg_pool2d(first, 4),
-            "stage2": -nn.functional.adaptive_avg_pool2d(first, 2),
-        }
-        return {stage: (x > 0).float() for stage, x in pooled.items()}
-
-
-def masking_net(classes: int, kind: type[Classifier] = Masking) -> Classifier:
-    net = nn.Sequential(nn.Conv2d(3, 6, 3, stride=4, padding=1), nn.ReLU(), nn.Linear(6, classes))
-    return kind(net, {"mid": ["0"], "final": ["1"], "logits": [global_average, "2"]}).eval()
+from guidance.pictures.overlays import OUTLINE, overlay
 
 
 def example(rows: int = 2) -> tuple[Tensor, dict[str, Tensor], Tensor]:
@@ -187,79 +156,3 @@ def test_panel_checks_what_belongs_together(change: dict[str, Any], message: str
     images, masks, merged = example()
     with pytest.raises(ValueError, match=message):
         mask_panel(**({"images": images, "masks": masks, "merged": merged} | change))
-
-
-def probe_of(folder: Path) -> Probe:
-    source = make_source(folder, [[(0, (2, 2, 20, 10))], [(1, (4, 4, 9, 9))], [(2, (0, 0, 30, 20))]])
-    probe = Probe.choose(GuidanceDataset(source, eval_transform(16), training=False), 3, encoding="normalized")
-    assert probe is not None
-    return probe
-
-
-def test_probe_sees_the_masks_of_evaluation(tmp_path: Path) -> None:
-    probe, model = probe_of(tmp_path), masking_net(4)
-    modes = []
-    model.register_forward_pre_hook(lambda module, _: modes.append((module.training, torch.is_grad_enabled())))
-    masks = probe.masks(model.train(), device=torch.device("cpu"))
-    assert modes == [(False, False)]
-    assert model.training
-    expected = model.masks(probe.batch.images)  # type: ignore[operator]
-    assert list(masks) == ["stage1", "stage2"]
-    assert all(torch.equal(masks[stage], expected[stage]) for stage in masks)
-    assert probe.masks(masking_net(4, Classifier), device=torch.device("cpu")) == {}
-
-
-def test_images_without_annotation_are_probed_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """AIM needs no boxes, and its masks are to be seen all the same: no outline, and no EPG that would mean nothing."""
-    source = make_source(tmp_path, [[(0, (2, 2, 20, 10))], [(1, (4, 4, 9, 9))], [(2, (0, 0, 30, 20))]])
-    bare = replace(source, records=tuple(r._replace(boxes=(), box_classes=()) for r in source.records))
-    probe = Probe.choose(GuidanceDataset(bare, eval_transform(16), training=False), 2, encoding="normalized")
-    assert probe is not None
-    assert probe.batch.regions.target.tolist() == [0, 1]
-    assert probe.batch.regions.mask.shape == (2, 16, 16)
-    assert not probe.batch.regions.mask.any()
-    model = tiny(channels=3, num_classes=3, dtype=torch.float32)
-    maps = probe.maps(model, attribution="ixg", depth="mid1", device=torch.device("cpu"))
-    drawn: dict[str, Any] = {}
-
-    def draw(*args: Any, **settings: Any) -> np.ndarray:
-        drawn.update(settings)
-        return panel(*args, **settings)
-
-    monkeypatch.setattr("guidance.pictures.probe.panel", draw)
-    assert probe.picture({"maps": maps}).dtype == np.uint8
-    assert drawn["captions"] == {}
-    assert len(probe.mask_picture({"stage1": torch.ones(2, 1, 4, 4)}).shape) == 3
-    assert Probe.choose(GuidanceDataset(bare, eval_transform(16), training=False), 0, encoding="normalized") is None
-
-
-def test_the_probe_is_spread_over_the_classes(tmp_path: Path) -> None:
-    """In proportion, wherever in the split their images are."""
-    box = (2, 2, 20, 10)
-    source = make_source(tmp_path, [[(k, box)] for k in (1, 1, 1, 0, 1, 2)])
-    probe = Probe.choose(GuidanceDataset(source, eval_transform(16), training=False), 3, encoding="normalized")
-    assert probe is not None
-    assert probe.batch.regions.target.tolist() == [0, 1, 1]
-    probe = Probe.choose(GuidanceDataset(source, eval_transform(16), training=False), 6, encoding="normalized")
-    assert probe is not None
-    assert probe.batch.index.tolist() == [3, 0, 1, 2, 4, 5]
-
-
-def test_probe_draws_its_masks_and_the_merged_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    probe, model = probe_of(tmp_path), masking_net(4)
-    masks = probe.masks(model, device=torch.device("cpu"))
-    drawn: dict[str, Any] = {}
-
-    def panel(images: Tensor, masks: Any, merged: Tensor, *, names: list[str]) -> np.ndarray:
-        drawn.update(images=images, merged=merged, names=names)
-        return mask_panel(images, masks, merged, names=names)
-
-    monkeypatch.setattr("guidance.pictures.probe.mask_panel", panel)
-    picture = probe.mask_picture(masks)
-    assert picture.dtype == np.uint8
-    assert drawn["names"] == ["a", "b", "c"]
-    assert 0 <= float(drawn["images"].min()) <= float(drawn["images"].max()) <= 1
-    either = (masks["stage1"] + nn.functional.interpolate(masks["stage2"], 4)) > 0
-    assert torch.equal(drawn["merged"] > 0, either)
-    with pytest.raises(ValueError, match="no masks"):
-        probe.mask_picture({})

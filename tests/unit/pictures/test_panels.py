@@ -10,9 +10,10 @@ import pytest
 import torch
 from matplotlib import colors, image
 
-from guidance.pictures import panels as visualize
-from guidance.pictures import plots
-from guidance.pictures.panels import AGAINST, FOR, OUTLINE, colour_scale, overlay, panel, to_array, write_png
+from guidance.pictures import layout, panels, plots
+from guidance.pictures.layout import to_array, write_png
+from guidance.pictures.overlays import AGAINST, FOR, OUTLINE, colour_scale, overlay
+from guidance.pictures.panels import panel
 from guidance.pictures.plots import RUN_COLOURS, plot_front
 from guidance.runs.pareto import Candidate
 
@@ -203,6 +204,6 @@ def test_png_and_no_global_state(tmp_path: Path) -> None:
     picture = overlay(torch.rand(3, 8, 8), torch.randn(2, 2))
     write_png(tmp_path / "new" / "x.png", picture)
     assert np.array_equal(np.rint(image.imread(tmp_path / "new" / "x.png")[..., :3] * 255), picture)
-    for module in (visualize, plots):
+    for module in (layout, panels, plots):
         assert "import matplotlib.pyplot" not in Path(module.__file__).read_text()
         assert "import pyplot" not in Path(module.__file__).read_text()

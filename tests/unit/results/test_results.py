@@ -17,6 +17,7 @@ from guidance.inference import evaluate_checkpoint, evaluate_in_detail, load_run
 from guidance.losses import energy
 from guidance.maps import upsample
 from guidance.pictures.probe import Probe
+from guidance.results import tables
 from guidance.results.files import result_path
 from launch import evaluate
 from tests.support.runs import rows
@@ -161,7 +162,7 @@ def test_every_class_is_told_of(run: Path, capsys: pytest.CaptureFixture[str], m
     assert epoch["val/map"] == pytest.approx(sum(epoch[f"val/ap_class/{n}"] for n in ("ring", "cross", "triangle")) / 3)
     out = printed(run, capsys)
     assert all(name in out for name in names)
-    monkeypatch.setattr(evaluate, "SHOWN", 5)
+    monkeypatch.setattr(tables, "BY_CLASS", 5)
     out = printed(run, capsys)
     assert "_class/" not in out  # too many to read; they are in the file
     assert all(set(names) <= set(content["metrics"]) for content in files(run).values())

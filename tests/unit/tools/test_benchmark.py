@@ -13,7 +13,7 @@ from torch import Tensor
 
 from guidance.models import build_model
 from tests.support.pictures import write_picture
-from tools import benchmark
+from tools.benchmarks import data, step
 
 ROOT = Path(__file__).parents[3]
 
@@ -23,7 +23,7 @@ def test_step_prints_every_variant() -> None:
     done = subprocess.run(
         [sys.executable, "tools/benchmark.py", "step", *arguments], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    for variant in benchmark.variants(["xdnn"]):
+    for variant in step.variants(["xdnn"]):
         assert str(variant) in done.stdout
     assert "1.00x" in done.stdout
 
@@ -36,15 +36,15 @@ def test_double_backward_is_forced(monkeypatch: pytest.MonkeyPatch) -> None:
     real = torch.autograd.grad
     monkeypatch.setattr(torch.autograd, "grad", lambda *a, **k: calls.append(1) or real(*a, **k))
     pair = (torch.tensor([0]), torch.tensor([1]))
-    benchmark.by_double_backward(model, out, "input", *pair, create_graph=True, rounds=1)
+    step.by_double_backward(model, out, "input", *pair, create_graph=True, rounds=1)
     assert calls
 
 
 def test_data_measures_every_way_on_generated_images(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(benchmark, "__file__", str(tmp_path / "project" / "tools" / "benchmark.py"))
-    benchmark.benchmark_data(None, size=224, images=4, rounds=1)
+    monkeypatch.setattr(data, "__file__", str(tmp_path / "project" / "tools" / "benchmarks" / "data.py"))
+    data.benchmark_data(None, size=224, images=4, rounds=1)
     out = capsys.readouterr().out
     assert "generated: 4 images to 224 x 224 pixels" in out
     speeds = {
@@ -63,7 +63,7 @@ def test_data_measures_every_way_on_generated_images(
 
 def test_data_ways_load_the_same_image(tmp_path: Path) -> None:
     paths = [write_picture(tmp_path / f"{i}.png", height=120, width=90, seed=i) for i in range(2)]
-    ways = benchmark.loaders(benchmark.source_of(paths), 48, tmp_path / "cache")
+    ways = data.loaders(data.source_of(paths), 48, tmp_path / "cache")
     for i in range(2):
         published, decoded = ways["published: image"](i), ways["decoded: image"](i)
         assert isinstance(published, Tensor)
@@ -78,9 +78,9 @@ def test_data_takes_images_evenly_of_each_folder(tmp_path: Path) -> None:
         (tmp_path / name).mkdir(parents=True)
         for i in range(10):
             (tmp_path / name / f"{i}.jpg").touch()
-    found = benchmark.photographs(tmp_path, 5)
+    found = data.photographs(tmp_path, 5)
     assert {name: [path.name for path in paths] for name, paths in found.items()} == {
         name: ["0.jpg", "2.jpg", "4.jpg", "6.jpg", "8.jpg"] for name in ("a", "b")
     }
     with pytest.raises(SystemExit, match=r"holds no folder with \.jpg"):
-        benchmark.photographs(tmp_path / "b", 5)
+        data.photographs(tmp_path / "b", 5)

@@ -14,7 +14,8 @@ import pytest
 
 from guidance.inference import load_run
 from guidance.runs import checkpoint
-from guidance.runs.folder import ENVIRONMENT, commit
+from guidance.runs.environment import commit
+from guidance.runs.paths import ENVIRONMENT
 from tests.support.layouts import write_text
 from tests.support.runs import Make, assert_same, resume, rows, snapshot
 
@@ -121,7 +122,7 @@ def test_a_run_folder_is_suggested(stopped: Path) -> None:
 def test_the_environment_holds_the_commit(stopped: Path, tmp_path: Path) -> None:
     """Of the checkout that runs, marked where it was changed; none for an installed package."""
     assert json.loads((stopped / ENVIRONMENT).read_text())["commit"] == commit()
-    script = "from guidance.runs.folder import commit; print(commit())"
+    script = "from guidance.runs.environment import commit; print(commit())"
 
     def ask(folder: Path) -> str:
         environment = os.environ | {"PYTHONPATH": str(folder)}

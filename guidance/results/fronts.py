@@ -1,0 +1,118 @@
+"""One Pareto front over the checkpoints of several runs (see `reading.read_runs`)."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+from guidance.evaluation.metrics import metric_of
+from guidance.runs.front_folder import Saved
+from guidance.runs.pareto import ParetoFront, hypervolume, knee, non_dominated
+
+
+def defined(metrics: Sequence[str], runs: Mapping[str, Sequence[Saved]]) -> list[str]:
+    """The metrics that any checkpoint has a value of; says which are left out. ValueError if none is left."""
+    values = [saved.candidate.values for checkpoints in runs.values() for saved in checkpoints]
+    empty = [m for m in metrics if all(m in found and math.isnan(found[m]) for found in values)]
+    if len(empty) == len(metrics):
+        raise ValueError(
+            f"no checkpoint has a value of {', '.join(metrics)}, so there is no front; choose others with --metrics"
+        )
+    if empty:
+        hint = (
+            "; EPG and IoU need images with a region of the kind evaluation.region"
+            if any("regions" in metric_of(m).needs for m in empty)
+            else ""
+        )
+        print(f"without {', '.join(empty)}: no checkpoint has a value{hint}", file=sys.stderr)
+    return [metric for metric in metrics if metric not in empty]
+
+
+def merge(runs: Mapping[str, Sequence[Saved]], metrics: Sequence[str], resolution: float) -> MergedFront:
+    """One front over all runs. ValueError, naming the run, for a checkpoint without one of the metrics."""
+    row = ParetoFront(metrics, resolution=resolution).row
+    pool = [(run, saved) for run, checkpoints in runs.items() for saved in checkpoints]
+    points = []
+    for run, saved in pool:
+        try:
+            points.append(row(saved.candidate))
+        except ValueError as error:
+            raise ValueError(f"run {run}: {error} Choose among them with --metrics.") from error
+    front = sorted(non_dominated(points, resolution), key=lambda i: _descending(points[i]))
+    balanced = knee([points[i] for i in front])
+    members = [
+        Member(*pool[i], is_knee=place == balanced, evaluated={}, evaluated_with={}) for place, i in enumerate(front)
+    ]
+    return MergedFront(runs, tuple(members), tuple(metrics), resolution)
+
+
+def _descending(point: Sequence[float]) -> list[float]:
+    return [math.inf if math.isnan(value) else -value for value in point]
+
+
+class Member(NamedTuple):
+    """A checkpoint of the merged front."""
+
+    run: str
+    saved: Saved
+    is_knee: bool
+    evaluated: Mapping[str, float]  # "test_f1": 0.8, ...; empty unless evaluated
+    evaluated_with: Mapping[str, Any]  # the settings of that evaluation
+
+
+@dataclass(frozen=True)
+class MergedFront:
+    """The front over the checkpoints of several runs."""
+
+    runs: Mapping[str, Sequence[Saved]]  # every checkpoint, also those that are not on the front
+    members: tuple[Member, ...]  # best first in the first metric
+    metrics: tuple[str, ...]
+    resolution: float
+
+    @property
+    def volume(self) -> float:
+        """The hypervolume from 0 in every metric."""
+        points = [ParetoFront(self.metrics).row(member.saved.candidate) for member in self.members]
+        return hypervolume(points, [0.0] * len(self.metrics))
+
+    @property
+    def knee(self) -> Member:
+        """The member nearest to the ideal point."""
+        return next(member for member in self.members if member.is_knee)
+
+    def evaluate(
+        self, split: str, evaluate: Callable[[Saved], tuple[Mapping[str, float], Mapping[str, Any]]]
+    ) -> MergedFront:
+        """The front with what `evaluate` finds on a split, its metrics and settings: added as `<split>_<metric>`."""
+        done = []
+        for member in self.members:
+            metrics, settings = evaluate(member.saved)
+            values = {f"{split}_{name}": float(value) for name, value in metrics.items()}
+            done.append(member._replace(evaluated=values, evaluated_with=settings))
+        return replace(self, members=tuple(done))
+
+    def describe(self) -> str:
+        """How many are on it, and how much it dominates."""
+        total = sum(map(len, self.runs.values()))
+        return (
+            f"{len(self.members)} of {total} checkpoints are on the front; * marks the knee\n"
+            f"hypervolume over {', '.join(self.metrics)} from 0{_turned(self.metrics)}: {self.volume:.4f}"
+        )
+
+
+def _turned(metrics: Sequence[str]) -> str:
+    """How metrics that are better lower count for the hypervolume, in brackets; empty without any."""
+    said: dict[str, list[str]] = {}
+    for name in metrics:
+        row = metric_of(name)
+        if row.higher_is_better is False:
+            mirror = sum(row.range)
+            how = f"{mirror:g} less the value" if math.isfinite(mirror) else "less than 0, which adds nothing"
+            said.setdefault(how, []).append(name)
+    parts = []
+    for how, names in said.items():
+        parts.append(f"of {', '.join(names)}, which {'is' if len(names) == 1 else 'are'} better lower, {how}")
+    return f" ({'; '.join(parts)})" if parts else ""
