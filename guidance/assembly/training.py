@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -77,13 +78,18 @@ def build_trainer(
     trainer = Trainer(objective, optimizer, schedule, loader, options, evaluate=evaluate, saver=saver, log=log)
     seed_rng(config.seed + distributed.rank())  # dropout is not
     if state:
-        restore(model, state["model"], source=str(last_checkpoint(folder)))
-        try:
-            trainer.load_state_dict(trained)
-        except ValueError as error:
-            raise ValueError(f"{last_checkpoint(folder)} cannot be resumed: {error}") from error
-        LOG.info("resumed %s at step %d", folder, trainer.step)
+        go_on(trainer, state, folder)
     return trainer
+
+
+def go_on(trainer: Trainer, state: Mapping[str, Any], folder: Path) -> None:
+    """Put a trainer where the checkpoint `state` of the run in `folder` was written. Raises ValueError for what does not fit."""
+    restore(trainer.objective.model, state["model"], source=str(last_checkpoint(folder)))
+    try:
+        trainer.load_state_dict(state["trainer"])
+    except ValueError as error:
+        raise ValueError(f"{last_checkpoint(folder)} cannot be resumed: {error}") from error
+    LOG.info("resumed %s at step %d", folder, trainer.step)
 
 
 def build_training_loader(config: Config, dataset: GuidanceDataset, device: torch.device) -> Loader[TrainBatches]:

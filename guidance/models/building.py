@@ -22,7 +22,7 @@ class Wrapping:
     """How a training mode builds a classifier around a backbone."""
 
     wrap: Callable[[Classifier], Classifier]
-    layout: weight_files.Layout
+    layout: weight_files.WeightLayout
 
 
 def build_model(
@@ -34,7 +34,7 @@ def build_model(
     logit_bias: str = "published",
     drop_path: float | None = None,
     wrapping: Wrapping | None = None,
-    layouts: Sequence[weight_files.Layout] = (),
+    layouts: Sequence[weight_files.WeightLayout] = (),
 ) -> Classifier:
     """Build backbone `name` for `num_classes` classes.
 

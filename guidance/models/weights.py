@@ -17,7 +17,7 @@ from guidance import distributed
 
 
 @dataclass(frozen=True)
-class Layout:
+class WeightLayout:
     """What the state dict of a net looks like that a training mode has built around a backbone."""
 
     mode: str  # objective.mode

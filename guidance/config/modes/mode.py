@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from guidance.config.fields import Section
 from guidance.models import Backbone, Classifier, Wrapping
-from guidance.models.weights import Layout
+from guidance.models.weights import WeightLayout
 from guidance.objectives import Classification, Localization, Objective
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class Mode:
     wrapping: Callable[[Config, int], Wrapping] | None = (
         None  # config, number of classes -> how it changes the backbone
     )
-    layout: Layout | None = None  # what the weights of such a net look like
+    layout: WeightLayout | None = None  # what the weights of such a net look like
     region_weight: str | None = None  # setting of its section that, above 0, needs annotated regions
     epochs_matter: bool = (
         False  # whether the number of epochs decides what an epoch does, so that a resumed run keeps it

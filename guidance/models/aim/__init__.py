@@ -6,9 +6,9 @@ from guidance.models.aim.building import AIMForm, build_aim
 from guidance.models.aim.masks import MaskEstimator, binary_mask
 from guidance.models.aim.nets import BottomUp, MaskedClassifier, TopDown
 from guidance.models.aim.stages import check_stop_stage, stage_depths, top_down_depths
-from guidance.models.weights import Layout
+from guidance.models.weights import WeightLayout
 
-LAYOUT = Layout("aim", prefix="backbone.", heads="heads")  # of the state dicts of both maskings
+LAYOUT = WeightLayout("aim", prefix="backbone.", heads="heads")  # of the state dicts of both maskings
 
 __all__ = [
     "LAYOUT", "AIMForm", "BottomUp", "MaskEstimator", "MaskedClassifier", "TopDown", "binary_mask", "build_aim",

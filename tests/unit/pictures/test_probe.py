@@ -49,7 +49,7 @@ def test_images_without_annotation_are_probed_too(tmp_path: Path, monkeypatch: p
     assert probe.batch.regions.target.tolist() == [0, 1]
     assert probe.batch.regions.mask.shape == (2, 16, 16)
     assert not probe.batch.regions.mask.any()
-    model = tiny(channels=3, num_classes=3, dtype=torch.float32)
+    model = tiny(channels=3, num_classes=len(source.classes), dtype=torch.float32)
     maps = probe.maps(model, attribution="ixg", depth="mid1", device=torch.device("cpu"))
     drawn: dict[str, Any] = {}
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from guidance.attribution import Method, Request, attribute, one_hot
 from guidance.models import build_model
 from tests.support.pictures import write_picture
 from tools.benchmarks import data, step
@@ -35,8 +36,9 @@ def test_double_backward_is_forced(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
     real = torch.autograd.grad
     monkeypatch.setattr(torch.autograd, "grad", lambda *a, **k: calls.append(1) or real(*a, **k))
-    pair = (torch.tensor([0]), torch.tensor([1]))
-    step.by_double_backward(model, out, "input", *pair, create_graph=True, rounds=1)
+    seed = one_hot(torch.tensor([1]), 3)
+    method = Method(step.by_double_backward)
+    attribute(model, Request(method, "input", torch.tensor([0]), seed, create_graph=True, rounds=1, out=out))
     assert calls
 
 
