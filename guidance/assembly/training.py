@@ -83,7 +83,7 @@ def build_trainer(
 
 
 def go_on(trainer: Trainer, state: Mapping[str, Any], folder: Path) -> None:
-    """Put a trainer where the checkpoint `state` of the run in `folder` was written. Raises ValueError for what does not fit."""
+    """Put a trainer where `state`, a checkpoint of the run in `folder`, was written. ValueError for what does not fit."""
     restore(trainer.objective.model, state["model"], source=str(last_checkpoint(folder)))
     try:
         trainer.load_state_dict(state["trainer"])

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from guidance.attribution.explain import Explanation, attribute, check_explainable, explain, method_of
+from guidance.attribution.explain import (
+    Explanation,
+    attribute,
+    check_explainable,
+    explain,
+    method_of,
+    needs_gradient,
+    one_hot,
+)
 from guidance.attribution.methods import ATTRIBUTIONS
-from guidance.attribution.request import Explainable, Method, Request, one_hot
+from guidance.attribution.request import Explainable, Method, Request
 
 __all__ = [
     "ATTRIBUTIONS",
@@ -16,5 +24,6 @@ __all__ = [
     "check_explainable",
     "explain",
     "method_of",
+    "needs_gradient",
     "one_hot",
 ]

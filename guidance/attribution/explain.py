@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from guidance.attribution.gradient import forward_of
 from guidance.attribution.methods import ATTRIBUTIONS
 from guidance.attribution.request import Explainable, Method, Request
 from guidance.attribution.trainable import check_trainable
-from guidance.models.modes import evaluation_mode
+from guidance.models.classifier import evaluation_mode
 from guidance.types import Forward, lookup
 
 
@@ -34,6 +36,13 @@ def explain(model: Explainable, images: Tensor, request: Request) -> Explanation
         return Explanation(attribute(model, replace(request, out=out)), out)
 
 
+def one_hot(target: Tensor, num_classes: int) -> Tensor:
+    """Seeds [M, K] float32 that explain the class `target` [M] long, one for each map."""
+    if target.dim() != 1:
+        raise ValueError(f"target must hold a class for each map [M], but has the shape {list(target.shape)}")
+    return torch.zeros(len(target), num_classes, device=target.device).scatter_(1, target[:, None], 1.0)
+
+
 def attribute(model: Explainable, request: Request) -> Tensor:
     """The maps [M, h, w] of a request, signed and raw, float32 (float64 stays), at its depth.
 
@@ -43,11 +52,11 @@ def attribute(model: Explainable, request: Request) -> Tensor:
     `create_graph`, a method that cannot be trained through, and a net with a layer that torch cannot differentiate twice
     (which is named).
     """
-    out, rows = request.forward, request.rows
+    out, rows = forward_of(request), request.rows
     check_explainable(model, out)
     method = method_of(request.method)
     features = lookup(out.features, request.depth, "depth")
-    if not features.requires_grad and (request.depth not in out.pullbacks or method.needs_gradient(model)):
+    if not features.requires_grad and (request.depth not in out.pullbacks or needs_gradient(method, model)):
         raise ValueError(
             f"the features at depth {request.depth!r} do not require grad, so nothing can be attributed to them. "
             + (
@@ -71,9 +80,28 @@ def attribute(model: Explainable, request: Request) -> Tensor:
         raise ValueError(f"rounds must be at least 1 to explain {len(rows)} pairs, not {rounds}")
     with torch.enable_grad():
         maps = method.function(model, replace(request, method=method, rounds=rounds))
-    if request.create_graph and len(rows):
+    # Once at each depth of a net: what an operation of torch lacks does not change.
+    if request.create_graph and len(rows) and isinstance(model, nn.Module) and request.depth not in _looked_at(model):
         check_trainable(model, maps, features, request.depth)
+        _looked_at(model).add(request.depth)
     return maps
+
+
+_TRAINABLE: WeakKeyDictionary[nn.Module, set[str]] = WeakKeyDictionary()  # net -> depths that were looked at
+
+
+def _looked_at(model: nn.Module) -> set[str]:
+    return _TRAINABLE.setdefault(model, set())
+
+
+def needs_gradient(method: Method, model: Explainable) -> bool:
+    """Whether autograd is asked for a gradient by the features of `model`, which must then require grad.
+
+    Other methods are content with pullbacks. It matters at the input: a gradient by the images costs a backward pass
+    through the first layer that trains nothing.
+    """
+    direct = method.one_gradient == "always" or (method.one_gradient == "homogeneous" and model.homogeneous)
+    return not (direct and model.layerwise)
 
 
 def method_of(method: str | Method) -> Method:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from guidance.attribution.request import Explainable, Method, Request
 from guidance.maps import full_precision
-from guidance.models.modes import evaluation_mode
+from guidance.models.classifier import evaluation_mode
 from guidance.types import Forward
 
 
@@ -22,7 +22,7 @@ def ixg(model: Explainable, request: Request) -> Tensor:
     """
     gradient = gradients(model, request)
     with full_precision(gradient) as g:
-        return model.cells(request.state().to(g.dtype) * g, request.depth).sum(1)
+        return model.cells(state(request).to(g.dtype) * g, request.depth).sum(1)
 
 
 def bcos(model: Explainable, request: Request) -> Tensor:
@@ -43,7 +43,22 @@ def gradcam(model: Explainable, request: Request) -> Tensor:
     gradient = gradients(model, request)
     with full_precision(gradient) as g:
         weights = model.cells(g, request.depth).mean((2, 3), keepdim=True)
-        return (model.cells(request.state().to(g.dtype), request.depth) * weights).sum(1).relu()
+        return (model.cells(state(request).to(g.dtype), request.depth) * weights).sum(1).relu()
+
+
+def forward_of(request: Request) -> Forward:
+    """What the net returned; ValueError where the request does not hold it."""
+    if request.out is None:
+        raise ValueError(
+            "the request has no forward pass: use explain(model, images, request), or set out=model(images)"
+        )
+    return request.out
+
+
+def state(request: Request) -> Tensor:
+    """What the net computed at the depth for each map [M, ...]: in the graph with `create_graph`, else detached."""
+    features = forward_of(request).features[request.depth]
+    return (features if request.create_graph else features.detach()).index_select(0, request.rows)
 
 
 def gradients(model: Explainable, request: Request) -> Tensor:
@@ -56,12 +71,12 @@ def gradients(model: Explainable, request: Request) -> Tensor:
     code. Where the net offers a pullback it is used instead: the same gradient, of the named images alone, without a
     double backward.
     """
-    out, rows, rounds = request.forward, request.rows, request.rounds
+    out, rows, rounds = forward_of(request), request.rows, request.rounds
     assert rounds is not None
     assert isinstance(request.method, Method)
     linearize = request.method.linearizes
     if rounds == 0:
-        return request.state()
+        return state(request)
     if request.depth in out.pullbacks and (linearize or not model.dynamic):
         return _pull_back(out, request)
     features = out.features[request.depth]
@@ -86,21 +101,21 @@ def one_gradient(logits: Tensor, seed: Tensor, by: Tensor, *, create_graph: bool
     return gradient
 
 
-def restarted_gradient(model: Explainable, state: Tensor, request: Request) -> Tensor:
-    """As `gradients`, by `state` [M, ...], a row for each map, from which the net above the depth runs again, as in evaluation:
+def restarted_gradient(model: Explainable, start: Tensor, request: Request) -> Tensor:
+    """As `gradients`, by `start` [M, ...], a row for each map, from which the net above the depth runs again, as in evaluation:
     it neither uses nor updates batch statistics, and nothing is dropped out.
     """
     with evaluation_mode(model), torch.enable_grad():
         if not request.create_graph:
-            state.requires_grad_()
-        logits = model.upper(state, request.depth).logits
-        return one_gradient(logits, request.seed, state, create_graph=request.create_graph)
+            start.requires_grad_()
+        logits = model.upper(start, request.depth).logits
+        return one_gradient(logits, request.seed, start, create_graph=request.create_graph)
 
 
 def _pull_back(out: Forward, request: Request) -> Tensor:
     rows, seed, logits = request.rows, request.seed, out.logits
     if len(rows) == 0:
-        return request.state()
+        return state(request)
     precision = torch.promote_types(logits.dtype, torch.float32)
     with torch.set_grad_enabled(request.create_graph), torch.autocast(logits.device.type, enabled=False):
         # Every image once: whole tensors need no selection of rows, except at the end.

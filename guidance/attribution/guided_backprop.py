@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from torch import Tensor, nn
 
-from guidance.attribution.gradient import gradcam, restarted_gradient
+from guidance.attribution.gradient import forward_of, gradcam, restarted_gradient, state
 from guidance.attribution.request import Explainable, Request
 from guidance.maps import full_precision, upsample
 
@@ -34,7 +34,7 @@ def guided_gradcam(model: Explainable, request: Request) -> Tensor:
     takes the nearest cell). The last depth is the last one in `out.features`.
     """
     gradient = _clamped_gradient(model, request)
-    cam = gradcam(model, replace(request, depth=list(request.forward.features)[-1]))
+    cam = gradcam(model, replace(request, depth=list(forward_of(request).features)[-1]))
     with full_precision(gradient) as g:
         cells = model.cells(g, request.depth)
         return upsample(cam, (cells.shape[2], cells.shape[3])) * cells.sum(1)
@@ -88,7 +88,7 @@ def clamped_gradients(model: Explainable) -> Iterator[None]:
 
 def _clamped_gradient(model: Explainable, request: Request) -> Tensor:
     """Gradient [M, C, h, w] by the features at the depth, a row for each map."""
-    with full_precision(request.state()) as x:
+    with full_precision(state(request)) as x:
         if len(request.rows) == 0:
             return x
         with clamped_gradients(model):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from guidance.attribution.gradient import ixg, restarted_gradient
+from guidance.attribution.gradient import forward_of, ixg, restarted_gradient
 from guidance.attribution.request import Explainable, Request
 from guidance.maps import full_precision
 
@@ -27,7 +27,7 @@ def intgrad(model: Explainable, request: Request, *, steps: int = 20) -> Tensor:
         return ixg(model, request)
     if steps < 1:
         raise ValueError(f"steps of intgrad must be at least 1, not {steps}")
-    features = request.forward.features[request.depth]
+    features = forward_of(request).features[request.depth]
     # Indexing keeps the memory layout of the features, in which their upper part then runs.
     with full_precision((features if request.create_graph else features.detach())[request.rows]) as x:
         if len(request.rows) == 0:

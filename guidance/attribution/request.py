@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal, Protocol, runtime_checkable
 
-import torch
 from torch import Tensor, nn
 
 from guidance.types import Forward, lookup
@@ -52,27 +51,6 @@ class Request:
     rounds: int | None = None
     out: Forward | None = None  # what the net returned for the batch, with features at `depth`; `explain` fills it in
 
-    @property
-    def forward(self) -> Forward:
-        """`out`; ValueError where there is none yet."""
-        if self.out is None:
-            raise ValueError(
-                "the request has no forward pass: use explain(model, images, request), or set out=model(images)"
-            )
-        return self.out
-
-    def state(self) -> Tensor:
-        """What the net computed at `depth` for each of the `rows` [M, ...]: in the graph with `create_graph`, else detached."""
-        features = self.forward.features[self.depth]
-        return (features if self.create_graph else features.detach()).index_select(0, self.rows)
-
-
-def one_hot(target: Tensor, num_classes: int) -> Tensor:
-    """Seeds [M, K] float32 that explain the class `target` [M] long, one for each map."""
-    if target.dim() != 1:
-        raise ValueError(f"target must hold a class for each map [M], but has the shape {list(target.shape)}")
-    return torch.zeros(len(target), num_classes, device=target.device).scatter_(1, target[:, None], 1.0)
-
 
 # A method of explaining: raw signed maps [M, h, w] for a request that `attribute` has checked and completed.
 Explain = Callable[[Explainable, Request], Tensor]
@@ -94,14 +72,6 @@ class Method:
     options: Mapping[str, Any] = field(default_factory=dict)  # name -> default, of keyword arguments of the function
     needs: Sequence[str] = ()  # of TRAITS: nets without them cannot give it
     remark: Callable[[Explainable], str] | None = None  # what it means for a net, where that differs between nets
-
-    def needs_gradient(self, model: Explainable) -> bool:
-        """Whether autograd is asked for a gradient by the features of `model`, which must then require grad.
-
-        It matters at the input: a gradient by the images costs a backward pass through the first layer that trains nothing.
-        """
-        direct = self.one_gradient == "always" or (self.one_gradient == "homogeneous" and model.homogeneous)
-        return not (direct and model.layerwise)
 
     def refuses(self, traits: Sequence[str]) -> str:
         """What a net of these `traits` lacks for it; empty where it lacks nothing."""

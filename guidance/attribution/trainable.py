@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 from typing import Any, NamedTuple
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
 from guidance.attribution.request import Explainable
 
-_trainable: WeakKeyDictionary[nn.Module, set[str]] = WeakKeyDictionary()  # net -> depths that were looked at
 SHOWN = 3  # layers that are named
 
 
-def check_trainable(model: Explainable, attribution: Tensor, features: Tensor, depth: str) -> None:
-    """Raise ValueError, which names the layers and the cure, where `attribution` cannot be differentiated once more.
-
-    Looks once at each depth of a net: what an operation of torch lacks does not change.
-    """
-    if not isinstance(model, nn.Module) or depth in _trainable.setdefault(model, set()):
-        return
+def check_trainable(model: nn.Module, attribution: Tensor, features: Tensor, depth: str) -> None:
+    """Raise ValueError, which names the layers and the cure, where `attribution` cannot be differentiated once more."""
     if not _blocked(attribution):
-        _trainable[model].add(depth)
         return
     layers = _blocking_layers(model, features, depth)
     named = ", ".join(f"{name} ({type(module).__name__})" for name, module in layers[:SHOWN])

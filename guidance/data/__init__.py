@@ -1,9 +1,8 @@
 """Data sets, transforms and loaders: what most users of the package need of them."""
 
 from guidance.data.annotation import RegionOptions
-from guidance.data.batches import EvaluationBatches, TrainBatches
 from guidance.data.dataset import GuidanceDataset, Sample
-from guidance.data.loader import Loader, collate
+from guidance.data.loader import EvaluationBatches, Loader, TrainBatches, collate
 from guidance.data.reading.decode import UnreadableError
 from guidance.data.sets import DATASETS
 from guidance.data.sets.demo import generate_demo, load_demo

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -132,7 +132,7 @@ class Classifier(nn.Module):
 
     def linearized(self) -> AbstractContextManager[None]:
         """Mode in which a gradient is taken for an attribution: dynamic factors are constants (no change to other nets)."""
-        return linearized()
+        return linearized() if self.dynamic else nullcontext()
 
     @contextmanager
     def _watching(self) -> Iterator[dict[str, Tensor]]:
@@ -196,3 +196,23 @@ def _above(depths: Sequence[str], steps: Sequence[Pullback | None]) -> dict[str,
         if pullback is not None:
             result[depth] = pullback
     return result
+
+
+class HasModules(Protocol):
+    """A net, or what stands for one."""
+
+    def modules(self) -> Iterator[nn.Module]: ...
+
+
+@contextmanager
+def evaluation_mode(model: HasModules) -> Iterator[None]:
+    """Every module in evaluation mode inside the block, and back in its own mode after it, also after an exception."""
+    modes: list[tuple[nn.Module, bool]] = [(module, module.training) for module in model.modules()]
+    # The attribute, not train(): nets that keep some layers frozen override it, and it would undo single choices.
+    try:
+        for module, _ in modes:
+            module.training = False
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training

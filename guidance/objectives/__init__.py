@@ -6,9 +6,9 @@
 from __future__ import annotations
 
 from guidance.objectives.aim import Masking, aim_objective
-from guidance.objectives.classification import Classification, ClassificationTerm
-from guidance.objectives.guided import Localization, guided_objective, localization_terms
+from guidance.objectives.guided import guided_objective
 from guidance.objectives.objective import Behaviour, Counts, Losses, Objective, Term
+from guidance.objectives.terms import Classification, ClassificationTerm, Localization, localization_terms
 
 __all__ = [
     "Behaviour",

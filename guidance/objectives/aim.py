@@ -13,9 +13,8 @@ from guidance import distributed
 from guidance.models.aim import MaskedClassifier
 from guidance.models.classifier import Classifier
 from guidance.models.layers.noise import sample_keys
-from guidance.objectives.classification import Classification, ClassificationTerm
-from guidance.objectives.guided import Localization, localization_terms
 from guidance.objectives.objective import Behaviour, Counts, Losses, Objective, Term
+from guidance.objectives.terms import Classification, ClassificationTerm, Localization, localization_terms
 from guidance.types import Batch, Forward
 
 COLLAPSED = 0.02  # share of active cells from which down a mask is said to collapse

@@ -13,8 +13,7 @@ from guidance.data import GuidanceDataset, Sample, collate, to_display
 from guidance.data.annotation import is_annotated
 from guidance.evaluation.scores import epg
 from guidance.maps import merged_mask, upsample
-from guidance.models.classifier import Classifier
-from guidance.models.modes import evaluation_mode
+from guidance.models.classifier import Classifier, evaluation_mode
 from guidance.pictures.masks import mask_panel
 from guidance.pictures.panels import panel
 from guidance.runs.logs import Image

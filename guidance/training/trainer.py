@@ -15,8 +15,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from tqdm import tqdm
 
 from guidance import distributed
-from guidance.data.batches import TrainBatches
-from guidance.data.loader import Loader
+from guidance.data.loader import Loader, TrainBatches
 from guidance.data.workers import abandon_workers, naming_killed_workers
 from guidance.objectives import Objective
 from guidance.progress import Progress

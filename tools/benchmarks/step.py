@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from guidance.attribution import ATTRIBUTIONS, Explainable, Method, Request
-from guidance.attribution.gradient import ixg
+from guidance.attribution.gradient import forward_of, ixg
 from guidance.losses import LOCALIZATION_LOSSES
 from guidance.models import build_model
 from guidance.objectives import Localization, guided_objective
@@ -64,7 +64,7 @@ def variants(families: list[str]) -> list[Variant]:
 
 
 def by_double_backward(model: Explainable, request: Request) -> Tensor:
-    return ixg(model, replace(request, out=request.forward._replace(pullbacks={})))
+    return ixg(model, replace(request, out=forward_of(request)._replace(pullbacks={})))
 
 
 def random_batch(channels: int, batch: int, size: int, annotated: int, device: torch.device) -> Batch:

@@ -42,6 +42,8 @@ class MaskEstimator(Keyed):
     threshold is still near 1. In training `noisy` masks are drawn; else they are 1[A >= 0].
     """
 
+    dynamic = True  # in training, where masks hand gradients on to the losses
+
     def __init__(
         self, channels: int, *, width: int = 32, temperature: float = 1.0, initialization: str = "default"
     ) -> None:

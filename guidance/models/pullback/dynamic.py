@@ -50,7 +50,10 @@ class _Factor(Function):
 
 
 def dynamic(factor: Tensor) -> Tensor:
-    """`factor`, marked as a dynamic factor: a constant of gradients taken inside `linearized()`."""
+    """`factor`, marked as a dynamic factor: a constant of gradients taken inside `linearized()`.
+
+    The module that calls it says so by a class attribute `dynamic = True`.
+    """
     result: Tensor = _Factor.apply(factor)
     return result
 

@@ -14,8 +14,7 @@ from torch.func import functional_call
 
 from guidance.attribution import ATTRIBUTIONS, Request
 from guidance.losses import LOCALIZATION_LOSSES
-from guidance.models.classifier import Classifier
-from guidance.models.modes import evaluation_mode
+from guidance.models.classifier import Classifier, evaluation_mode
 from tests.reference import attributions as reference
 from tests.support.explaining import attribute
 from tests.support.nets import tiny

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torchvision.models import resnet18
 from torchvision.models.convnext import CNBlockConfig, ConvNeXt
 
-from guidance.attribution import ATTRIBUTIONS, method_of
+from guidance.attribution import ATTRIBUTIONS, method_of, needs_gradient
 from guidance.attribution.guided_backprop import clamped_at, clamped_gradients
 from guidance.models.aim import AIMForm, build_aim
 from guidance.models.classifier import Classifier
@@ -249,8 +249,8 @@ def test_pullbacks_are_not_used_and_gradients_are_needed() -> None:
     result = attribute("guided_backprop", model, out, "input", IMAGE, TARGET, create_graph=False)
     torch.testing.assert_close(result, expected)
     model.layerwise = True
-    assert all(method_of(method).needs_gradient(model) for method in GUIDED)
-    assert not method_of("ixg").needs_gradient(model)
+    assert all(needs_gradient(method_of(method), model) for method in GUIDED)
+    assert not needs_gradient(method_of("ixg"), model)
     without = Forward(out.logits, {"input": x}, {}, out.pullbacks)
     with pytest.raises(ValueError, match="do not require grad"):
         attribute("guided_backprop", model, without, "input", IMAGE, TARGET, create_graph=False)

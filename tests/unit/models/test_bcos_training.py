@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from guidance import distributed
-from guidance.attribution import ATTRIBUTIONS, Request, method_of
+from guidance.attribution import ATTRIBUTIONS, Request, method_of, needs_gradient
 from guidance.attribution.gradient import bcos
 from guidance.data import GuidanceDataset, Loader, RegionOptions, TrainBatches, train_transform
 from guidance.data.sets.voc import load_voc
@@ -197,7 +197,7 @@ def train_share(scenario: tuple[str, str, str, str], pullbacks: bool) -> dict[st
 
 
 def _by_double_backward(model: Any, request: Request) -> Tensor:
-    return bcos(model, replace(request, out=request.forward._replace(pullbacks={})))
+    return bcos(model, replace(request, out=request.out._replace(pullbacks={})))
 
 
 def everything() -> list[dict[str, Any]]:
@@ -237,7 +237,7 @@ def test_images_get_no_gradient_where_no_method_needs_it(name: str, method: str)
     objective(batch, objective.counts(batch)).loss.backward()
     assert all(p.grad is not None for p in model.parameters())
     quiet = method in ("ixg", "bcos") or (method == "intgrad" and name == "xdnn")
-    assert method_of(method).needs_gradient(model) != quiet
+    assert needs_gradient(method_of(method), model) != quiet
     out = model(images.detach())
     if quiet:
         attribute(method, model, out, "input", *pairs, create_graph=True).sum().backward()

@@ -56,7 +56,7 @@ def competing(base: Method, number: int) -> Method:
     """A wrapper: the share of each class in what the `number` likeliest classes explain, times its own map."""
 
     def function(model: Explainable, request: Request) -> Tensor:
-        logits = request.forward.logits.index_select(0, request.rows)
+        logits = request.out.logits.index_select(0, request.rows)
         others = logits.argsort(1, descending=True)[:, :number] if request.classes is None else request.classes
         target = request.seed.argmax(1, keepdim=True)
         classes = torch.cat((target, others), dim=1)  # [M, C]

@@ -110,8 +110,8 @@ def test_it_is_guided_evaluated_and_resumed(go: Go, tokens: None) -> None:
 
 def attention_gradient(model: Explainable, request: Request) -> Tensor:
     """Attention from the class token to the patches times its gradient, of the last block: a method of its own kind."""
-    weights = list(request.forward.inside.values())[-1]
-    logits = request.forward.logits.index_select(0, request.rows)
+    weights = list(request.out.inside.values())[-1]
+    logits = request.out.logits.index_select(0, request.rows)
     gradient = one_gradient(logits, request.seed, weights, create_graph=request.create_graph, keep=True)
     return (weights * gradient)[request.rows, 0, 1:].unflatten(1, (SIDE, SIDE))
 

@@ -1,4 +1,4 @@
-"""The classification loss, as a function and as a term."""
+"""The terms of classification and of guidance: L = L_class + weight * L_loc (model guidance, Eq. 1)."""
 
 from __future__ import annotations
 
@@ -8,6 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from guidance import distributed
+from guidance.attribution import Method, Request, attribute, check_explainable, method_of, needs_gradient, one_hot
+from guidance.losses import LocalizationLoss
+from guidance.maps import positive_energy
+from guidance.models.classifier import Classifier
 from guidance.objectives.objective import Counts, Losses, Term
 from guidance.types import Batch, Forward
 
@@ -77,3 +82,50 @@ class ClassificationTerm(nn.Module):
         """Loss per image [B], in float32 or better."""
         logits = logits if logits.dtype == torch.float64 else logits.float()
         return self.settings.per_image(logits, targets.to(logits.dtype), self.weights)
+
+
+@dataclass(frozen=True)
+class Localization:
+    """How maps are guided: `loss` of the maps of `attribution` at `depth`, with `weight`.
+
+    L_loc is, with `reduction` "sum", the sum over the annotated pairs of the global batch (the published code's convention,
+    which its values of lambda need), and with "mean" their mean. A `weight` of 0 guides nothing.
+    """
+
+    loss: LocalizationLoss | None = None
+    weight: float = 0.0
+    reduction: str = "sum"
+    attribution: str | Method = "ixg"
+    depth: str = "input"
+
+    def __post_init__(self) -> None:
+        if self.reduction not in ("sum", "mean"):
+            raise ValueError(f"reduction must be 'sum' or 'mean', not {self.reduction!r}")
+
+
+def localization_terms(model: Classifier, settings: Localization) -> list[Term]:
+    """The term "localization" in a list; none where its weight is 0. It also logs the share of maps without positive evidence.
+
+    Raises ValueError for a depth that the net does not have.
+    """
+    check_explainable(model)
+    loss = settings.loss
+    if not settings.weight or loss is None:
+        return []
+    if settings.depth not in model.depths:
+        raise ValueError(f"this net has no depth {settings.depth!r}; it has {', '.join(model.depths)}")
+    method = method_of(settings.attribution)
+
+    def losses(out: Forward, batch: Batch, counts: Counts) -> Losses:
+        regions = batch.regions
+        seed = one_hot(regions.target, out.logits.shape[1])
+        request = Request(
+            method, settings.depth, regions.image, seed, create_graph=True, rounds=counts.rounds, out=out
+        )  # fmt: skip
+        attribution = attribute(model, request)
+        zero = ~positive_energy(attribution.detach())[1]
+        share = distributed.world_size() / counts.regions
+        return Losses(loss(attribution, regions.mask), {"zero_maps": zero.sum() * share})
+
+    by_images = settings.depth == "input" and needs_gradient(method, model)
+    return [Term("localization", losses, settings.weight, "regions", settings.reduction, by_images)]  # type: ignore[arg-type]
