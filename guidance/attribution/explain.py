@@ -105,8 +105,14 @@ def needs_gradient(method: Method, model: Explainable) -> bool:
 
 
 def method_of(method: str | Method) -> Method:
-    """A method by its name in ATTRIBUTIONS, or as it is. Raises ValueError for an unknown name."""
-    return lookup(ATTRIBUTIONS, method, "attribution") if isinstance(method, str) else method
+    """A method by its name in ATTRIBUTIONS, or as it is. Raises ValueError for an unknown name, and for what is neither."""
+    if isinstance(method, str):
+        return lookup(ATTRIBUTIONS, method, "attribution")
+    if not isinstance(method, Method):
+        raise ValueError(
+            f"{method!r} is no attribution: give a name in ATTRIBUTIONS, or wrap a function, Method(function)"
+        )
+    return method
 
 
 def check_explainable(model: object, out: object = None) -> None:

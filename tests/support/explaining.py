@@ -1,15 +1,22 @@
-"""Maps of (image, class) pairs, in one line."""
+"""Maps of (image, class) pairs of small nets, in one line."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+import torch
 from torch import Tensor
 
 from guidance import attribution
-from guidance.attribution import Method, Request, one_hot
+from guidance.attribution import ATTRIBUTIONS, Method, Request, one_hot
+from guidance.models.classifier import Classifier
 from guidance.types import Forward
+
+DEPTHS = ("input", "mid1", "mid2", "final")  # of tests.support.nets.tiny
+each_method = pytest.mark.parametrize("method", ATTRIBUTIONS)
+each_depth = pytest.mark.parametrize("depth", DEPTHS)
 
 
 def attribute(
@@ -29,3 +36,17 @@ def attribute(
     return attribution.attribute(
         model, Request(chosen, depth, image, seed, create_graph=create_graph, rounds=rounds, out=out)
     )
+
+
+def images(batch: int = 3, channels: int = 2) -> Tensor:
+    return torch.randn(batch, channels, 6, 6, dtype=torch.float64).requires_grad_()
+
+
+def pairs(*values: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """The pairs (image, class) as the arguments `image` [M] and `target` [M]."""
+    return tuple(torch.tensor(values, dtype=torch.long).reshape(-1, 2).unbind(1))  # type: ignore[return-value]
+
+
+def maps(method: str, model: Classifier, x: Tensor, depth: str, *which: tuple[int, int]) -> Tensor:
+    """The maps [M, h, w] of the pairs `which` of images `x`, with a graph."""
+    return attribute(method, model, model(x), depth, *pairs(*which), create_graph=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from guidance.models import BACKBONES, build_model
+from guidance.models.aim import AIMForm, MaskedClassifier, build_aim
 from guidance.models.classifier import Classifier
 from guidance.types import Forward
 
@@ -58,6 +60,21 @@ def tiny(
         torch.set_default_dtype(default)
     stages = {"mid1": ["stage1"], "mid2": ["stage2"], "final": ["stage3"], "logits": [global_average, "fc"]}
     return kind(net, stages)
+
+
+def tiny_aim(stop: int = 1, *, masking: str = "top_down", **settings: object) -> MaskedClassifier:
+    """AIM around a net of three stages (5, 2 and 2 cells a side for 6 pixels), in float64."""
+    torch.manual_seed(0)
+    plain = tiny(channels=3)
+    return build_aim(plain, (3, 4, 3), first_stage=1, stop_stage=stop, num_classes=3,
+                     form=AIMForm(masking=masking, width=6, mask_width=4, **settings)).double()  # type: ignore[arg-type]  # fmt: skip
+
+
+def aim_of(name: str, stop: int, classes: int = 200, **settings: object) -> MaskedClassifier:
+    """AIM around the fresh backbone `name` of the table, as large as it is."""
+    row = BACKBONES[name]
+    return build_aim(build_model(name, num_classes=classes), row.channels, first_stage=row.first_stage, stop_stage=stop,
+                     num_classes=classes, form=AIMForm(**settings))  # type: ignore[arg-type]  # fmt: skip
 
 
 def global_average(x: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +19,8 @@ from guidance.models.torchvision_nets import RESNET_STAGES
 from guidance.models.xdnn import xdnn_resnet
 
 CLASSES = 4
+DEPTHS = ("input", "mid1", "mid2", "mid3", "final")
+PUBLISHED_BIAS = math.log(0.001 / 0.999)  # of the logits of B-cos nets
 
 
 class TinyResNet(nn.Module):

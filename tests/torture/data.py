@@ -9,7 +9,7 @@ import yaml
 
 from guidance.data import DATASETS, GuidanceDataset, RegionOptions, UnreadableError, eval_transform, train_transform
 from guidance.data.reading.preflight import preflight
-from tests.support.layouts import LAYOUTS
+from tests.support.data.layouts import LAYOUTS
 from tests.torture.faults import FAULTS
 from tests.torture.mutations import BrokenPromiseError
 from tools import prepare_data

@@ -14,7 +14,7 @@ from PIL import Image
 
 from guidance.runs.logs.json_lines import read_log
 from guidance.runs.paths import METRICS
-from tests.support.layouts import write_text
+from tests.support.data.layouts import write_text
 from tests.whole.test_readme import COMMANDS, ROOT, SHARED, smaller
 
 HEIGHT, WIDTH = 33, 50

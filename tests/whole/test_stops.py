@@ -22,7 +22,7 @@ from guidance.data.reading import decode
 from guidance.data.reading.decode import read_image
 from guidance.runs import checkpoint
 from guidance.training.signals import StoppedWaitingError, StopRequest
-from tests.support.pictures import write_picture
+from tests.support.data.pictures import write_picture
 from tests.support.runs import assert_same, snapshot
 from tests.whole.test_end_to_end import ROOT, command, train
 

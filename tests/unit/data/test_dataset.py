@@ -19,8 +19,8 @@ from guidance.data import (
     eval_transform,
     train_transform,
 )
-from tests.support.datasets import FULL, LEFT, RIGHT, columns, make_dataset
-from tests.support.pictures import make_source
+from tests.support.data.datasets import FULL, LEFT, RIGHT, columns, make_dataset
+from tests.support.data.pictures import make_source
 
 
 def dataset(source: Source, *, size: int = 30, training: bool = False, **options: Any) -> GuidanceDataset:

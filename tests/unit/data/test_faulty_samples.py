@@ -18,8 +18,8 @@ from guidance.data import (
     eval_transform,
 )
 from guidance.data.source import Record
-from tests.support.datasets import FULL, LEFT, RIGHT, make_dataset
-from tests.support.pictures import make_source, write_broken
+from tests.support.data.datasets import FULL, LEFT, RIGHT, make_dataset
+from tests.support.data.pictures import make_source, write_broken
 
 
 def dataset(source: Source, *, size: int = 30, training: bool = False, **options: Any) -> GuidanceDataset:

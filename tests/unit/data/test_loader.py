@@ -23,7 +23,7 @@ from guidance.data import (
 )
 from guidance.data.splits import annotated_subset
 from guidance.types import Batch
-from tests.support.pictures import make_source, write_broken
+from tests.support.data.pictures import make_source, write_broken
 
 Keys = list[tuple[int, int]]
 

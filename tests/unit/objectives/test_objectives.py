@@ -11,24 +11,10 @@ from torch import Tensor
 
 from guidance.losses import LOCALIZATION_LOSSES, energy
 from guidance.objectives import Objective
-from guidance.types import Batch, Regions
+from guidance.types import Batch
 from tests.support import objectives as make
+from tests.support.objectives import batch_of
 from tests.support.scenarios import small_net
-
-
-def batch_of(images: int = 4, regions: list[tuple[int, int]] | None = None, classes: int = 3) -> Batch:
-    pairs = [(0, 0), (2, 1), (3, 2)] if regions is None else regions
-    mask = torch.zeros(len(pairs), 16, 16, dtype=torch.bool)
-    mask[:, 4:12, 4:12] = True
-    rows = torch.tensor([p[0] for p in pairs], dtype=torch.long)
-    targets = torch.zeros(images, classes, dtype=torch.float64)
-    targets[torch.arange(images), torch.arange(images) % classes] = 1
-    rounds = int(rows.bincount().max()) if pairs else 0
-    return Batch(
-        images=torch.randn(images, 3, 16, 16, dtype=torch.float64), targets=targets,
-        regions=Regions(rows, torch.tensor([p[1] for p in pairs], dtype=torch.long), mask, None, rounds),
-        groups=torch.full((images,), -1), index=torch.arange(100, 100 + images),
-    )  # fmt: skip
 
 
 def objective(**settings: object) -> Objective:

@@ -18,7 +18,7 @@ from guidance.config import Config, override_config, parse_config
 from guidance.data import collate
 from guidance.losses import LOCALIZATION_LOSSES, Loss
 from tests.support import objectives as make
-from tests.support.pictures import make_source
+from tests.support.data.pictures import make_source
 from tests.support.runs import build_tiny
 
 README = (Path(__file__).parents[3] / "README.md").read_text()

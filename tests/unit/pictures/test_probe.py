@@ -16,8 +16,8 @@ from guidance.models.classifier import Classifier
 from guidance.pictures.masks import mask_panel
 from guidance.pictures.panels import panel
 from guidance.pictures.probe import Probe
+from tests.support.data.pictures import make_source
 from tests.support.nets import masking_net, tiny
-from tests.support.pictures import make_source
 
 
 def probe_of(folder: Path) -> Probe:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from guidance.attribution import Method, Request, attribute, one_hot
 from guidance.models import build_model
-from tests.support.pictures import write_picture
+from tests.support.data.pictures import write_picture
 from tools.benchmarks import data, step
 
 ROOT = Path(__file__).parents[3]

@@ -12,9 +12,9 @@ import pytest
 from guidance.config import load_config
 from guidance.data.sets.traveling_birds import load_traveling_birds
 from guidance.data.sets.waterbirds import load_waterbirds
-from tests.support.birds import LAND_AND_WATER, rows, write_cub, write_places
-from tests.support.pictures import make_source
-from tests.support.preparing import cells, run, write_config
+from tests.support.data.birds import LAND_AND_WATER, rows, write_cub, write_places
+from tests.support.data.pictures import make_source
+from tests.support.data.preparing import cells, run, write_config
 from tools import prepare_data
 
 

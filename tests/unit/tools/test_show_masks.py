@@ -16,9 +16,9 @@ from torchvision import tv_tensors
 from guidance.data import eval_transform
 from guidance.data.reading.decode import read_image
 from guidance.models.classifier import Classifier
+from tests.support.data.pictures import write_picture
 from tests.support.explaining import attribute
 from tests.support.nets import Masking, masking_net
-from tests.support.pictures import write_picture
 from tools import show_masks as tool
 
 CLASSES = ("bird", "fish", "tree")

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.support.layouts import LAYOUTS, make_custom_coco, make_custom_folders, write_text
-from tests.support.preparing import cells, custom_config, run, write_config
+from tests.support.data.layouts import LAYOUTS, make_custom_coco, make_custom_folders, write_text
+from tests.support.data.preparing import cells, custom_config, run, write_config
 from tools import prepare_data
 
 

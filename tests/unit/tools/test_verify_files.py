@@ -10,9 +10,9 @@ import yaml
 from PIL import Image
 
 from guidance.data import DATASETS
-from tests.support.layouts import LAYOUTS, edit, make_custom_folders, make_custom_masks, write_text
-from tests.support.pictures import write_picture
-from tests.support.preparing import cells, custom_config, run
+from tests.support.data.layouts import LAYOUTS, edit, make_custom_folders, make_custom_masks, write_text
+from tests.support.data.pictures import write_picture
+from tests.support.data.preparing import cells, custom_config, run
 
 
 def test_verify_counts_files_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,7 +16,7 @@ from guidance.inference import load_run
 from guidance.runs import checkpoint
 from guidance.runs.environment import commit
 from guidance.runs.paths import ENVIRONMENT
-from tests.support.layouts import write_text
+from tests.support.data.layouts import write_text
 from tests.support.runs import Make, assert_same, resume, rows, snapshot
 
 

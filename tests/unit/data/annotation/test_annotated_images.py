@@ -18,8 +18,8 @@ from guidance.data import (
 )
 from guidance.data.annotation import is_annotated
 from guidance.pictures.probe import Probe
-from tests.support.datasets import LEFT, RECORDS, RIGHT, with_never
-from tests.support.pictures import make_source, read_halves
+from tests.support.data.datasets import LEFT, RECORDS, RIGHT, with_never
+from tests.support.data.pictures import make_source, read_halves
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,8 @@ from guidance.data import (
 )
 from guidance.data.annotation import annotate, unannotated
 from guidance.regions import BOX, SEGMENT
-from tests.support.datasets import LEFT, RIGHT, columns, covered, sample, with_never
-from tests.support.pictures import make_source
+from tests.support.data.datasets import LEFT, RIGHT, columns, covered, sample, with_never
+from tests.support.data.pictures import make_source
 
 
 # What a mask is made of. The fixture segments even classes in the left half, odd ones in the right half, class 3 nowhere.

@@ -18,7 +18,7 @@ from guidance.data import (
 from guidance.data.annotation import Annotation, only_never, resolve, unannotated
 from guidance.regions import BOX, NEVER, SEGMENT
 from guidance.types import Batch, Regions
-from tests.support.datasets import (
+from tests.support.data.datasets import (
     FULL,
     LEFT,
     RECORDS,
@@ -29,7 +29,7 @@ from tests.support.datasets import (
     sample,
     with_never,
 )
-from tests.support.pictures import make_source
+from tests.support.data.pictures import make_source
 
 
 def test_segmentations_end_where_evidence_must_not_lie(tmp_path: Path) -> None:

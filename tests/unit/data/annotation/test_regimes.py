@@ -20,7 +20,7 @@ from guidance.regions import BOX, NEVER, SEGMENT
 from guidance.runs.logs.json_lines import read_log
 from guidance.runs.paths import METRICS
 from tests.conftest import sample
-from tests.support.pictures import write_picture
+from tests.support.data.pictures import write_picture
 from tests.support.processes import run_processes
 
 REGIMES = ("box", "segment", "best")

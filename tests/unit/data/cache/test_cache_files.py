@@ -19,7 +19,7 @@ from guidance.data.cache import file as cache_file
 from guidance.data.cache.images import build_cache, cache_path, open_cache, shared_cache
 from guidance.data.reading.decode import read_image
 from guidance.data.transforms.evaluation import resize_image
-from tests.support.pictures import make_source, write_picture
+from tests.support.data.pictures import make_source, write_picture
 
 ROOT = Path(__file__).parents[4]
 
@@ -121,8 +121,8 @@ import sys, time
 from pathlib import Path
 from guidance.data.cache import file as cache_file
 from guidance.data.cache.images import build_cache
-from tests.support.datasets import make_dataset
-from tests.support.pictures import make_source
+from tests.support.data.datasets import make_dataset
+from tests.support.data.pictures import make_source
 
 decode = cache_file._decode
 def slow(record, **options):

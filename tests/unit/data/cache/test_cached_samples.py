@@ -30,8 +30,8 @@ from guidance.data.cache.images import ImageCache, build_cache, open_cache
 from guidance.data.reading.decode import read_image
 from guidance.data.transforms.evaluation import resize_image
 from guidance.data.transforms.views import to_frame
-from tests.support.datasets import make_dataset
-from tests.support.pictures import make_source, write_broken, write_picture
+from tests.support.data.datasets import make_dataset
+from tests.support.data.pictures import make_source, write_broken, write_picture
 
 BOXES = [
     [(0, (1.5, 2.25, 11.0, 17.0)), (1, (20.0, 0.0, 30.0, 20.0)), (0, (3.0, 3.0, 28.5, 9.0))],

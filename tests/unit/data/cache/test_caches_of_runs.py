@@ -22,7 +22,7 @@ from guidance.data import (
 from guidance.data.cache import file as cache_file
 from guidance.data.cache.images import build_cache, open_cache, shared_cache
 from guidance.data.reading.decode import read_image
-from tests.support.pictures import make_source, write_broken
+from tests.support.data.pictures import make_source, write_broken
 from tests.support.processes import run_processes
 
 

@@ -16,8 +16,8 @@ from guidance.data.reading.split_checks import check_split
 from guidance.data.sets.traveling_birds import load_traveling_birds
 from guidance.data.sets.waterbirds import load_waterbirds
 from tests.conftest import sample
-from tests.support.birds import BOX, LAND_AND_WATER, SPECIES, rows, write_cub, write_places
-from tests.support.pictures import write_broken
+from tests.support.data.birds import BOX, LAND_AND_WATER, SPECIES, rows, write_cub, write_places
+from tests.support.data.pictures import write_broken
 
 RED, HEIGHT, WIDTH = (200, 10, 10), 24, 32
 

@@ -11,7 +11,7 @@ import torch
 from guidance.data import Record
 from guidance.data.reading.image_checks import check_image
 from guidance.data.reading.split_checks import check_split, compare_splits, table
-from tests.support.pictures import make_source, read_halves, write_broken, write_picture
+from tests.support.data.pictures import make_source, read_halves, write_broken, write_picture
 
 
 def test_check_image_finds_each_mistake(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from PIL import Image, ImageCms, ImageOps
 from guidance.data.reading.complaints import complaint, listen
 from guidance.data.reading.decode import UPRIGHT, UnreadableError, read_header, read_image, read_object_segments
 from guidance.data.source import Record
-from tests.support.pictures import write_picture
+from tests.support.data.pictures import write_picture
 
 RAMP = np.tile(np.linspace(0, 1, 256), (4, 1))  # every shade once, in each of four rows
 GREY = (RAMP * 255).round().astype(np.uint8)

@@ -17,7 +17,7 @@ from guidance.data.reading.files import (
     read_text,
     read_xml_annotation,
 )
-from tests.support.layouts import OBJECT, write_text
+from tests.support.data.layouts import OBJECT, write_text
 
 
 @pytest.mark.parametrize(("text", "value"), [("1", 1.0), (" -2.5 ", -2.5), ("+.5", 0.5), ("7.", 7.0), ("1e3", 1000.0)])

@@ -13,7 +13,7 @@ from PIL import Image
 from guidance.data import UnreadableError
 from guidance.data.reading.decode import check_boxes, read_class_map_segments, read_image
 from guidance.data.source import Record
-from tests.support.pictures import Box, write_broken, write_picture
+from tests.support.data.pictures import Box, write_broken, write_picture
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
 FORMATS: dict[str, Callable[[Image.Image, Path], None]] = {

@@ -17,8 +17,8 @@ from pycocotools.coco import COCO
 from guidance.data import GuidanceDataset, RegionOptions, UnreadableError, eval_transform
 from guidance.data.sets.coco import CLASSES, GAPS, LABELS, load_coco
 from guidance.data.splits import train_or_val
-from tests.support.layouts import HEIGHT, LAYOUTS, WIDTH, write_instances
-from tests.support.pictures import write_picture
+from tests.support.data.layouts import HEIGHT, LAYOUTS, WIDTH, write_instances
+from tests.support.data.pictures import write_picture
 
 MISSING_IDS = {0, 12, 26, 29, 30, 45, 66, 68, 69, 71, 83}  # of 0 to 90, as the published code lists them
 

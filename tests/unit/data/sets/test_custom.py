@@ -16,8 +16,8 @@ from guidance.data import GuidanceDataset, RegionOptions, Source, eval_transform
 from guidance.data.sets.custom import load_custom
 from guidance.regions import BOX as BOX_KIND
 from guidance.regions import SEGMENT
-from tests.support.datasets import make_dataset
-from tests.support.layouts import (
+from tests.support.data.datasets import make_dataset
+from tests.support.data.layouts import (
     BOX,
     WIDTH,
     make_custom_coco,

@@ -9,7 +9,7 @@ import pytest
 
 from guidance.data import Source
 from guidance.data.sets.custom import load_custom
-from tests.support.layouts import (
+from tests.support.data.layouts import (
     HEIGHT,
     WIDTH,
     make_custom_folders,
@@ -17,7 +17,7 @@ from tests.support.layouts import (
     write_instances,
     write_text,
 )
-from tests.support.pictures import write_picture
+from tests.support.data.pictures import write_picture
 
 
 def names(source: Source) -> list[str]:

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from tests.support.layouts import LAYOUTS, write_text
-from tests.support.pictures import write_picture
-from tests.support.sources import (
+from tests.support.data.layouts import LAYOUTS, write_text
+from tests.support.data.pictures import write_picture
+from tests.support.data.sources import (
     CAT,
     COCO_JSON,
     CUB,

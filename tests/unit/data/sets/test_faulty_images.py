@@ -10,9 +10,9 @@ import torch
 
 from guidance.data import UnreadableError
 from guidance.data.reading.preflight import preflight
-from tests.support.layouts import BOX, HEIGHT, LAYOUTS, OBJECT, WIDTH, write_text
-from tests.support.pictures import write_broken, write_picture
-from tests.support.sources import (
+from tests.support.data.layouts import BOX, HEIGHT, LAYOUTS, OBJECT, WIDTH, write_text
+from tests.support.data.pictures import write_broken, write_picture
+from tests.support.data.sources import (
     CAT,
     COCO_JSON,
     CUB,

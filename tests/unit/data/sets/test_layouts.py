@@ -15,8 +15,8 @@ from guidance.data import DATASETS
 from guidance.data.sets.coco import CLASSES
 from guidance.data.sets.imagenet import HARD, WOOF
 from guidance.data.source import NoSplitError
-from tests.support.layouts import LAYOUTS
-from tests.support.sources import load, made, remove, sample_of
+from tests.support.data.layouts import LAYOUTS
+from tests.support.data.sources import load, made, remove, sample_of
 
 SHARED = [name for name, layout in LAYOUTS.items() if name not in ("voc", "waterbirds")]  # val is held out from train
 SPLITS = [(name, split) for name, layout in LAYOUTS.items() for split in layout.counts]

@@ -18,7 +18,7 @@ from guidance.data.sets.cub_files import bird_names
 from guidance.data.sets.imagenet import load_hard_imagenet, load_imagenet100
 from guidance.data.sets.traveling_birds import load_traveling_birds
 from guidance.data.splits import train_or_val
-from tests.support.layouts import BOX, LAYOUTS, OBJECT, SPECIES, edit, write_text
+from tests.support.data.layouts import BOX, LAYOUTS, OBJECT, SPECIES, edit, write_text
 
 
 def held_out(counts: list[int], fraction: float) -> dict[int, int]:

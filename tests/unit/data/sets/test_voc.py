@@ -12,7 +12,7 @@ from PIL import Image
 
 from guidance.data import GuidanceDataset, RegionOptions, eval_transform
 from guidance.data.sets.voc import CLASSES, load_voc
-from tests.support.layouts import OBJECT, edit, write_voc
+from tests.support.data.layouts import OBJECT, edit, write_voc
 
 
 @pytest.mark.parametrize(("split", "count"), [("train", 77), ("val", 39), ("test", 39), ("trainval", 116)])

@@ -12,7 +12,7 @@ import torch
 
 from guidance.data import GuidanceDataset, RegionOptions, eval_transform
 from guidance.data.sets.waterbirds import load_waterbirds
-from tests.support.layouts import edit, write_waterbirds
+from tests.support.data.layouts import edit, write_waterbirds
 
 
 @pytest.mark.parametrize(

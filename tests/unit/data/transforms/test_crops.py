@@ -15,7 +15,7 @@ from guidance.data import eval_transform, to_display
 from guidance.data.transforms.evaluation import CROPS, ShiftedCrop
 from guidance.data.transforms.views import View
 from guidance.regions import boxes_to_mask
-from tests.support.pictures import box_view, picture
+from tests.support.data.pictures import box_view, picture
 
 
 def dilated(mask: Tensor, radius: int) -> Tensor:

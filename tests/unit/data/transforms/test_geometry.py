@@ -23,7 +23,7 @@ from torchvision.transforms.v2 import functional
 from guidance.data import GuidanceDataset, Record, Source, eval_transform, train_transform
 from guidance.data.transforms.training import AUGMENTATIONS
 from guidance.regions import boxes_to_mask
-from tests.support.datasets import make_dataset
+from tests.support.data.datasets import make_dataset
 
 Box = tuple[float, float, float, float]
 sides = st.integers(8, 40)

@@ -12,7 +12,7 @@ from torchvision.transforms import v2
 from guidance.data import train_transform
 from guidance.data.transforms.randaugment import OPERATIONS, RandAugment
 from guidance.regions import boxes_to_mask
-from tests.support.pictures import box_view, picture
+from tests.support.data.pictures import box_view, picture
 
 
 @pytest.mark.parametrize("magnitude", [0, 9, 30])

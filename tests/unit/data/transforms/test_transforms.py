@@ -18,7 +18,7 @@ from guidance.data import eval_transform, to_display, train_transform
 from guidance.data.transforms.training import AUGMENTATIONS
 from guidance.data.transforms.views import Segments
 from guidance.regions import boxes_to_mask
-from tests.support.pictures import box_view
+from tests.support.data.pictures import box_view
 
 SQUARE = sorted(set(AUGMENTATIONS) - {"randaugment"})  # these keep rectangles upright, and colours as they are
 PIXELS = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)

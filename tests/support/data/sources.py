@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from guidance.data import DATASETS, Source, eval_transform
-from tests.support.datasets import make_dataset
-from tests.support.layouts import LAYOUTS, WIDTH, edit
+from tests.support.data.datasets import make_dataset
+from tests.support.data.layouts import LAYOUTS, WIDTH, edit
 
 Fault = Callable[[Path], object]
 

@@ -1,31 +1,23 @@
-"""Training through explanations: losses fall on real images, and the number of processes changes nothing."""
+"""Training of B-cos and X-DNN nets by guidance, with every loss, on real images, and which of them need gradients by images."""
 
 from __future__ import annotations
 
-import copy
 import math
-from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from guidance import distributed
-from guidance.attribution import ATTRIBUTIONS, Request, method_of, needs_gradient
-from guidance.attribution.gradient import bcos
+from guidance.attribution import ATTRIBUTIONS, method_of, needs_gradient
 from guidance.data import GuidanceDataset, Loader, RegionOptions, TrainBatches, train_transform
 from guidance.data.sets.voc import load_voc
 from guidance.losses import LOCALIZATION_LOSSES
 from guidance.models import BACKBONES, build_model
 from guidance.models.classifier import Classifier
-from guidance.models.layers.normalization import convert_batchnorm
 from guidance.objectives import Objective
 from guidance.types import Batch, Regions
 from tests.support import objectives as make
 from tests.support.explaining import attribute
-from tests.support.processes import run_processes
 from tests.support.small_nets import CLASSES, build
 
 LOSSES = ("energy", "l1", "ppce", "rrr", "energy_star")
@@ -123,6 +115,17 @@ def guided(model: Classifier, loss: str, weight: float, depth: str) -> Objective
     ).train()  # fmt: skip
 
 
+def tiny_bcos() -> Classifier:
+    from torchvision.models.resnet import Bottleneck
+
+    from guidance.models.bcos.cnns import bcos_resnet
+    from tests.support.small_nets import TinyResNet
+
+    net = TinyResNet(Bottleneck, nn.BatchNorm2d, width=16)
+    net.fc = nn.Linear(64, 20)
+    return bcos_resnet(net)
+
+
 @pytest.mark.parametrize("name", ["bcos_resnet18", "xdnn"])
 def test_two_hundred_steps_with_random_annotated_subsets_stay_finite(
     batches: dict[str, list[Batch]], name: str
@@ -147,75 +150,6 @@ def test_two_hundred_steps_with_random_annotated_subsets_stay_finite(
         optimizer.step()
         (first if i < 20 else last).append(float(step.terms["classification"]))
     assert sum(last[-20:]) < sum(first)
-
-
-def tiny_bcos() -> Classifier:
-    from torchvision.models.resnet import Bottleneck
-
-    from guidance.models.bcos.cnns import bcos_resnet
-    from tests.support.small_nets import TinyResNet
-
-    net = TinyResNet(Bottleneck, nn.BatchNorm2d, width=16)
-    net.fc = nn.Linear(64, 20)
-    return bcos_resnet(net)
-
-
-SCENARIOS = [
-    (net, batchnorm, depth, annotated)
-    for net in ("bcos_resnet", "bcos_vitc")
-    for batchnorm in ("sync", "frozen")
-    for depth, annotated in (("input", "some"), ("mid2", "one"))
-]
-
-
-def train_share(scenario: tuple[str, str, str, str], pullbacks: bool) -> dict[str, Any]:
-    """Three steps on this process's share of 6 images: the losses, and the weights after them."""
-    name, batchnorm, depth, annotated = scenario
-    model, images = build(name, batch=6)
-    convert_batchnorm(model.net, batchnorm)
-    image = torch.tensor({"some": [0, 1, 4, 4], "one": [5]}[annotated])
-    mask = torch.zeros(len(image), *images.shape[-2:], dtype=torch.bool)
-    mask[:, 2:7, 3:9] = True
-    regions = Regions(image, (image + 1) % CLASSES, mask, None, 2 if annotated == "some" else 1)
-    targets = torch.nn.functional.one_hot(torch.arange(6) % CLASSES, CLASSES).double()
-    index = torch.arange(6)
-    whole = Batch(images, targets, regions, torch.full((6,), -1), index)
-    batch = whole.chunk(distributed.world_size())[distributed.rank()]
-    method = "bcos" if pullbacks else _by_double_backward
-    objective = make.guided(model, localization=LOCALIZATION_LOSSES["energy"].function, weight=0.1, attribution=method,
-                                     depth=depth).train()  # fmt: skip
-    ddp = distributed.parallel(objective, torch.device("cpu"))
-    optimizer = torch.optim.SGD(model.parameters(), 0.05)
-    losses = []
-    for _ in range(3):
-        step = ddp(batch, objective.counts(batch))
-        optimizer.zero_grad()
-        step.loss.backward()
-        optimizer.step()
-        losses.append({k: float(distributed.mean(v.double())) for k, v in step.terms.items()})
-    return {"losses": losses, "weights": copy.deepcopy(model.state_dict())}
-
-
-def _by_double_backward(model: Any, request: Request) -> Tensor:
-    return bcos(model, replace(request, out=request.out._replace(pullbacks={})))
-
-
-def everything() -> list[dict[str, Any]]:
-    return [train_share(scenario, pullbacks) for scenario in SCENARIOS for pullbacks in (True, False)]
-
-
-def test_two_processes_equal_one(tmp_path: Path) -> None:
-    """With statistics of all processes and with frozen ones, by pullback and by double backward; unequal shares annotated."""
-    alone = run_processes(1, tmp_path / "1", everything)[0]
-    for process in run_processes(2, tmp_path / "2", everything):
-        for expected, found in zip(alone, process, strict=True):
-            for one, two in zip(expected["losses"], found["losses"], strict=True):
-                assert two == pytest.approx(one, rel=1e-9, abs=1e-12)
-            for key, value in expected["weights"].items():
-                torch.testing.assert_close(found["weights"][key], value, rtol=1e-8, atol=1e-11, msg=key)
-    for by_pullback, by_double_backward in zip(alone[::2], alone[1::2], strict=True):
-        for key, value in by_pullback["weights"].items():
-            torch.testing.assert_close(by_double_backward["weights"][key], value, rtol=1e-8, atol=1e-11, msg=key)
 
 
 def test_every_bcos_backbone_is_guided_by_its_contributions() -> None:

@@ -20,7 +20,7 @@ from guidance.data import (
     Transform,
     eval_transform,
 )
-from tests.support.pictures import Box
+from tests.support.data.pictures import Box
 
 LEFT: Box = (0, 0, 10, 20)
 RIGHT: Box = (20, 0, 30, 20)

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from guidance.data.sets.imagenet import HARD, WOOF
-from tests.support.pictures import Box, write_picture
+from tests.support.data.pictures import Box, write_picture
 
 HEIGHT, WIDTH = 20, 30
 BOX: Box = (2, 3, 12, 11)

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from tests.support.layouts import write_text
+from tests.support.data.layouts import write_text
 from tools import prepare_data
 
 
