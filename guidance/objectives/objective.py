@@ -99,6 +99,11 @@ class Objective(nn.Module):
         self.model, self.terms, self.behaviour = model, tuple(terms), behaviour or Behaviour()
         self.parts = nn.ModuleList([term.losses for term in terms if isinstance(term.losses, nn.Module)])
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the terms are logged as."""
+        return tuple(term.name for term in self.terms)
+
     def begin_epoch(self, epoch: int) -> None:
         """What the trainer says before each epoch, or the rest of one; epochs count from 0."""
         self.behaviour.begin_epoch(self.model, epoch)

@@ -173,7 +173,7 @@ class Trainer:
         groups = self.optimizer.param_groups
         rates = {f"step/lr{'/' + group['name'] if 'name' in group else ''}": group["lr"] for group in groups}
         self.log.log(self.step, step | rates | {"step/images_per_second": rate})
-        shown = {name: f"{values[name]:.4f}" for name in ("classification", "localization") if name in values}
+        shown = {name: f"{values[name]:.4f}" for name in self.objective.names if name in values}
         bar.note(shown | {"images/s": f"{rate:.0f}"})
 
     def _finish_epoch(self, stop: StopRequest) -> None:
