@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib
 import json
 import logging
 import os
@@ -11,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # a command that only prints its help need not wait for torch
     import torch
@@ -24,8 +25,38 @@ def build_parser(text: str | None, *, abbreviations: bool = True) -> argparse.Ar
     )
 
 
+class _Import(argparse.Action):
+    """Imports a module where it is named, before any config is read."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        if "" not in sys.path and os.getcwd() not in sys.path:
+            sys.path.insert(0, os.getcwd())  # Python puts the folder of the command there
+        try:
+            importlib.import_module(values)
+        except ImportError as error:
+            parser.error(f"--import {values}: {error}; it is a module, as in `import {values}`, found from this folder")
+
+
+def add_imports(parser: argparse.ArgumentParser) -> None:
+    """`--import MODULE`, any number of times: what adds rows to the tables, such as a loss or a data set of one's own."""
+    parser.add_argument(
+        "--import",
+        action=_Import,
+        dest="imports",
+        metavar="MODULE",
+        help="a module that adds rows of your own",
+    )
+
+
 def add_overrides(parser: argparse.ArgumentParser, *, purpose: str = "") -> None:
-    """`--set A.B=VALUE ...`, any number of times; `purpose` ends its help."""
+    """`--set A.B=VALUE ...`, any number of times, and `--import`; `purpose` ends the help of the former."""
+    add_imports(parser)
     parser.add_argument(
         "--set", nargs="+", action="extend", default=[], metavar="A.B=VALUE", help=f"change config values{purpose}"
     )

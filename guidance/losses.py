@@ -14,7 +14,7 @@ function, its slow version in tests/reference/, and a row in LOCALIZATION_LOSSES
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from types import MappingProxyType
@@ -99,6 +99,11 @@ def rrr(attribution: Tensor, mask: Tensor) -> Tensor:
         return (normalised.square() * ~mask).sum((1, 2))
 
 
+LOOKS: Mapping[str, str] = {
+    "inside": "in the mask", "outside": "around it", "both": "in the mask and around it",
+}  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Loss:
     """A localisation loss, and what is true of it.
@@ -113,6 +118,12 @@ class Loss:
     looks: Literal["inside", "outside", "both"]
     options: Mapping[str, Any] = field(default_factory=dict)  # name -> default
     signed: bool = False
+    settings: Sequence[
+        str
+    ] = ()  # of the options: those that are settings of objective.localization, beside `options` there
+
+    def __post_init__(self) -> None:
+        lookup(LOOKS, self.looks, "place where a loss looks")
 
 
 LOCALIZATION_LOSSES: dict[str, Loss] = {
@@ -121,7 +132,9 @@ LOCALIZATION_LOSSES: dict[str, Loss] = {
     "ppce": Loss(ppce, looks="inside"),
     "rrr": Loss(rrr, looks="outside", signed=True),
     # What it asks of a map depends on the size of the mask.
-    "energy_star": Loss(energy_star, looks="both", options={"alpha": 0.5, "area": "pixels"}),
+    "energy_star": Loss(
+        energy_star, looks="both", options={"alpha": 0.5, "area": "pixels"}, settings=("alpha", "area")
+    ),
 }
 
 

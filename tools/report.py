@@ -57,6 +57,7 @@ def report(paths: Sequence[Path], split: str, output: Path, images: int) -> None
 
 def main(argv: list[str] | None = None) -> int:
     parser = cli.build_parser(__doc__)
+    cli.add_imports(parser)
     parser.add_argument("runs", nargs="+", type=Path, help="run folders or checkpoints")
     parser.add_argument("--split", default="test")
     parser.add_argument("--output", type=Path, default=Path("report"), help="folder for report.json and maps.png")

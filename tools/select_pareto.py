@@ -6,8 +6,8 @@ Each DIR is the folder of a run (its `checkpoints/pareto/` is read), or a folder
 resolution are those of the runs' own configs unless they are given here. A table goes to the screen; `front.json`,
 `front.csv` and `front.png` go to --output: by default the closest folder that holds all DIRs (DIR itself if there is
 only one, the first if they have nothing in common). The knee is the member nearest to the ideal point after each metric
-is scaled to [0, 1] over the front; the hypervolume is measured from 0 in every metric. A metric that is better lower, such
-as never_energy, counts as 1 less its value.
+is scaled to [0, 1] over the front; the hypervolume is measured from the worst value of every metric whose range has ends. A
+metric that is better lower, such as never_energy, counts as 1 less its value.
 """
 
 from __future__ import annotations

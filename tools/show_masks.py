@@ -88,6 +88,7 @@ def show(args: argparse.Namespace) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     parser = cli.build_parser(__doc__)
+    cli.add_imports(parser)
     parser.add_argument("--checkpoint", type=Path, required=True, help="a checkpoint, or a run folder")
     parser.add_argument("--images", type=Path, nargs="+", action="extend", required=True, help="image files")
     parser.add_argument("--output", type=Path, default=Path("masks.png"), help="picture to write")

@@ -6,7 +6,7 @@ from guidance.attribution import ATTRIBUTIONS, Method
 from guidance.config import Config
 from guidance.config.modes import MODES
 from guidance.config.sections import AttributionSettings
-from guidance.models import Classifier, build_model
+from guidance.models import Classifier, Wrapping, build_model
 from guidance.types import lookup
 
 
@@ -20,7 +20,9 @@ def build_classifier(config: Config, num_classes: int, *, pretrained: bool) -> C
         batchnorm=model.batchnorm,
         logit_bias=model.logit_bias,
         drop_path=model.drop_path,
-        wrapping=None if mode.wrapping is None else mode.wrapping(config, num_classes),
+        wrapping=None
+        if mode.wrapping is None or mode.layout is None
+        else Wrapping(mode.wrapping(config, num_classes), mode.layout),
         layouts=[row.layout for row in MODES.values() if row.layout is not None],
     )
 
@@ -34,4 +36,4 @@ def build_attribution(config: Config) -> tuple[Method, str]:
 def build_method(settings: AttributionSettings) -> Method:
     """The method of a section, with its options."""
     method = lookup(ATTRIBUTIONS, settings.method, "attribution")
-    return method.bind(settings.chosen(method.options, "attribution"))
+    return method.bind(settings.chosen(settings.method, method, "attribution"))

@@ -45,7 +45,7 @@ def build_localization(config: Config) -> LocalizationLoss:
     """The localisation loss with its options."""
     settings = config.objective.localization
     row = lookup(LOCALIZATION_LOSSES, settings.loss, "localisation loss")
-    return localization_loss(settings.loss, settings.chosen(row.options, "objective.localization"))
+    return localization_loss(settings.loss, settings.chosen(settings.loss, row, "objective.localization"))
 
 
 def class_weights(choice: str | Sequence[float], train: Source) -> Tensor | None:

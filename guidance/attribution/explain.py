@@ -71,15 +71,19 @@ def attribute(model: Explainable, request: Request) -> Tensor:
             f"rows must be an index tensor [M] and seed a row of weights of the {out.logits.shape[1]} logits for each of "
             f"them [M, K], but they have the shapes {list(rows.shape)} and {list(request.seed.shape)}"
         )
+    if request.classes is not None and (request.classes.dim() != 2 or len(request.classes) != len(rows)):
+        raise ValueError(
+            f"classes must be [M, C] for the {len(rows)} maps, but have the shape {list(request.classes.shape)}"
+        )
     if request.create_graph and not method.trainable:
-        raise ValueError(f"a loss on the maps of {method.title or method.function} cannot be trained through")
+        raise ValueError(f"a loss on the maps of {method.title or request.method} cannot be trained through")
     rounds = request.rounds
     if rounds is None:
         rounds = int(rows.bincount().max()) if len(rows) else 0
     if rounds < 1 and len(rows):
         raise ValueError(f"rounds must be at least 1 to explain {len(rows)} pairs, not {rounds}")
     with torch.enable_grad():
-        maps = method.function(model, replace(request, method=method, rounds=rounds))
+        maps = method.run(model, replace(request, rounds=rounds))
     # Once at each depth of a net: what an operation of torch lacks does not change.
     if request.create_graph and len(rows) and isinstance(model, nn.Module) and request.depth not in _looked_at(model):
         check_trainable(model, maps, features, request.depth)

@@ -11,7 +11,7 @@ ATTRIBUTIONS: dict[str, Method] = {
     "ixg": Method(ixg, "Input x Gradient", one_gradient="always"),
     "bcos": Method(bcos, "B-cos", one_gradient="always", needs=("dynamic",)),
     "gradcam": Method(gradcam, "GradCAM", linearizes=False),
-    "intgrad": Method(intgrad, "IntGrad", one_gradient="homogeneous", options={"steps": 20}),
+    "intgrad": Method(intgrad, "IntGrad", one_gradient="homogeneous", options={"steps": 20}, settings=("steps",)),
     "guided_backprop": Method(guided_backprop, "Guided Backprop", linearizes=False, remark=clamp_remark),
     "guided_gradcam": Method(guided_gradcam, "Guided GradCAM", linearizes=False, remark=clamp_remark),
 }

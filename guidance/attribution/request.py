@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from torch import Tensor, nn
@@ -30,7 +29,7 @@ class Explainable(Protocol):
     def modules(self) -> Iterator[nn.Module]: ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Request:
     """M maps of a batch: of which images and of what in their logits, by which method, at which depth.
 
@@ -52,14 +51,15 @@ class Request:
     out: Forward | None = None  # what the net returned for the batch, with features at `depth`; `explain` fills it in
 
 
-# A method of explaining: raw signed maps [M, h, w] for a request that `attribute` has checked and completed.
-Explain = Callable[[Explainable, Request], Tensor]
+# A method of explaining: raw signed maps [M, h, w] for a request that `attribute` has checked and completed, in which
+# `request.method` is the row that is run, with its traits.
+Explain = Callable[..., Tensor]  # (model, request, *, options) -> maps
 
 # Traits that a net may have before it is built, and what they are called in messages.
 TRAITS: Mapping[str, str] = {"dynamic": "a dynamic-linear net (B-cos)"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Method:
     """A row of ATTRIBUTIONS: a function, and what must be known about it without running it."""
 
@@ -69,18 +69,32 @@ class Method:
     # Which nets it explains by one gradient at their features alone, so that a pullback serves as well as autograd.
     one_gradient: Literal["never", "homogeneous", "always"] = "never"
     trainable: bool = True  # whether a loss on its maps can be trained through
-    options: Mapping[str, Any] = field(default_factory=dict)  # name -> default, of keyword arguments of the function
+    options: Mapping[str, Any] = field(default_factory=dict)  # keyword arguments of the function, with their values
+    settings: Sequence[
+        str
+    ] = ()  # of the options: those that are settings of an attribution section, beside `options` there
     needs: Sequence[str] = ()  # of TRAITS: nets without them cannot give it
     remark: Callable[[Explainable], str] | None = None  # what it means for a net, where that differs between nets
+
+    def __post_init__(self) -> None:
+        if self.one_gradient not in ("never", "homogeneous", "always"):
+            raise ValueError(f"one_gradient is 'never', 'homogeneous' or 'always', not {self.one_gradient!r}")
 
     def refuses(self, traits: Sequence[str]) -> str:
         """What a net of these `traits` lacks for it; empty where it lacks nothing."""
         return " and ".join(TRAITS.get(name, name) for name in self.needs if name not in traits)
 
     def bind(self, options: Mapping[str, Any]) -> Method:
-        """The method with its `options` set. Raises ValueError for one that it does not have."""
+        """The method with some of its `options` set. Raises ValueError for one that it does not have."""
         for name in options:
             lookup(self.options, name, f"option of the attribution {self.title or self.function}")
-        if dict(options) == dict(self.options):
-            return self
-        return replace(self, function=partial(self.function, **options), options={**self.options, **options})
+        chosen = {**self.options, **options}
+        return self if chosen == dict(self.options) else replace(self, options=chosen)
+
+    def run(self, model: Explainable, request: Request) -> Tensor:
+        """The maps of a request that `attribute` has checked and completed: for wrappers of methods."""
+        return self.function(model, replace(request, method=self), **self.options)
+
+    def wrapped(self, function: Explain, title: str) -> Method:
+        """A method that makes something of what this one finds: with its traits, and without options, which are set by then."""
+        return replace(self, function=function, title=title, options={}, settings=())

@@ -27,11 +27,15 @@ def check_config(config: Config) -> None:
     backbone = lookup(BACKBONES, config.model.name, "model.name")
     localization = config.objective.localization
     loss = lookup(LOCALIZATION_LOSSES, localization.loss, "objective.localization.loss")
-    localization.chosen(loss.options, "objective.localization")
+    localization.chosen(localization.loss, loss, "objective.localization")
     if config.mode.check is not None:
         config.mode.check(config, backbone)
     for name, mode in MODES.items():
-        if name != config.objective.mode and mode.section is not None and getattr(config, name) != mode.section():
+        if (
+            name != config.objective.mode
+            and mode.section is not None
+            and getattr(config, name, None) not in (None, mode.section())
+        ):
             raise ValueError(f"{name}: these settings need objective.mode: {name}")
     check_attributions(config, backbone)
     check_objective(config)
@@ -91,7 +95,7 @@ def check_attribution(
             f"{place['method']}.attribution.method: {config.model.name} cannot give {attribution.method!r}, which needs "
             f"{lacks}; it gives {gives}"
         )
-    attribution.chosen(method.options, f"{place['options']}.attribution")
+    attribution.chosen(attribution.method, method, f"{place['options']}.attribution")
     net, depths = config.mode.depths(config, backbone)
     if attribution.depth not in depths:
         raise ValueError(

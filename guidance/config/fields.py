@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
@@ -15,27 +16,53 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, validate_default=True, protected_namespaces=())
 
 
+class HasOptions(Protocol):
+    """A row of a table, such as a loss, as far as its options go."""
+
+    @property
+    def options(self) -> Mapping[str, Any]: ...  # name -> default
+    @property
+    def settings(
+        self,
+    ) -> Sequence[str]: ...  # those that have a setting of their own in the section that chooses the row
+
+
+def _of_type(value: Any, default: Any) -> bool:
+    """Whether an option may have this value: a number for a number, a bool for a bool alone; anything for None."""
+    if default is None:
+        return True
+    if isinstance(default, bool) or isinstance(value, bool):
+        return isinstance(default, bool) and isinstance(value, bool)
+    if isinstance(default, float):
+        return isinstance(value, int | float) and math.isfinite(value)
+    return isinstance(value, type(default))
+
+
 class WithOptions(Section):
     """A section that chooses a row of a table, such as a loss: rows may have options that are no settings of their own here."""
 
     options: dict[str, Any] = Field(default_factory=dict)  # of the chosen row, by name
 
-    def chosen(self, options: Mapping[str, Any], place: str) -> dict[str, Any]:
-        """What this section says about the `options` of a row (name -> default): in a setting of that name, or in `options`.
+    def chosen(self, name: str, row: HasOptions, place: str) -> dict[str, Any]:
+        """What this section says about the options of the `row` that it calls `name`: in its own settings, or in `options`.
 
-        Raises ValueError, naming `place`, for an option that the row does not have, or that is a setting of its own.
+        Raises ValueError, naming `place`, for an option that the row does not have, that is a setting of its own, or whose
+        value is of another type than the default.
         """
-        settings = type(self).model_fields
-        for name in self.options:
-            if name in settings:
-                raise ValueError(f"{place}.options: set {name} as {place}.{name} instead")
-            if name not in options:
-                known = ", ".join(options) or "none"
+        for option, value in self.options.items():
+            if option in row.settings:
+                raise ValueError(f"{place}.options: set {option} as {place}.{option} instead")
+            if option not in row.options:
+                known = ", ".join(known for known in row.options if known not in row.settings) or "none"
                 raise ValueError(
-                    f"{place}.options: what is chosen there has no option {name!r}; it takes {known}."
-                    f"{suggestion(name, options)}"
+                    f"{place}.options: {name} has no option {option!r}; it takes {known}.{suggestion(option, row.options)}"
                 )
-        return {name: getattr(self, name) for name in options if name in settings} | self.options
+            default = row.options[option]
+            if not _of_type(value, default):
+                raise ValueError(
+                    f"{place}.options: {option} of {name} is a {type(default).__name__}, such as {default!r}, not {value!r}"
+                )
+        return {setting: getattr(self, setting) for setting in row.settings} | self.options
 
     @model_serializer(mode="wrap")
     def _without_empty_options(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:

@@ -59,9 +59,10 @@ class Config(Section):
 
         Another method does not inherit the options of the guided one.
         """
-        changed = self.evaluation.attribution.model_dump(exclude_none=True)
-        if changed.get("method", self.objective.attribution.method) != self.objective.attribution.method:
-            changed.setdefault("options", {})
+        own, guided = self.evaluation.attribution, self.objective.attribution
+        changed = own.model_dump(exclude_none=True)
+        same = own.method in (None, guided.method)
+        changed["options"] = {**(guided.options if same else {}), **own.options}
         return self.objective.attribution.model_copy(update=changed)
 
     @property
@@ -82,6 +83,10 @@ class Config(Section):
     def guiding_settings(self) -> str:
         """The settings that could have done so, for messages."""
         return " (or ".join(self.guiding_weights) + ")" * (len(self.guiding_weights) - 1)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Its class is made from tables: another process makes it from its own.
+        return _restore, (self.model_dump(mode="json"),)
 
     @field_validator("objective")
     @classmethod
@@ -104,13 +109,30 @@ class Config(Section):
         return content
 
 
+def _restore(content: dict[str, Any]) -> Config:
+    return config_type().model_validate(content)
+
+
 def config_type() -> type[Config]:
-    """The class of configs with every data set of DATA_SECTIONS and every mode of MODES, also those added meanwhile."""
-    data: Any = Annotated[reduce(or_, DATA_SECTIONS.values()), Field(discriminator="name")]
-    modes = {name: (mode.section, mode.section()) for name, mode in MODES.items() if mode.section is not None}
-    key = (tuple(DATA_SECTIONS.items()), tuple((name, section) for name, (section, _) in modes.items()))
+    """The class of configs with every data set of DATA_SECTIONS and every mode of MODES, also those added meanwhile.
+
+    Raises ValueError for a mode whose section cannot be one of a config.
+    """
+    modes = {name: mode.section for name, mode in MODES.items() if mode.section is not None}
+    key = (tuple(DATA_SECTIONS.items()), tuple(modes.items()))
     if key not in _TYPES:
-        fields: dict[str, Any] = {"data": (data, ...), **modes}
+        data: Any = Annotated[reduce(or_, DATA_SECTIONS.values()), Field(discriminator="name")]
+        fields: dict[str, Any] = {"data": (data, ...)}
+        for name, section in modes.items():
+            missing = [key for key, field in section.model_fields.items() if field.is_required()]
+            if hasattr(Config, name) or name in Config.model_fields or missing:
+                reason = (
+                    f"{', '.join(missing)} of its section has no default"
+                    if missing
+                    else "configs have something of that name"
+                )
+                raise ValueError(f"the training mode {name!r} of MODES cannot be used: {reason}")
+            fields[name] = (section, section())
         _TYPES[key] = create_model("Config", __base__=Config, **fields)
     return _TYPES[key]
 

@@ -107,6 +107,11 @@ FAMILIES: dict[str, Metric] = {
 # fmt: on
 
 
+def is_known(name: str) -> bool:
+    """Whether a row says what a metric, or another number of an evaluation, is."""
+    return name in METRICS or name in REPORTED or name.partition("/")[0] in FAMILIES
+
+
 def metric_of(name: str) -> Metric:
     """What is known of a metric, or of another number of an evaluation; of a name that is unknown, that it is better higher.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -73,7 +73,7 @@ class Classifier(nn.Module):
         self.layerwise, self.channels_last = layerwise, channels_last
         self.dynamic = any(getattr(module, "dynamic", False) for module in net.modules())
         self.stages = {depth: tuple(replaced.get(x, x) for x in row.layers) for depth, row in rows.items()}
-        self.grids = {depth: row.cells for depth, row in rows.items() if row.cells is not None}
+        self.grids = {depth: row.cells for depth, row in rows.items()}
         self.watched = {name: net.get_submodule(name) for name in watched}
         for module in net.modules():
             if getattr(module, "inplace", False):
@@ -132,7 +132,7 @@ class Classifier(nn.Module):
 
     def linearized(self) -> AbstractContextManager[None]:
         """Mode in which a gradient is taken for an attribution: dynamic factors are constants (no change to other nets)."""
-        return linearized() if self.dynamic else nullcontext()
+        return linearized()
 
     @contextmanager
     def _watching(self) -> Iterator[dict[str, Tensor]]:
@@ -148,6 +148,13 @@ class Classifier(nn.Module):
         finally:
             for handle in handles:
                 handle.remove()
+
+    def inside(self, prefix: str) -> dict[str, Depth]:
+        """The stages as they are in a larger net that holds this one's under `prefix`, such as "backbone."."""
+        return {
+            depth: Depth([prefix + x if isinstance(x, str) else x for x in layers], self.grids[depth])
+            for depth, layers in self.stages.items()
+        }
 
     def _position(self, depth: str) -> int:
         positions = {name: i for i, name in enumerate(self.depths)}

@@ -6,9 +6,18 @@
 from __future__ import annotations
 
 from guidance.objectives.aim import Masking, aim_objective
+from guidance.objectives.behaviour import Behaviour
 from guidance.objectives.guided import guided_objective
-from guidance.objectives.objective import Behaviour, Counts, Losses, Objective, Term
-from guidance.objectives.terms import Classification, ClassificationTerm, Localization, localization_terms
+from guidance.objectives.objective import (
+    Classification,
+    ClassificationTerm,
+    Counts,
+    Localization,
+    Losses,
+    Objective,
+    Term,
+    localization_terms,
+)
 
 __all__ = [
     "Behaviour",

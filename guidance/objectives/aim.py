@@ -13,8 +13,17 @@ from guidance import distributed
 from guidance.models.aim import MaskedClassifier
 from guidance.models.classifier import Classifier
 from guidance.models.layers.noise import sample_keys
-from guidance.objectives.objective import Behaviour, Counts, Losses, Objective, Term
-from guidance.objectives.terms import Classification, ClassificationTerm, Localization, localization_terms
+from guidance.objectives.behaviour import Behaviour
+from guidance.objectives.objective import (
+    Classification,
+    ClassificationTerm,
+    Counts,
+    Localization,
+    Losses,
+    Objective,
+    Term,
+    localization_terms,
+)
 from guidance.types import Batch, Forward
 
 COLLAPSED = 0.02  # share of active cells from which down a mask is said to collapse
@@ -117,7 +126,7 @@ def mask_terms(weight: float, guidance: Localization) -> list[Term]:
         soft = [torch.sigmoid(logits[:, 0]).index_select(0, regions.image) for logits in out.mask_logits.values()]
         return Losses(torch.stack([loss(maps, union) for maps in soft]).mean(0))
 
-    return [Term("mask_localization", losses, weight, "regions", guidance.reduction)]  # type: ignore[arg-type]
+    return [Term("mask_localization", losses, weight, "regions", guidance.reduction)]
 
 
 class Masked(Behaviour):

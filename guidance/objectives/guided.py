@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from guidance.models.classifier import Classifier
-from guidance.objectives.objective import Objective
-from guidance.objectives.terms import Classification, ClassificationTerm, Localization, localization_terms
+from guidance.objectives.objective import (
+    Classification,
+    ClassificationTerm,
+    Localization,
+    Objective,
+    localization_terms,
+)
 
 
 def guided_objective(

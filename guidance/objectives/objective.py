@@ -1,6 +1,7 @@
-"""What DistributedDataParallel wraps: a model together with its loss, from a batch to one scalar.
+"""What DistributedDataParallel wraps: a model together with its loss, from a batch to one scalar, as a list of terms.
 
-An objective is a list of terms. To add a training mode, write its terms and a row in MODES (guidance/config/modes).
+The terms that every mode has are here: L = L_class + weight * L_loc (model guidance, Eq. 1). To add a training mode, write its
+terms and a row in MODES (guidance/config/modes).
 """
 
 from __future__ import annotations
@@ -9,12 +10,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from guidance import distributed
-from guidance.attribution import check_explainable
+from guidance.attribution import Method, Request, attribute, check_explainable, method_of, needs_gradient, one_hot
+from guidance.losses import LocalizationLoss
+from guidance.maps import positive_energy
 from guidance.models.classifier import Classifier
-from guidance.types import Batch, Forward, Step
+from guidance.objectives.behaviour import Behaviour
+from guidance.types import Batch, Forward, Step, lookup
 
 
 class Counts(NamedTuple):
@@ -67,21 +73,14 @@ class Term:
     reduction: Literal["mean", "sum"] = "mean"
     by_images: bool = False  # whether it asks autograd for gradients by the images
 
-
-class Behaviour:
-    """What a mode does beside its terms; this one does nothing."""
-
-    def run(self, model: Classifier, images: Tensor, batch: Batch) -> Forward:
-        """The forward pass in training; `images` are those of the batch."""
-        out: Forward = model(images)
-        return out
-
-    def begin_epoch(self, model: Classifier, epoch: int) -> None:
-        """Called before each epoch, or the rest of one; epochs count from 0."""
-
-    def advise(self, values: Mapping[str, float]) -> list[str]:
-        """What a user should know of an epoch, from its logged values ("train/..." and "val/..."); for each thing once."""
-        return []
+    def __post_init__(self) -> None:
+        lookup(ITEMS, self.items, f"items of the term {self.name}")
+        if self.reduction not in ("sum", "mean"):
+            raise ValueError(f"reduction must be 'sum' or 'mean', not {self.reduction!r}")
+        if self.items == "batch" and self.reduction == "sum":
+            raise ValueError(
+                f"the term {self.name} is of the whole batch, as a sum already: its reduction must be 'mean'"
+            )
 
 
 class Objective(nn.Module):
@@ -90,13 +89,9 @@ class Objective(nn.Module):
     def __init__(self, model: Classifier, terms: Sequence[Term], behaviour: Behaviour | None = None) -> None:
         super().__init__()
         check_explainable(model)
-        names = [term.name for term in terms]
-        if not any(term.items == "images" for term in terms) or len(set(names)) < len(names):
-            raise ValueError(
-                "an objective needs different terms, at least one of which is a loss of all images; got "
-                + (", ".join(names) or "none")
-            )
-        self.model, self.terms, self.behaviour = model, tuple(terms), behaviour or Behaviour()
+        self.model, self.terms, self.behaviour = model, tuple(terms), behaviour
+        if not any(term.items == "images" for term in terms) or len(set(self.names)) < len(terms):
+            raise ValueError(f"an objective needs different terms, one or more of them of all images; got {self.names}")
         self.parts = nn.ModuleList([term.losses for term in terms if isinstance(term.losses, nn.Module)])
 
     @property
@@ -105,12 +100,13 @@ class Objective(nn.Module):
         return tuple(term.name for term in self.terms)
 
     def begin_epoch(self, epoch: int) -> None:
-        """What the trainer says before each epoch, or the rest of one; epochs count from 0."""
-        self.behaviour.begin_epoch(self.model, epoch)
+        """See `Behaviour.begin_epoch`; the trainer calls it."""
+        if self.behaviour is not None:
+            self.behaviour.begin_epoch(self.model, epoch)
 
     def advise(self, values: Mapping[str, float]) -> list[str]:
         """What a user should know of an epoch; see `Behaviour.advise`."""
-        return self.behaviour.advise(values)
+        return [] if self.behaviour is None else self.behaviour.advise(values)
 
     def counts(self, batch: Batch) -> Counts:
         """Global sizes of a batch that lies on the host. Every process must call it once per step."""
@@ -124,7 +120,7 @@ class Objective(nn.Module):
         images = batch.images
         if any(term.by_images for term in terms):
             images = images.detach().requires_grad_()
-        out = self.behaviour.run(self.model, images, batch)
+        out: Forward = self.model(images) if self.behaviour is None else self.behaviour.run(self.model, images, batch)
         total: Tensor | None = None
         logged: dict[str, Tensor] = {}
         samples: dict[str, tuple[Tensor, Tensor]] = {}
@@ -139,5 +135,116 @@ class Objective(nn.Module):
                 if items.index is not None and found.values.dim() == 1:
                     samples[term.name] = items.index(batch), found.values.detach()
             logged |= found.notes
-        assert total is not None
+        if total is None:
+            raise ValueError(f"no term of this objective gave a loss, only notes: {', '.join(self.names)}")
         return Step(total, logged, samples)
+
+
+@dataclass(frozen=True, eq=False)
+class Classification:
+    """Which loss of logits [B, K] and targets [B, K] classification is trained with; see `per_image`."""
+
+    kind: str = "bce"  # "bce" or "cross_entropy"
+    weights: Tensor | None = None  # [K], of the classes
+    weighting: str = "sample"  # what a class weight multiplies: an image's loss, or one output's ("class")
+    label_smoothing: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("bce", "cross_entropy"):
+            raise ValueError(f"classification must be 'bce' or 'cross_entropy', not {self.kind!r}")
+        if self.weighting not in ("sample", "class"):
+            raise ValueError(f"weighting must be 'sample' or 'class', not {self.weighting!r}")
+        if self.label_smoothing and self.kind != "cross_entropy":
+            raise ValueError("label_smoothing needs classification 'cross_entropy'")
+
+    def per_image(self, logits: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
+        """Loss per image [B]; `weights` are those of this record, on the device and of the type that the logits have.
+
+        `kind` "bce": binary cross entropy on every logit, mean over the K classes (model guidance, Sec. 3.1);
+        "cross_entropy": softmax cross entropy, for targets [B, K] with one positive class.
+        With `weighting` "sample" the loss of an image is multiplied by the weight of its class (mean over its
+        positive classes, 1 for an image without any); "class": the term of each output is multiplied by that output's weight.
+        `label_smoothing` e (cross entropy only): targets become (1 - e) t + e / K (Szegedy et al. 2016, Sec. 7).
+        """
+        hard = targets
+        if self.kind == "cross_entropy":
+            if self.label_smoothing:
+                targets = (1 - self.label_smoothing) * targets + self.label_smoothing / targets.shape[1]
+            per_class = -targets * functional.log_softmax(logits, dim=1)
+            if weights is not None and self.weighting == "class":
+                per_class = per_class * weights
+            loss = per_class.sum(1)
+        else:
+            per_class = functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+            if weights is not None and self.weighting == "class":
+                per_class = per_class * weights
+            loss = per_class.mean(1)
+        if weights is not None and self.weighting == "sample":
+            positives = hard.sum(1)
+            loss = loss * torch.where(positives > 0, (hard * weights).sum(1) / positives.clamp_min(1), 1.0)
+        return loss
+
+
+class ClassificationTerm(nn.Module):
+    """The term "classification"; a module, because class weights must lie on the device of the net."""
+
+    def __init__(self, settings: Classification) -> None:
+        super().__init__()
+        self.settings = settings
+        self.weights: Tensor | None
+        self.register_buffer("weights", settings.weights, persistent=False)
+
+    def term(self) -> Term:
+        return Term("classification", self)
+
+    def forward(self, out: Forward, batch: Batch, counts: Counts) -> Losses:
+        """The mean over the global batch is the loss."""
+        return Losses(self.per_image(out.logits, batch.targets))
+
+    def per_image(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Loss per image [B], in float32 or better."""
+        logits = logits if logits.dtype == torch.float64 else logits.float()
+        return self.settings.per_image(logits, targets.to(logits.dtype), self.weights)
+
+
+@dataclass(frozen=True)
+class Localization:
+    """How maps are guided: `loss` of the maps of `attribution` at `depth`, with `weight`.
+
+    L_loc is, with `reduction` "sum", the sum over the annotated pairs of the global batch (the published code's convention,
+    which its values of lambda need), and with "mean" their mean. A `weight` of 0 guides nothing.
+    """
+
+    loss: LocalizationLoss | None = None
+    weight: float = 0.0
+    reduction: Literal["mean", "sum"] = "sum"
+    attribution: str | Method = "ixg"
+    depth: str = "input"
+
+
+def localization_terms(model: Classifier, settings: Localization) -> list[Term]:
+    """The term "localization" in a list; none where its weight is 0. It also logs the share of maps without positive evidence.
+
+    Raises ValueError for a depth that the net does not have.
+    """
+    check_explainable(model)
+    loss = settings.loss
+    if not settings.weight or loss is None:
+        return []
+    if settings.depth not in model.depths:
+        raise ValueError(f"this net has no depth {settings.depth!r}; it has {', '.join(model.depths)}")
+    method = method_of(settings.attribution)
+
+    def losses(out: Forward, batch: Batch, counts: Counts) -> Losses:
+        regions = batch.regions
+        seed = one_hot(regions.target, out.logits.shape[1])
+        request = Request(
+            method, settings.depth, regions.image, seed, None, create_graph=True, rounds=counts.rounds, out=out
+        )
+        attribution = attribute(model, request)
+        zero = ~positive_energy(attribution.detach())[1]
+        share = distributed.world_size() / counts.regions
+        return Losses(loss(attribution, regions.mask), {"zero_maps": zero.sum() * share})
+
+    by_images = settings.depth == "input" and needs_gradient(method, model)
+    return [Term("localization", losses, settings.weight, "regions", settings.reduction, by_images)]

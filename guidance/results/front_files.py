@@ -11,7 +11,7 @@ from typing import Any
 from guidance.pictures.plots import plot_front
 from guidance.results.fronts import Member, MergedFront
 from guidance.results.reading import read_settings
-from guidance.runs.files import plain
+from guidance.runs.files import finite, plain
 
 JSON, CSV, PNG = FRONT_FILES = ("front.json", "front.csv", "front.png")
 NESTED = ("settings", "metrics", "evaluated", "evaluated_with")  # tables in a line of the JSON
@@ -29,8 +29,8 @@ def write_front(output: Path, front: MergedFront) -> None:
         if not any(member.saved is saved for member in front.members)
     ]
     content = {
-        "metrics": list(front.metrics), "resolution": front.resolution, "hypervolume": front.volume,
-        "reference": [0.0] * len(front.metrics),
+        "metrics": list(front.metrics), "resolution": front.resolution, "hypervolume": finite(front.volume),
+        "reference": dict(zip(front.bounded, front.reference, strict=True)),
         "checkpoints": {run: len(checkpoints) for run, checkpoints in front.runs.items()},
         "members": records, "others": others,
     }  # fmt: skip

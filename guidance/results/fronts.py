@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from guidance.evaluation.metrics import metric_of
+from guidance.evaluation.metrics import is_known, metric_of
 from guidance.runs.front_folder import Saved
 from guidance.runs.pareto import ParetoFront, hypervolume, knee, non_dominated
 
@@ -21,6 +21,12 @@ def defined(metrics: Sequence[str], runs: Mapping[str, Sequence[Saved]]) -> list
         raise ValueError(
             f"no checkpoint has a value of {', '.join(metrics)}, so there is no front; choose others with --metrics"
         )
+    unknown = [metric for metric in metrics if not is_known(metric)]
+    if unknown:
+        print(
+            f"{', '.join(unknown)}: no table knows which way it is better, so higher counts as better; name the module "
+            "that adds it to METRICS with --import", file=sys.stderr,
+        )  # fmt: skip
     if empty:
         hint = (
             "; EPG and IoU need images with a region of the kind evaluation.region"
@@ -73,10 +79,22 @@ class MergedFront:
     resolution: float
 
     @property
+    def bounded(self) -> tuple[str, ...]:
+        """The metrics that can count for the hypervolume: those whose range has ends."""
+        return tuple(name for name in self.metrics if all(map(math.isfinite, metric_of(name).range)))
+
+    @property
+    def reference(self) -> list[float]:
+        """The worst value of each of the `bounded` metrics, turned so that larger is better."""
+        return [metric_of(name).range[0] for name in self.bounded]
+
+    @property
     def volume(self) -> float:
-        """The hypervolume from 0 in every metric."""
-        points = [ParetoFront(self.metrics).row(member.saved.candidate) for member in self.members]
-        return hypervolume(points, [0.0] * len(self.metrics))
+        """The hypervolume from `reference`, over the `bounded` metrics; NaN without any."""
+        if not self.bounded:
+            return math.nan
+        points = [ParetoFront(self.bounded).row(member.saved.candidate) for member in self.members]
+        return hypervolume(points, self.reference)
 
     @property
     def knee(self) -> Member:
@@ -99,8 +117,19 @@ class MergedFront:
         total = sum(map(len, self.runs.values()))
         return (
             f"{len(self.members)} of {total} checkpoints are on the front; * marks the knee\n"
-            f"hypervolume over {', '.join(self.metrics)} from 0{_turned(self.metrics)}: {self.volume:.4f}"
+            f"hypervolume over {', '.join(self.bounded)} from {_listed(self.reference)}{_turned(self.bounded)}: "
+            f"{self.volume:.4f}{_left_out(self)}"
         )
+
+
+def _listed(reference: Sequence[float]) -> str:
+    """One number where all are the same."""
+    return f"{reference[0]:g}" if len(set(reference)) == 1 else ", ".join(f"{value:g}" for value in reference)
+
+
+def _left_out(front: MergedFront) -> str:
+    names = [name for name in front.metrics if name not in front.bounded]
+    return f" (without {', '.join(names)}, which {'has' if len(names) == 1 else 'have'} no bounds)" if names else ""
 
 
 def _turned(metrics: Sequence[str]) -> str:
@@ -109,9 +138,7 @@ def _turned(metrics: Sequence[str]) -> str:
     for name in metrics:
         row = metric_of(name)
         if row.higher_is_better is False:
-            mirror = sum(row.range)
-            how = f"{mirror:g} less the value" if math.isfinite(mirror) else "less than 0, which adds nothing"
-            said.setdefault(how, []).append(name)
+            said.setdefault(f"{sum(row.range):g} less the value", []).append(name)
     parts = []
     for how, names in said.items():
         parts.append(f"of {', '.join(names)}, which {'is' if len(names) == 1 else 'are'} better lower, {how}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -9,7 +10,7 @@ from pydantic import Field
 
 from guidance.config.fields import Count, Fraction, NotNegative, Positive, Section
 from guidance.config.modes.mode import Mode
-from guidance.models import BACKBONES, Backbone, Classifier, Wrapping
+from guidance.models import BACKBONES, Backbone, Classifier
 from guidance.models.aim import LAYOUT, AIMForm, MaskedClassifier, build_aim, check_stop_stage
 from guidance.objectives import Classification, Localization, Masking, Objective, aim_objective
 
@@ -83,9 +84,9 @@ def depths(config: Config, backbone: Backbone) -> tuple[str, tuple[str, ...]]:
     return f"{name}+AIM[{aim.stop_stage}]", backbone.aim_depths(aim.stop_stage)
 
 
-def wrapping(config: Config, num_classes: int) -> Wrapping:
+def wrapping(config: Config, num_classes: int) -> Callable[[Classifier], Classifier]:
     """AIM around the backbone of the config."""
-    return Wrapping(partial(_wrap, section(config), BACKBONES[config.model.name], num_classes), LAYOUT)
+    return partial(_wrap, section(config), BACKBONES[config.model.name], num_classes)
 
 
 def _wrap(aim: AIMSettings, backbone: Backbone, num_classes: int, plain: Classifier) -> Classifier:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from guidance.config.fields import Section
-from guidance.models import Backbone, Classifier, Wrapping
+from guidance.models import Backbone, Classifier
 from guidance.models.weights import WeightLayout
 from guidance.objectives import Classification, Localization, Objective
 
@@ -28,14 +28,18 @@ class Mode:
     objective: Callable[[Config, Classifier, Classification, Localization], Objective]
     section: type[Section] | None = None  # its own settings; all of them need a default
     check: Callable[[Config, Backbone], None] | None = None  # raises ValueError for settings that do not fit together
-    depths: Callable[[Config, Backbone], tuple[str, tuple[str, ...]]] = (
-        own_depths  # name of the net, where it is explained
-    )
-    wrapping: Callable[[Config, int], Wrapping] | None = (
-        None  # config, number of classes -> how it changes the backbone
-    )
-    layout: WeightLayout | None = None  # what the weights of such a net look like
+    # name of the net, where it is explained
+    depths: Callable[[Config, Backbone], tuple[str, tuple[str, ...]]] = own_depths
+    # config, number of classes -> what builds a classifier around the backbone; and what the weights of such a net look like
+    wrapping: Callable[[Config, int], Callable[[Classifier], Classifier]] | None = None
+    layout: WeightLayout | None = None
     region_weight: str | None = None  # setting of its section that, above 0, needs annotated regions
     epochs_matter: bool = (
         False  # whether the number of epochs decides what an epoch does, so that a resumed run keeps it
     )
+
+    def __post_init__(self) -> None:
+        if (self.wrapping is None) != (self.layout is None):
+            raise ValueError(
+                "a mode that wraps nets says what their weights look like, and no other does: set both or none"
+            )

@@ -36,11 +36,8 @@ class MaskedClassifier(Classifier):
     net: Parts
 
     def __init__(self, net: Parts, plain: Classifier, masked: Mapping[str, str]) -> None:
-        stages = {
-            depth: tuple(f"backbone.{layer}" if isinstance(layer, str) else layer for layer in layers)
-            for depth, layers in plain.stages.items()
-        }
-        super().__init__(net, stages, channels=plain.channels)
+        watched = [f"backbone.{name}" for name in plain.watched]
+        super().__init__(net, plain.inside("backbone."), channels=plain.channels, watched=watched)
         self.masked = dict(masked)
 
     def forward(self, images: Tensor, keys: Tensor | None = None) -> Forward:
@@ -89,9 +86,10 @@ class TopDown(MaskedClassifier):
         if depth == "input":
             self._check(features)
         known, x = {depth: features}, features
-        for name, layers in list(self.stages.items())[self._position(depth) : -1]:
-            x = known[name] = self._run(layers, x)
-        return self._top_down(known)
+        with self._watching() as inside:
+            for name, layers in list(self.stages.items())[self._position(depth) : -1]:
+                x = known[name] = self._run(layers, x)
+        return self._top_down(known)._replace(inside=inside)
 
     def _top_down(self, known: dict[str, Tensor]) -> Forward:
         net = self.net
@@ -127,11 +125,12 @@ class BottomUp(MaskedClassifier):
         stage_at = {at: stage for stage, at in self.masked.items()}
         masks, mask_logits = {}, {}
         known, x = {depth: features}, features
-        for name, layers in list(self.stages.items())[self._position(depth) :]:
-            x = self._run(layers, x)
-            if name in stage_at:
-                stage = stage_at[name]
-                mask_logits[stage], masks[stage] = self.net.masks[stage](x)
-                x = x * masks[stage].to(x.dtype)
-            known[name] = x
-        return Forward(known.pop("logits"), known, masks, mask_logits=mask_logits)
+        with self._watching() as inside:
+            for name, layers in list(self.stages.items())[self._position(depth) :]:
+                x = self._run(layers, x)
+                if name in stage_at:
+                    stage = stage_at[name]
+                    mask_logits[stage], masks[stage] = self.net.masks[stage](x)
+                    x = x * masks[stage].to(x.dtype)
+                known[name] = x
+        return Forward(known.pop("logits"), known, masks, mask_logits=mask_logits, inside=inside)

@@ -68,7 +68,7 @@ def powered(attribution: Tensor, mask: Tensor, *, power: float, alpha: float) ->
 
 def test_options_come_from_the_config() -> None:
     """One that is a setting of its own from there, others from `options`, or they are the defaults of the row."""
-    LOCALIZATION_LOSSES["mine"] = Loss(powered, looks="both", options={"power": 2.0, "alpha": 0.1})
+    LOCALIZATION_LOSSES["mine"] = Loss(powered, looks="both", options={"power": 2.0, "alpha": 0.1}, settings=("alpha",))
     maps, mask = torch.full((1, 2, 2), 3.0), torch.ones(1, 2, 2, dtype=torch.bool)
     assert build_localization(config(loss="mine"))(maps, mask).item() == pytest.approx(9 * 0.5)
     set_ = override_config(
@@ -76,9 +76,7 @@ def test_options_come_from_the_config() -> None:
     )
     assert build_localization(set_)(maps, mask).item() == pytest.approx(27)
     assert parse_config(set_.model_dump(mode="json")) == set_
-    with pytest.raises(
-        ValueError, match=r"localization.options: what is chosen there has no option 'pwer'.*Did you mean 'power'"
-    ):
+    with pytest.raises(ValueError, match=r"localization.options: mine has no option 'pwer'.*Did you mean 'power'"):
         config(loss="mine", options={"pwer": 1})
     with pytest.raises(ValueError, match=r"localization.options: set alpha as objective.localization.alpha instead"):
         config(loss="mine", options={"alpha": 1})

@@ -62,13 +62,13 @@ def competing(base: Method, number: int) -> Method:
         classes = torch.cat((target, others), dim=1)  # [M, C]
         count = classes.shape[1]
         every = replace(
-            request, method=base, rows=request.rows.repeat_interleave(count), classes=None,
+            request, rows=request.rows.repeat_interleave(count), classes=None,
             seed=one_hot(classes.flatten(), logits.shape[1]), rounds=(request.rounds or 0) * count,
         )  # fmt: skip
-        maps = base.function(model, every).unflatten(0, (-1, count))  # [M, C, h, w]
+        maps = base.run(model, every).unflatten(0, (-1, count))  # [M, C, h, w]
         return functional.softmax(maps, dim=1)[:, 0] * maps[:, 0]
 
-    return replace(base, function=function, title=f"{base.title} in competition")
+    return base.wrapped(function, f"{base.title} in competition")
 
 
 def test_a_wrapper_of_a_method(go: Go, monkeypatch: pytest.MonkeyPatch) -> None:
