@@ -83,7 +83,7 @@ def attribute(model: Explainable, request: Request) -> Tensor:
     if rounds < 1 and len(rows):
         raise ValueError(f"rounds must be at least 1 to explain {len(rows)} pairs, not {rounds}")
     with torch.enable_grad():
-        maps = method.run(model, replace(request, rounds=rounds))
+        maps = method.function(model, replace(request, method=method, rounds=rounds), **method.options)
     # Once at each depth of a net: what an operation of torch lacks does not change.
     if request.create_graph and len(rows) and isinstance(model, nn.Module) and request.depth not in _looked_at(model):
         check_trainable(model, maps, features, request.depth)
