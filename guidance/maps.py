@@ -77,7 +77,7 @@ def merged_mask(masks: Mapping[str, Tensor]) -> Tensor:
     Raises ValueError without masks.
     """
     if not masks:
-        raise ValueError("this net has no masks; only nets of objective.mode: aim have them")
+        raise ValueError("this net has no masks; only nets that mask their features, as those of AIM, have them")
     ordered = sorted(masks.values(), key=lambda mask: mask.shape[2] * mask.shape[3])
     merged = ordered[0].detach()
     for mask in ordered[1:]:

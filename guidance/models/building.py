@@ -60,8 +60,10 @@ def build_model(
             raise ValueError(
                 f"{weights} holds a net of objective.mode: {foreign[0]}; set the mode, or give weights of {name} itself"
             )
-        head = wrapping.layout.head(state, backbone.head) if wrapping is not None and whole else backbone.head
-        weight_files.load_weights(model.net, state, head=head, source=str(weights))
+        own = wrapping.layout if wrapping is not None else None
+        head = own.head(state, backbone.head) if own is not None and whole else backbone.head
+        hint = own.hint if own is not None else ""
+        weight_files.load_weights(model.net, state, head=head, source=str(weights), hint=hint)
     if wrapping is not None and not whole:
         model = wrapping.wrap(model)
     convert_batchnorm(model.net, batchnorm)

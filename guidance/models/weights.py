@@ -23,6 +23,7 @@ class WeightLayout:
     mode: str  # objective.mode
     prefix: str  # before the names of the backbone's own weights; no other state dict has such names
     heads: str  # what the mode calls its classifiers, where it replaces the backbone's
+    hint: str = ""  # what to look at where weights do not fit, as a question
 
     def holds(self, state: Mapping[str, Tensor]) -> bool:
         """Whether `state` is of such a net."""
@@ -101,10 +102,11 @@ def strip_prefixes(state: Mapping[str, Tensor], prefixes: tuple[str, ...] = ("mo
     return result
 
 
-def load_weights(net: nn.Module, state: Mapping[str, Tensor], *, head: str, source: str) -> None:
+def load_weights(net: nn.Module, state: Mapping[str, Tensor], *, head: str, source: str, hint: str = "") -> None:
     """Load `state` into `net`; a classifier layer `head` of another number of classes keeps its fresh weights.
 
-    Raises ValueError that names missing and unexpected keys and other tensors of a wrong shape, the first few of each.
+    Raises ValueError that names missing and unexpected keys and other tensors of a wrong shape, the first few of each; `hint`:
+    what else it asks there.
     """
     state = strip_prefixes(state)
     own = net.state_dict()
@@ -117,8 +119,8 @@ def load_weights(net: nn.Module, state: Mapping[str, Tensor], *, head: str, sour
     problems = _misfits(kept, state)
     if problems:
         raise ValueError(
-            f"the weights of {source} do not fit this net. Keys {problems}. Is model.name the net they belong to "
-            "(and for an AIM net, are aim.stop_stage and aim.masking its own)?"
+            f"the weights of {source} do not fit this net. Keys {problems}. Is model.name the net they belong to"
+            f"{f' ({hint})' if hint else ''}?"
         )
     net.load_state_dict({**own, **state})
 

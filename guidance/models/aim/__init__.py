@@ -8,7 +8,8 @@ from guidance.models.aim.nets import BottomUp, MaskedClassifier, TopDown
 from guidance.models.aim.stages import check_stop_stage, stage_depths, top_down_depths
 from guidance.models.weights import WeightLayout
 
-LAYOUT = WeightLayout("aim", prefix="backbone.", heads="heads")  # of the state dicts of both maskings
+# Of the state dicts of both maskings.
+LAYOUT = WeightLayout("aim", prefix="backbone.", heads="heads", hint="and are aim.stop_stage and aim.masking its own")
 
 __all__ = [
     "LAYOUT", "AIMForm", "BottomUp", "MaskEstimator", "MaskedClassifier", "TopDown", "binary_mask", "build_aim",

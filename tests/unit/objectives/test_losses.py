@@ -138,3 +138,20 @@ def test_unknown_losses_and_options_are_named() -> None:
         localization_loss("energy_star", {"aplha": 1.0})
     with pytest.raises(ValueError, match=r"energy has no option 'alpha'; it takes none"):
         localization_loss("energy", {"alpha": 1.0})
+
+
+@pytest.mark.parametrize("name", LOCALIZATION_LOSSES)
+def test_rows_say_what_is_true_of_their_loss(name: str) -> None:
+    """Whether negative evidence counts; and that a loss which looks inside alone does not see what lies outside."""
+    row, mask = LOCALIZATION_LOSSES[name], torch.zeros(1, 4, 4, dtype=torch.bool)
+    mask[:, :2] = True
+    negative = -torch.rand(1, 4, 4, dtype=torch.float64) - 0.1
+    (gradient,) = torch.autograd.grad(row.function(negative.requires_grad_(), mask).sum(), negative)
+    assert bool(gradient.abs().sum() > 0) == row.signed
+    maps = torch.rand(1, 4, 4, dtype=torch.float64)
+    maps[:, 0, 0] = 1.0  # the largest value, by which some divide
+    values = []
+    for factor in (1.0, 0.5):
+        changed = torch.where(mask, maps, factor * maps)
+        values.append(float(row.function(changed, mask)))
+    assert (values[0] == values[1]) == (row.looks == "inside")
