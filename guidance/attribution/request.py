@@ -41,9 +41,8 @@ class Request:
     depth: str
     rows: Tensor  # [M] long: row of the batch; M may be 0
     seed: Tensor  # [M, K] float: weights of the logits
-    classes: Tensor | None = (
-        None  # [M, C] long: classes that compete for the evidence of each map, for wrappers of methods
-    )
+    # [M, C] long: classes that compete for the evidence of each map, for wrappers of methods
+    classes: Tensor | None = None
     create_graph: bool = False  # whether a loss on the maps can be trained through
     # The most maps of one image, over all processes if the net synchronises statistics; None counts them here, at the price of
     # waiting for the device.

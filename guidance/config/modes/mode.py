@@ -34,9 +34,8 @@ class Mode:
     wrapping: Callable[[Config, int], Callable[[Classifier], Classifier]] | None = None
     layout: WeightLayout | None = None
     region_weight: str | None = None  # setting of its section that, above 0, needs annotated regions
-    epochs_matter: bool = (
-        False  # whether the number of epochs decides what an epoch does, so that a resumed run keeps it
-    )
+    # whether the number of epochs decides what happens in an epoch, so that a resumed run must keep it
+    epochs_matter: bool = False
 
     def __post_init__(self) -> None:
         if (self.wrapping is None) != (self.layout is None):
