@@ -8,7 +8,7 @@ from guidance.attribution.intgrad import intgrad
 from guidance.attribution.request import Method
 
 ATTRIBUTIONS: dict[str, Method] = {
-    "ixg": Method(ixg, "Input x Gradient", one_gradient="always"),
+    "ixg": Method(ixg, "IxG", one_gradient="always"),
     "bcos": Method(bcos, "B-cos", one_gradient="always", needs=("dynamic",)),
     "gradcam": Method(gradcam, "GradCAM", linearizes=False),
     "intgrad": Method(intgrad, "IntGrad", one_gradient="homogeneous", options={"steps": 20}, settings=("steps",)),
