@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from guidance.maps import energy_share, full_precision, positive_energy, safe_denominator, upsample
-from guidance.types import lookup, suggestion
+from guidance.types import check_options, lookup
 
 LocalizationLoss = Callable[[Tensor, Tensor], Tensor]
 
@@ -118,9 +118,8 @@ class Loss:
     looks: Literal["inside", "outside", "both"]
     options: Mapping[str, Any] = field(default_factory=dict)  # name -> default
     signed: bool = False
-    settings: Sequence[
-        str
-    ] = ()  # of the options: those that are settings of objective.localization, beside `options` there
+    # of the options: those that are settings of objective.localization, beside `options` there
+    settings: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         lookup(LOOKS, self.looks, "place where a loss looks")
@@ -144,10 +143,7 @@ def localization_loss(name: str, options: Mapping[str, Any] = MappingProxyType({
     Raises ValueError for an unknown loss, and for an option that it does not take.
     """
     row = lookup(LOCALIZATION_LOSSES, name, "localisation loss")
-    for option in options:
-        if option not in row.options:
-            known = f"it takes {', '.join(row.options)}" if row.options else "it takes none"
-            raise ValueError(f"the loss {name} has no option {option!r}; {known}.{suggestion(option, row.options)}")
+    check_options(options, row.options, f"the loss {name}")
     return partial(row.function, **{**row.options, **options}) if row.options else row.function
 
 

@@ -7,7 +7,7 @@ M annotated (image, class) pairs.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from types import MappingProxyType
 from typing import NamedTuple, TypeVar
 
@@ -124,3 +124,11 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     """ " Did you mean ...?" with the closest of the names that are known; empty where none is close."""
     close = difflib.get_close_matches(name, list(known), n=1)
     return f" Did you mean {close[0]!r}?" if close else ""
+
+
+def check_options(given: Iterable[str], known: Collection[str], what: str) -> None:
+    """Raise ValueError for the first of the options `given` that `what` does not have; it lists those that are known."""
+    for name in given:
+        if name not in known:
+            listed = ", ".join(known) or "none"
+            raise ValueError(f"{what} has no option {name!r}; it takes {listed}.{suggestion(name, known)}")

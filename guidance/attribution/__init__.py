@@ -10,6 +10,7 @@ from guidance.attribution.explain import (
     method_of,
     needs_gradient,
     one_hot,
+    run,
 )
 from guidance.attribution.methods import ATTRIBUTIONS
 from guidance.attribution.request import Explainable, Method, Request
@@ -26,4 +27,5 @@ __all__ = [
     "method_of",
     "needs_gradient",
     "one_hot",
+    "run",
 ]

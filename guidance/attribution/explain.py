@@ -83,12 +83,17 @@ def attribute(model: Explainable, request: Request) -> Tensor:
     if rounds < 1 and len(rows):
         raise ValueError(f"rounds must be at least 1 to explain {len(rows)} pairs, not {rounds}")
     with torch.enable_grad():
-        maps = method.function(model, replace(request, method=method, rounds=rounds), **method.options)
+        maps = run(method, model, replace(request, rounds=rounds))
     # Once at each depth of a net: what an operation of torch lacks does not change.
     if request.create_graph and len(rows) and isinstance(model, nn.Module) and request.depth not in _looked_at(model):
         check_trainable(model, maps, features, request.depth)
         _looked_at(model).add(request.depth)
     return maps
+
+
+def run(method: Method, model: Explainable, request: Request) -> Tensor:
+    """The maps of a request that `attribute` has checked and completed; wrappers of methods call it for what they wrap."""
+    return method.function(model, replace(request, method=method), **method.options)
 
 
 _TRAINABLE: WeakKeyDictionary[nn.Module, set[str]] = WeakKeyDictionary()  # net -> depths that were looked at

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from guidance.attribution.request import Explainable, Method, Request
 from guidance.maps import full_precision
-from guidance.models.classifier import evaluation_mode
 from guidance.types import Forward
 
 
@@ -102,10 +101,11 @@ def one_gradient(logits: Tensor, seed: Tensor, by: Tensor, *, create_graph: bool
 
 
 def restarted_gradient(model: Explainable, start: Tensor, request: Request) -> Tensor:
-    """As `gradients`, by `start` [M, ...], a row for each map, from which the net above the depth runs again, as in evaluation:
-    it neither uses nor updates batch statistics, and nothing is dropped out.
+    """As `gradients`, by `start` [M, ...], a row for each map, from which the net above the depth runs again.
+
+    Call it in `evaluation_mode`, so that it neither uses nor updates batch statistics, and nothing is dropped out.
     """
-    with evaluation_mode(model), torch.enable_grad():
+    with torch.enable_grad():
         if not request.create_graph:
             start.requires_grad_()
         logits = model.upper(start, request.depth).logits

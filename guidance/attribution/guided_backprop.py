@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from guidance.attribution.gradient import forward_of, gradcam, restarted_gradient, state
 from guidance.attribution.request import Explainable, Request
 from guidance.maps import full_precision, upsample
+from guidance.models.classifier import evaluation_mode
 
 CLAMPED: dict[type[nn.Module], str] = {nn.ReLU: "relu", nn.GELU: "gelu"}
 
@@ -91,5 +92,5 @@ def _clamped_gradient(model: Explainable, request: Request) -> Tensor:
     with full_precision(state(request)) as x:
         if len(request.rows) == 0:
             return x
-        with clamped_gradients(model):
+        with evaluation_mode(model), clamped_gradients(model):
             return restarted_gradient(model, x, request)

@@ -8,6 +8,7 @@ from torch import Tensor
 from guidance.attribution.gradient import forward_of, ixg, restarted_gradient
 from guidance.attribution.request import Explainable, Request
 from guidance.maps import full_precision
+from guidance.models.classifier import evaluation_mode
 
 
 def intgrad(model: Explainable, request: Request, *, steps: int = 20) -> Tensor:
@@ -33,6 +34,7 @@ def intgrad(model: Explainable, request: Request, *, steps: int = 20) -> Tensor:
         if len(request.rows) == 0:
             return model.cells(x, request.depth).sum(1)
         mean = torch.zeros_like(x)
-        for step in range(steps):
-            mean = mean + restarted_gradient(model, x * ((step + 0.5) / steps), request) / steps
+        with evaluation_mode(model):
+            for step in range(steps):
+                mean = mean + restarted_gradient(model, x * ((step + 0.5) / steps), request) / steps
         return model.cells(x * mean, request.depth).sum(1)

@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
-from guidance.types import Forward, lookup
+from guidance.types import Forward, check_options
 
 
 @runtime_checkable
@@ -69,9 +69,8 @@ class Method:
     one_gradient: Literal["never", "homogeneous", "always"] = "never"
     trainable: bool = True  # whether a loss on its maps can be trained through
     options: Mapping[str, Any] = field(default_factory=dict)  # keyword arguments of the function, with their values
-    settings: Sequence[
-        str
-    ] = ()  # of the options: those that are settings of an attribution section, beside `options` there
+    # of the options: those that are settings of an attribution section, beside `options` there
+    settings: Sequence[str] = ()
     needs: Sequence[str] = ()  # of TRAITS: nets without them cannot give it
     remark: Callable[[Explainable], str] | None = None  # what it means for a net, where that differs between nets
 
@@ -85,15 +84,10 @@ class Method:
 
     def bind(self, options: Mapping[str, Any]) -> Method:
         """The method with some of its `options` set. Raises ValueError for one that it does not have."""
-        for name in options:
-            lookup(self.options, name, f"option of the attribution {self.title or self.function}")
+        check_options(options, self.options, f"the attribution {self.title or self.function}")
         chosen = {**self.options, **options}
         return self if chosen == dict(self.options) else replace(self, options=chosen)
 
-    def run(self, model: Explainable, request: Request) -> Tensor:
-        """The maps of a request that `attribute` has checked and completed: for wrappers of methods."""
-        return self.function(model, replace(request, method=self), **self.options)
-
     def wrapped(self, function: Explain, title: str) -> Method:
-        """A method that makes something of what this one finds: with its traits, and without options, which are set by then."""
+        """A method that makes something of what `run` gives for this one: with its traits; its options are set by then."""
         return replace(self, function=function, title=title, options={}, settings=())

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Protocol
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
-from guidance.types import suggestion
+from guidance.types import check_options
 
 
 class Section(BaseModel):
@@ -22,9 +22,8 @@ class HasOptions(Protocol):
     @property
     def options(self) -> Mapping[str, Any]: ...  # name -> default
     @property
-    def settings(
-        self,
-    ) -> Sequence[str]: ...  # those that have a setting of their own in the section that chooses the row
+    # those that have a setting of their own in the section that chooses the row
+    def settings(self) -> Sequence[str]: ...
 
 
 def _of_type(value: Any, default: Any) -> bool:
@@ -49,14 +48,11 @@ class WithOptions(Section):
         Raises ValueError, naming `place`, for an option that the row does not have, that is a setting of its own, or whose
         value is of another type than the default.
         """
+        own = [option for option in row.options if option not in row.settings]
         for option, value in self.options.items():
             if option in row.settings:
                 raise ValueError(f"{place}.options: set {option} as {place}.{option} instead")
-            if option not in row.options:
-                known = ", ".join(known for known in row.options if known not in row.settings) or "none"
-                raise ValueError(
-                    f"{place}.options: {name} has no option {option!r}; it takes {known}.{suggestion(option, row.options)}"
-                )
+            check_options([option], own, f"{place}.options: {name}")
             default = row.options[option]
             if not _of_type(value, default):
                 raise ValueError(

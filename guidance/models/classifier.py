@@ -149,7 +149,7 @@ class Classifier(nn.Module):
             for handle in handles:
                 handle.remove()
 
-    def inside(self, prefix: str) -> dict[str, Depth]:
+    def stages_under(self, prefix: str) -> dict[str, Depth]:
         """The stages as they are in a larger net that holds this one's under `prefix`, such as "backbone."."""
         return {
             depth: Depth([prefix + x if isinstance(x, str) else x for x in layers], self.grids[depth])

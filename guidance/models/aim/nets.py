@@ -37,7 +37,7 @@ class MaskedClassifier(Classifier):
 
     def __init__(self, net: Parts, plain: Classifier, masked: Mapping[str, str]) -> None:
         watched = [f"backbone.{name}" for name in plain.watched]
-        super().__init__(net, plain.inside("backbone."), channels=plain.channels, watched=watched)
+        super().__init__(net, plain.stages_under("backbone."), channels=plain.channels, watched=watched)
         self.masked = dict(masked)
 
     def forward(self, images: Tensor, keys: Tensor | None = None) -> Forward:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from guidance.attribution import ATTRIBUTIONS, Explainable, Method, Request, explain, one_hot
+from guidance.attribution import ATTRIBUTIONS, Explainable, Method, Request, explain, one_hot, run
 from guidance.attribution.gradient import gradients
 from guidance.config import Config, parse_config
 from guidance.models import BACKBONES
@@ -65,7 +65,7 @@ def competing(base: Method, number: int) -> Method:
             request, rows=request.rows.repeat_interleave(count), classes=None,
             seed=one_hot(classes.flatten(), logits.shape[1]), rounds=(request.rounds or 0) * count,
         )  # fmt: skip
-        maps = base.run(model, every).unflatten(0, (-1, count))  # [M, C, h, w]
+        maps = run(base, model, every).unflatten(0, (-1, count))  # [M, C, h, w]
         return functional.softmax(maps, dim=1)[:, 0] * maps[:, 0]
 
     return base.wrapped(function, f"{base.title} in competition")

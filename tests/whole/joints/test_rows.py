@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from guidance.attribution import ATTRIBUTIONS, Explainable, Method, Request, explain, one_hot
+from guidance.attribution import ATTRIBUTIONS, Explainable, Method, Request, explain, one_hot, run
 from guidance.config import Config, parse_config
 from guidance.config.fields import Section
 from guidance.config.modes import MODES, Mode
@@ -83,7 +83,7 @@ def test_the_defaults_of_a_row_are_what_runs(settings: Callable[..., Config], mo
     for method, value in (("constant", 4), (row, 4), (row.bind({"value": 9}), 9)):
         assert explain(model, images, Request(method, "final", rows, one_hot(rows, 3))).maps[0, 0, 0] == value
     doubled = row.bind({"value": 5}).wrapped(
-        lambda model, request: 2 * row.bind({"value": 5}).run(model, request), "Doubled"
+        lambda model, request: 2 * run(row.bind({"value": 5}), model, request), "Doubled"
     )
     assert explain(model, images, Request(doubled, "final", rows, one_hot(rows, 3))).maps[0, 0, 0] == 10
     config = settings(
