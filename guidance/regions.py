@@ -28,8 +28,9 @@ def boxes_to_mask(boxes: Tensor, height: int, width: int) -> Tensor:
 def dilate_boxes(boxes: Tensor, fraction: float, height: int, width: int) -> Tensor:
     """Move each side of `boxes` [n, 4] outwards by `fraction` of the box's own width or height, within the canvas.
 
-    A box far from the border becomes (1 + 2 * fraction) times as wide (Rao et al. 2023, coarse boxes; the published
-    code also rounds the step to whole pixels).
+    A box far from the border becomes (1 + 2 * fraction) times as wide. Rao et al. 2023 (R8) "dilate the bounding box size by"
+    10, 25 and 50 %; that each side moves by that much, so that the box grows by twice as much, is how their published code
+    reads it, which also rounds the step to whole pixels.
     """
     if not fraction >= 0:
         raise ValueError(f"dilation is a fraction of the box side and must be at least 0; got {fraction}")

@@ -164,7 +164,8 @@ def subset(args: argparse.Namespace) -> int:
         inner = set(indices)
         images = [os.path.relpath(train.records[i].path, config.data.root) for i in indices]
         content = {
-            "annotated_fraction": fraction, "indices": indices, "seed": config.seed, "split": train.split, "images": images,
+            "annotated_fraction": fraction, "annotated_of": config.data.annotated_of, "indices": indices,
+            "seed": config.seed, "split": train.split, "images": images,
         }  # fmt: skip
         path = args.output / f"annotated_{fraction:g}.json"
         path.write_text(json.dumps(content, indent=1) + "\n")

@@ -62,7 +62,7 @@ def build_training_dataset(config: Config, train: Source) -> tuple[GuidanceDatas
     annotated = choose_annotated(config, train)
     loss = LOCALIZATION_LOSSES[config.objective.localization.loss]
     transform = train_transform(
-        data.image_size, data.augmentation, encoding(config),
+        data.image_size, data.augmentation, encoding(config), crop=data.crop,
         randaugment_ops=data.randaugment_ops, randaugment_magnitude=data.randaugment_magnitude,
     )  # fmt: skip
     regions = RegionOptions(
@@ -77,16 +77,22 @@ def build_training_dataset(config: Config, train: Source) -> tuple[GuidanceDatas
 
 
 def choose_annotated(config: Config, train: Source) -> list[int]:
-    """The training images whose regions are used: a fraction of those that have one under `data.region`.
+    """The training images whose regions are used: a fraction of those that have one under `data.region`, or of all images.
 
-    Raises ValueError where guidance would have nothing to go by, or would pull evidence to where it only should not be
-    penalised.
+    Where fewer have one than a fraction of all images asks for, that is logged. Raises ValueError where guidance would have
+    nothing to go by, or would pull evidence to where it only should not be penalised.
     """
-    region = config.data.region
-    check_regime(region, train)
+    region, fraction = config.data.region, config.data.annotated_fraction
+    _check_region(region, train, "data.region", used=config.guides)
     candidates = [i for i, record in enumerate(train.records) if is_annotated(record, region)]
-    annotated = annotated_subset(candidates, config.data.annotated_fraction, config.seed)
+    of = len(train.records) if config.data.annotated_of == "images" else len(candidates)
+    annotated = annotated_subset(candidates, fraction, config.seed, of=of)
     guided = config.guides
+    if guided and annotated and len(annotated) < int(fraction * of):
+        LOG.warning(
+            "data.annotated_fraction %g of all %d training images asks for %d, but only %d have a region under data.region %r",
+            fraction, of, int(fraction * of), len(annotated), region,
+        )  # fmt: skip
     if guided and not annotated:
         raise ValueError(
             f"{config.guiding_settings} is above 0, but no image of {train.name} {train.split} has an annotation "
@@ -96,6 +102,16 @@ def choose_annotated(config: Config, train: Source) -> list[int]:
     if guided:
         _check_never(config, train, annotated)
     return annotated
+
+
+def _check_region(region: str, source: Source, setting: str, *, used: bool = True) -> None:
+    """Raise ValueError for a regime that a split cannot serve; log where it serves one of two kinds alone, if it is `used`."""
+    check_regime(region, source)
+    regime = REGIMES[region]
+    if used and regime.boxes and regime.segments and source.read_segments is None:
+        LOG.warning(
+            "%s %r: %s %s has no segmentations here, so it means boxes", setting, region, source.name, source.split
+        )
 
 
 def _check_never(config: Config, train: Source, annotated: Sequence[int]) -> None:
@@ -120,7 +136,7 @@ def _check_never(config: Config, train: Source, annotated: Sequence[int]) -> Non
 def build_evaluation_dataset(config: Config, source: Source) -> GuidanceDataset:
     """A split without augmentation, with every region and, where it has them, the segmentations."""
     region = config.evaluation.region
-    check_regime(region, source)
+    _check_region(region, source, "evaluation.region")
     if not any(is_annotated(record, region) for record in source.records):
         LOG.warning(
             "no image of %s %s has an annotation under evaluation.region %r, so EPG and IoU are undefined",

@@ -30,7 +30,8 @@ from guidance.training.options import Minimum, TrainingOptions
 from guidance.training.random_states import seed_rng
 from guidance.training.trainer import Trainer
 
-CONSOLE = ("accuracy", "worst_group_accuracy", "worst_group_images", "epg", "epg_chance")  # beside the front's metrics
+# beside the front's metrics
+CONSOLE = ("accuracy", "worst_group_accuracy", "worst_group_images", "fixed_group_accuracy", "epg", "epg_chance")
 LOG = logging.getLogger(__name__)
 
 
@@ -60,7 +61,7 @@ def build_trainer(
     loader = build_training_loader(config, dataset, device)
     optimizer, schedule = build_optimizer(config, parameter_groups(config, model), loader.batches_per_epoch)
     lock.prepare(dump_config(config))
-    write_annotated(folder, annotated, config.data.annotated_fraction)
+    write_annotated(folder, annotated, config.data.annotated_fraction, config.data.annotated_of)
     trained = state["trainer"] if state else {}
     lines = trained.get("lines")
     shown = dict.fromkeys((*config.pareto.metrics, *CONSOLE))

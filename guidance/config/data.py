@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -23,10 +23,13 @@ class CommonData(Section):
     train_split: str = "train"
     val_split: str = "val"
     image_size: Count = 224
-    augmentation: Literal["none", "flip", "crop_flip", "randaugment"] = "none"
+    crop: Literal["none", "center"] = "none"  # of training images: stretched to a square, or the square in the middle
+    augmentation: Literal["none", "flip", "crop_flip", "randaugment", "randaugment_only"] = "none"
     randaugment_ops: Count = 3
     randaugment_magnitude: Annotated[int, Field(ge=0, le=30)] = 9
-    annotated_fraction: Fraction = 1.0  # of the training images; subsets are nested
+    annotated_fraction: Fraction = 1.0  # share of images whose regions are used; subsets are nested
+    # what it is a share of: the training images that have a region under `region`, or all training images
+    annotated_of: Literal["regions", "images"] = "regions"
     region: Literal["box", "segment", "best"] = "box"  # guided mask of a class; best: its segmentation, else its boxes
     dilation: NotNegative = 0.0  # of training boxes: each side grows by this fraction of the width or height
     classes_per_image: Literal["one", "all"] = "one"  # guided classes of an image: one drawn at random, or all
@@ -40,8 +43,21 @@ class CommonData(Section):
     cache_size: Annotated[Count | None, CACHE] = None
 
     @model_validator(mode="after")
+    def _crop_fits(self) -> CommonData:
+        if self.crop != "none" and self.augmentation == "crop_flip":
+            raise ValueError(
+                f"crop {self.crop!r} has no place before augmentation 'crop_flip', which crops by itself; leave one of them out"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _cache_fits(self) -> CommonData:
         size = self.cache_size
+        if self.cache is not None and self.crop != "none":
+            raise ValueError(
+                f"a cache holds whole images, stretched to a square, so it serves crop 'none' alone, not {self.crop!r}; "
+                "set cache to null"
+            )
         if self.cache is None or size in (None, self.image_size):
             return self
         if self.augmentation != "crop_flip":
@@ -81,13 +97,26 @@ class CUBData(HeldOutData):
     name: Literal["cub"]
 
 
-class WaterbirdsData(CommonData):
+class WaterbirdsData(HeldOutData):
     single_label: ClassVar[bool] = True
-    offers: ClassVar[tuple[str, ...]] = ("groups", "segmentations")
+    offers: ClassVar[tuple[str, ...]] = ("groups", "fixed group", "segmentations")
     name: Literal["waterbirds"]
     version: Annotated[Literal["95", "100"], ToText] = "100"
     task: Literal["birds", "background"] = "birds"  # label y with masks inside, or place with masks outside the boxes
-    filter_validation: bool = False  # keep only the training groups in the validation split, as in the paper
+    # The published validation split, the same without groups that training lacks, or val_fraction of the training images.
+    validation: Literal["official", "filtered", "held_out"] = "official"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_stored_before(cls, content: Any) -> Any:
+        """Configs that older runs stored say `filter_validation`, true or false."""
+        if not isinstance(content, dict) or "filter_validation" not in content:
+            return content
+        content = dict(content)
+        filtered = content.pop("filter_validation")
+        if not isinstance(filtered, bool) or "validation" in content:
+            raise ValueError("filter_validation is now validation: official, filtered or held_out; set that alone")
+        return content | ({"validation": "filtered"} if filtered else {})
 
 
 class TravelingBirdsData(HeldOutData):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -50,6 +51,14 @@ class Source:
     left_alone: int = 0  # other files in the folders of classes: no images by their suffix, or a folder too deep
     gaps: tuple[str, ...] = ()  # what one would expect and does not find, such as the folder of a class
     displayed: bool = False  # images are turned as their EXIF orientation says, and so is the frame of their boxes
+    fixed_group: int | None = None  # the group that papers call the worst beforehand; None: they name none
+
+
+def relative_names(records: Iterable[Record]) -> tuple[str, list[str]]:
+    """The folder that all images share, and their paths from there: names that stay when a data set is moved."""
+    paths = [os.path.abspath(record.path) for record in records]
+    common = os.path.commonpath([os.path.dirname(path) for path in paths])
+    return common, [path[len(common) :] for path in paths]
 
 
 class NoSplitError(ValueError):

@@ -50,19 +50,36 @@ def train_or_val(
     return [item for item, name in zip(items, names, strict=True) if (name in held_out) == (split == "val")]
 
 
-def annotated_subset(candidates: int | Sequence[int], fraction: float, seed: int) -> list[int]:
-    """The indices, ascending, whose regions may be used when only `fraction` of them are annotated.
+def set_apart(names: Sequence[str], fraction: float, purpose: str) -> frozenset[int]:
+    """Positions of round(`fraction` * N) of the N `names`, for a purpose that the others do not serve.
 
-    `candidates`: the indices to choose from, or their number N for 0 to N - 1. int(fraction * N) are chosen, as
-    published (Rao et al. 2023), but at least one where `fraction` > 0. The choice depends on the seed and the
+    At least one and not all where `fraction` > 0. Ranked by a hash of purpose and name, like the images of `train_or_val`.
+    """
+    if not 0 <= fraction < 1:
+        raise ValueError(f"the share for {purpose} must be at least 0 and below 1; got {fraction}")
+    if fraction == 0:
+        return frozenset()
+    chosen = set(_first(names, min(max(round(fraction * len(names)), 1), len(names) - 1), purpose))
+    return frozenset(position for position, name in enumerate(names) if name in chosen)
+
+
+def annotated_subset(
+    candidates: int | Sequence[int], fraction: float, seed: int, *, of: int | None = None
+) -> list[int]:
+    """The indices, ascending, whose regions may be used when only a `fraction` is annotated.
+
+    `candidates`: the indices to choose from, or their number N for 0 to N - 1. int(fraction * N) are chosen, or, with `of`,
+    int(fraction * of), as far as there are so many; the published code (Rao et al. 2023) rounds so, and 1 % of VOC's 2,501
+    training images are the paper's 25 (R7). At least one is where `fraction` > 0. The choice depends on the seed and the
     candidates alone, and subsets are nested: a smaller fraction chooses a subset of what a larger one does.
     """
     if not 0 <= fraction <= 1:
         raise ValueError(f"annotated_fraction must lie between 0 and 1; got {fraction}")
     indices = range(candidates) if isinstance(candidates, int) else candidates
-    count = int(fraction * len(indices) + 1e-9)  # 0.29 * 100 is 28.999999999999996
+    total = len(indices) if of is None else of
+    count = int(fraction * total + 1e-9)  # 0.29 * 100 is 28.999999999999996
     if fraction > 0:
-        count = max(count, min(1, len(indices)))
+        count = max(count, 1)
     return sorted(indices[position] for position in permutation(len(indices), seed, ANNOTATED)[:count])
 
 
@@ -73,5 +90,5 @@ def permutation(size: int, seed: int, purpose: int) -> list[int]:
     return order
 
 
-def _first(names: Iterable[str], count: int, seed: int) -> list[str]:
+def _first(names: Iterable[str], count: int, seed: int | str) -> list[str]:
     return sorted(names, key=lambda name: hashlib.sha256(f"{seed}/{name}".encode()).digest())[:count]

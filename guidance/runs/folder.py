@@ -20,10 +20,10 @@ from guidance.runs.paths import ANNOTATED, epoch_name, front_folder, last_checkp
 LOG = logging.getLogger(__name__)
 
 
-def write_annotated(folder: Path, indices: Sequence[int], fraction: float) -> None:
-    """Record which training images (positions in the split) had their regions used."""
+def write_annotated(folder: Path, indices: Sequence[int], fraction: float, of: str) -> None:
+    """Record which training images (positions in the split) had their regions used, and what `fraction` is a share `of`."""
     if distributed.is_main():
-        content = {"annotated_fraction": fraction, "indices": list(indices)}
+        content = {"annotated_fraction": fraction, "annotated_of": of, "indices": list(indices)}
         write_atomically(folder / ANNOTATED, json.dumps(content) + "\n")
 
 

@@ -9,7 +9,6 @@ import os
 import re
 import tempfile
 import zlib
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from guidance import distributed
 from guidance.data.cache import file as cache_file
 from guidance.data.cache.file import HEADER, cache_bytes
 from guidance.data.reading.decode import read_image
-from guidance.data.source import Record, Source, check_on_error
+from guidance.data.source import Source, check_on_error, relative_names
 from guidance.data.transforms.evaluation import resize_image
 
 LOG = logging.getLogger(__name__)
@@ -79,7 +78,7 @@ def cache_path(folder: Path, source: Source, size: int) -> Path:
     `Source.displayed`, and on the release of torchvision, which decodes and resizes. So a changed file makes the cache
     another one, and a data set may be moved together with its cache.
     """
-    _, names = _names(source.records)
+    _, names = relative_names(source.records)
     digest = _digest([*_settings(source, size), names, cache_file.fingerprint(source.records)])[:12]
     return folder / f"{_prefix(source, size)}{digest}{cache_file.ENDING}"
 
@@ -107,7 +106,7 @@ def build_cache(
     """
     check_on_error(on_error)
     path, required = cache_path(folder, source, size), cache_bytes(source, size)
-    images = _digest([*_settings(source, size), *_names(source.records)])
+    images = _digest([*_settings(source, size), *relative_names(source.records)])
     try:
         folder.mkdir(parents=True, exist_ok=True)
         cache_file.remove_leftovers(folder)
@@ -157,13 +156,6 @@ def shared_cache(
             f"the cache {cache_path(folder, source, size)} was built, but a process does not find it; did images change?"
         )
     return cache
-
-
-def _names(records: Iterable[Record]) -> tuple[str, list[str]]:
-    """The folder that all images share, and their paths from there."""
-    paths = [os.path.abspath(record.path) for record in records]
-    common = os.path.commonpath([os.path.dirname(path) for path in paths])
-    return common, [path[len(common) :] for path in paths]
 
 
 def _prefix(source: Source, size: int) -> str:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from torchvision.transforms import v2
 
+from guidance.data.transforms.crops import center_crop, stretch
 from guidance.data.transforms.encodings import encoded
 from guidance.data.transforms.randaugment import RandAugment
 from guidance.data.transforms.views import Transform
@@ -17,32 +18,38 @@ class Augmentation(NamedTuple):
     """The settings of all augmentations; each uses its own."""
 
     size: int  # side of the result, in pixels
+    crop: str
     scale: tuple[float, float]
     ops: int
     magnitude: int
 
 
-def _resize(settings: Augmentation) -> list[Any]:
-    return [v2.Resize((settings.size, settings.size), antialias=True)]
+# The square of an image that is augmented; crop_flip draws its own.
+TRAINING_CROPS: Mapping[str, Callable[[int], list[Any]]] = {"none": stretch, "center": center_crop}
+
+
+def _square(settings: Augmentation) -> list[Any]:
+    return lookup(TRAINING_CROPS, settings.crop, "data.crop")(settings.size)
 
 
 def _flip(settings: Augmentation) -> list[Any]:
-    return [*_resize(settings), v2.RandomHorizontalFlip()]
+    return [*_square(settings), v2.RandomHorizontalFlip()]
 
 
 def _crop_flip(settings: Augmentation) -> list[Any]:
     return [v2.RandomResizedCrop(settings.size, scale=settings.scale, antialias=True), v2.RandomHorizontalFlip()]
 
 
-def _randaugment(settings: Augmentation) -> list[Any]:
-    return [*_flip(settings), RandAugment(settings.ops, settings.magnitude)]
+def _operations(settings: Augmentation) -> list[Any]:
+    return [RandAugment(settings.ops, settings.magnitude)]
 
 
 AUGMENTATIONS: Mapping[str, Callable[[Augmentation], list[Any]]] = {
-    "none": _resize,
+    "none": _square,
     "flip": _flip,
     "crop_flip": _crop_flip,
-    "randaugment": _randaugment,
+    "randaugment": lambda settings: [*_flip(settings), *_operations(settings)],
+    "randaugment_only": lambda settings: [*_square(settings), *_operations(settings)],
 }
 
 
@@ -51,16 +58,19 @@ def train_transform(
     augmentation: str = "none",
     encoding: str = "normalized",
     *,
+    crop: str = "none",
     scale: tuple[float, float] = (0.5, 1.0),
     randaugment_ops: int = 3,
     randaugment_magnitude: int = 9,
 ) -> Transform:
     """Training transform of a `View`.
 
-    `augmentation`: "none" (stretch to a square, as published), "flip" (also mirror half of the images), "crop_flip"
-    (random crop of an area fraction within `scale`, stretched to a square, then mirrored), or "randaugment" ("flip", then
-    `randaugment_ops` operations of `randaugment_magnitude`; see `RandAugment`). `encoding`: "normalized" (ImageNet mean and
-    standard deviation) or "inverse" (see `add_inverse`).
+    `crop`: the square of an image that is augmented, "none" (`stretch`) or "center" (`center_crop`). `augmentation`: "none"
+    (as in the published code of model guidance), "flip" (mirror half of the images), "crop_flip" (instead of `crop`, a random
+    crop of an area fraction within `scale`, stretched to a square, then mirrored), "randaugment" ("flip", then
+    `randaugment_ops` operations of `randaugment_magnitude`; see `RandAugment`), or "randaugment_only" (those without the
+    mirroring, as in AIM's Table 4). `encoding`: "normalized" (ImageNet mean and standard deviation) or "inverse" (see
+    `add_inverse`).
     """
-    settings = Augmentation(image_size, scale, randaugment_ops, randaugment_magnitude)
+    settings = Augmentation(image_size, crop, scale, randaugment_ops, randaugment_magnitude)
     return encoded(lookup(AUGMENTATIONS, augmentation, "data.augmentation")(settings), encoding)

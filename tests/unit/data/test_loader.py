@@ -21,7 +21,7 @@ from guidance.data import (
     eval_transform,
     train_transform,
 )
-from guidance.data.splits import annotated_subset
+from guidance.data.splits import annotated_subset, set_apart
 from guidance.types import Batch
 from tests.support.data.pictures import make_source, write_broken
 
@@ -207,6 +207,37 @@ def test_annotated_subsets_of_candidates() -> None:
     assert set(half) <= set(candidates)
     assert annotated_subset(candidates, 1.0, seed=0) == candidates
     assert annotated_subset([], 0.5, seed=0) == []
+
+
+def test_annotated_subsets_as_a_share_of_more_than_the_candidates() -> None:
+    """9 % of VOC's 2,501 training images are 225, of which 209 have a segmentation; 1 % are the paper's 25."""
+    candidates = list(range(0, 2501, 12))[:209]
+    assert annotated_subset(candidates, 0.09, seed=0, of=2501) == candidates
+    assert len(annotated_subset(candidates, 0.08, seed=0, of=2501)) == 200
+    assert len(annotated_subset(candidates, 0.09, seed=0)) == 18
+    assert len(annotated_subset(2501, 0.01, seed=0)) == 25
+    nested = [set(annotated_subset(candidates, f, seed=3, of=2501)) for f in (0.01, 0.05, 0.08)]
+    assert nested[0] < nested[1] < nested[2]
+    assert annotated_subset([], 0.5, seed=0, of=10) == []
+
+
+def test_names_that_are_set_apart() -> None:
+    names = [f"class{i % 3}/{i}.jpg" for i in range(40)]
+    found = set_apart(names, 0.2, "a purpose")
+    assert len(found) == 8
+    turned = set_apart(names[::-1], 0.2, "a purpose")
+    assert {names[::-1][i] for i in turned} == {names[i] for i in found}  # by name, not by place
+    assert found < set_apart(names, 0.5, "a purpose")
+    assert found != set_apart(names, 0.2, "another")
+    assert set_apart(names, 0.0, "a purpose") == frozenset()
+    assert (
+        len(set_apart(names[:3], 0.01, "a")),
+        len(set_apart(names[:3], 0.99, "a")),
+        len(set_apart("a", 0.5, "a")),
+    ) == (1, 2, 0)
+    for fraction in (-0.1, 1.0, float("nan")):
+        with pytest.raises(ValueError, match="at least 0 and below 1"):
+            set_apart(names, fraction, "a purpose")
 
 
 @pytest.mark.parametrize("fraction", [-0.1, 1.1, float("nan")])

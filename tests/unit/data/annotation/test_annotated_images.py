@@ -57,6 +57,41 @@ def test_fractions_count_the_images_of_the_regime_and_are_nested(tmp_path: Path)
     assert nothing == []
 
 
+def test_a_share_of_all_images_and_of_those_with_a_region(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Of 12 images 4 have a segmentation: half of them are 2, a quarter of all images 3, and half of all more than 4."""
+    source = make_source(tmp_path, [[(0 if i % 3 == 0 else 3, LEFT)] for i in range(12)])
+    shares = {("regions", 0.5): 2, ("images", 0.25): 3, ("regions", 1.0): 4, ("images", 0.1): 1}
+    for (of, fraction), count in shares.items():
+        chosen = guided(region="segment", annotated_fraction=fraction, annotated_of=of)
+        assert len(choose_annotated(chosen, source)) == count
+    assert not caplog.records
+    assert choose_annotated(guided(region="segment", annotated_fraction=0.5, annotated_of="images"), source) == [
+        0,
+        3,
+        6,
+        9,
+    ]
+    assert (
+        "0.5 of all 12 training images asks for 6, but only 4 have a region under data.region 'segment'" in caplog.text
+    )
+    assert len(choose_annotated(guided(annotated_fraction=0.5, annotated_of="images"), source)) == 6
+
+
+def test_best_says_where_it_means_boxes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    source = make_source(tmp_path, [[(0, LEFT)]])
+    choose_annotated(guided(region="best"), source)
+    build_evaluation_dataset(config(evaluation={"region": "best"}), source)
+    assert not caplog.records
+    without = dataclasses.replace(source, read_segments=None)
+    choose_annotated(config(data={"region": "best"}), without)  # nothing is guided
+    choose_annotated(guided(region="box"), without)
+    assert not caplog.records
+    choose_annotated(guided(region="best"), without)
+    build_evaluation_dataset(config(evaluation={"region": "best"}), without)
+    says = "'best': pictures train has no segmentations here, so it means boxes"
+    assert [record.getMessage() for record in caplog.records] == [f"data.region {says}", f"evaluation.region {says}"]
+
+
 def test_an_evaluation_without_any_annotation_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     source = make_source(tmp_path, [[(0, LEFT)]])
     source = dataclasses.replace(source, records=(source.records[0]._replace(boxes=(), box_classes=()),))

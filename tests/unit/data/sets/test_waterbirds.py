@@ -13,6 +13,7 @@ import torch
 from guidance.data import GuidanceDataset, RegionOptions, eval_transform
 from guidance.data.sets.waterbirds import load_waterbirds
 from tests.support.data.layouts import edit, write_waterbirds
+from tests.support.data.pictures import write_picture
 
 
 @pytest.mark.parametrize(
@@ -24,16 +25,60 @@ def test_waterbirds_sample_counts(waterbirds_root: Path, split: str, counts: tup
     assert tuple(groups[g] for g in range(4)) == counts
     assert all(record.classes == (record.group // 2,) for record in source.records)
     assert (source.single_label, source.complement, source.skipped) == (True, False, 0)
+    assert source.fixed_group is not None
+    assert source.groups[source.fixed_group] == "waterbird/land"
     background = load_waterbirds(waterbirds_root, split, task="background")
     assert all(record.classes == (record.group % 2,) for record in background.records)
     assert (background.complement, background.classes) == (True, ("land", "water"))
 
 
 def test_waterbirds_sample_validation_filter(waterbirds_root: Path) -> None:
-    val = load_waterbirds(waterbirds_root, "val", filter_validation=True)
+    val = load_waterbirds(waterbirds_root, "val", validation="filtered")
     assert Counter(record.group for record in val.records) == {0: 92, 3: 28}
-    test = load_waterbirds(waterbirds_root, "test", filter_validation=True)
-    assert len(test.records) == 600
+    for split, count in (("train", 960), ("test", 600)):
+        assert len(load_waterbirds(waterbirds_root, split, validation="filtered").records) == count
+
+
+def test_waterbirds_sample_held_out_of_the_training_images(waterbirds_root: Path) -> None:
+    """A fifth of each bird, the same for both tasks, whatever `seed` a run has; the official validation split is not used."""
+    official = {split: load_waterbirds(waterbirds_root, split).records for split in ("train", "val", "test")}
+    held = {split: load_waterbirds(waterbirds_root, split, validation="held_out").records for split in official}
+    assert Counter(record.group for record in held["val"]) == {0: 148, 3: 44}
+    assert Counter(record.group for record in held["train"]) == {0: 592, 3: 176}
+    assert {r.path for r in held["train"]} | {r.path for r in held["val"]} == {r.path for r in official["train"]}
+    assert held["test"] == official["test"]
+    background = load_waterbirds(waterbirds_root, "val", validation="held_out", task="background").records
+    assert [record.path for record in background] == [record.path for record in held["val"]]
+    other = load_waterbirds(waterbirds_root, "val", validation="held_out", split_seed=1).records
+    assert {record.path for record in other} != {record.path for record in held["val"]}
+    smaller = load_waterbirds(waterbirds_root, "val", validation="held_out", val_fraction=0.1).records
+    assert {record.path for record in smaller} < {record.path for record in held["val"]}
+
+
+def test_waterbirds_held_out_by_hand(tmp_path: Path) -> None:
+    """Four training images of two birds: one of each is held out, and a faulty line is counted once."""
+    folder = write_waterbirds(tmp_path)
+    for number, (name, bird) in enumerate({"q": 1, "r": 0}.items(), start=13):
+        write_picture(folder / "a" / f"{name}.jpg")
+        for path, line in (
+            (folder / "metadata.csv", f"{number},a/{name}.jpg,{bird},0,{1 - bird},p"),
+            (tmp_path / "CUB_200_2011" / "bounding_boxes.txt", f"{number} 0.0 0.0 5.0 5.0"),
+        ):
+            path.write_text(path.read_text() + line + "\n")
+    with pytest.raises(ValueError, match=r"data\.validation of waterbirds"):
+        load_waterbirds(tmp_path, "val", validation="filtred")
+    found = {s: load_waterbirds(tmp_path, s, validation="held_out", val_fraction=0.5) for s in ("train", "val")}
+    with (folder / "metadata.csv").open() as file:
+        training = [row["img_filename"] for row in csv.DictReader(file) if row["split"] == "0"]
+    names = {s: [r.path.relative_to(folder).as_posix() for r in source.records] for s, source in found.items()}
+    assert sorted(names["train"] + names["val"]) == sorted(training)
+    assert sorted(record.classes for record in found["val"].records) == [(0,), (1,)]
+    edit(folder / "metadata.csv", f"{training[0]},", "a/missing.jpg,")
+    skipped = [
+        load_waterbirds(tmp_path, s, validation="held_out", val_fraction=0.5, on_error="skip").skipped
+        for s in ("train", "val", "test")
+    ]
+    assert skipped == [1, 0, 0]
 
 
 def test_waterbirds_sample_equals_a_plain_walk(waterbirds_root: Path) -> None:

@@ -1,4 +1,4 @@
-"""Crops of an evaluation."""
+"""Crops, of an evaluation and in training."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torchvision import tv_tensors
 
-from guidance.data import eval_transform, to_display
-from guidance.data.transforms.evaluation import CROPS, ShiftedCrop
+from guidance.data import eval_transform, to_display, train_transform
+from guidance.data.transforms.crops import ShiftedCrop
+from guidance.data.transforms.evaluation import CROPS
+from guidance.data.transforms.randaugment import RandAugment
 from guidance.data.transforms.views import View
 from guidance.regions import boxes_to_mask
 from tests.support.data.pictures import box_view, picture
@@ -95,6 +97,63 @@ def test_a_shift_is_a_share_of_the_short_side() -> None:
     for shift in (-0.1, 0.5, float("nan")):
         with pytest.raises(ValueError, match=r"evaluation\.shift is a share of the short side"):
             eval_transform(8, crop="shifted", shift=shift)
+
+
+@pytest.mark.parametrize(("height", "width"), [(64, 96), (96, 64), (64, 64)])
+def test_shifted_center_crops_have_the_scale_of_the_centre_crop(height: int, width: int) -> None:
+    """56 pixels of a short side of 64, which is 256/224 of them: nothing is resized, so every pixel tells where it was."""
+    transform, found = eval_transform(56, crop="shifted_center", shift=0.25), set()
+    for seed in range(30):
+        torch.manual_seed(seed)
+        view = transform(gradient_view(height, width))
+        shown = pixels(view["image"])
+        inside = shown[:2].sum(0) > 0  # but for the pixel (0, 0), which is black itself
+        rows, columns = inside.any(1).nonzero().flatten(), inside.any(0).nonzero().flatten()
+        # A pixel that is shown lies where it lay in the file, moved by whole pixels and not magnified.
+        lefts = set((shown[0, rows[-1], columns] - columns).tolist())
+        tops = set((shown[1, rows, columns[-1]] - rows).tolist())
+        assert len(lefts) == len(tops) == 1
+        left, top = lefts.pop(), tops.pop()
+        found.add((left, top))
+        visible = torch.zeros(56, 56, dtype=torch.bool)
+        visible[max(0, -top) : height - top, max(0, -left) : width - left] = True
+        assert not (inside & ~visible).any(), "outside of the image it is black"
+        expected = torch.tensor([10 - left, 20 - top, 50 - left, 60 - top]).clamp(0, 56).float()
+        assert torch.equal(view["boxes"][0].as_subclass(Tensor), expected)
+        assert torch.equal(view["segments"][0] > 0, boxes_to_mask(view["boxes"], 56, 56)[0])
+    centres = {(left + 28 - width // 2, top + 28 - height // 2) for left, top in found}
+    assert centres == {(x, y) for x in (-16, 16) for y in (-16, 16)}
+
+
+def test_without_a_shift_it_is_the_centre_crop() -> None:
+    view = gradient_view(100, 130)
+    shifted, centre = (eval_transform(64, crop=crop, shift=0.0)(view) for crop in ("shifted_center", "center"))
+    assert all(torch.equal(shifted[key], centre[key]) for key in centre)
+    with pytest.raises(ValueError, match=r"evaluation\.shift is a share of the short side"):
+        eval_transform(8, crop="shifted_center", shift=0.5)
+
+
+def test_training_crops_as_evaluation_does() -> None:
+    view = gradient_view(100, 130)
+    ours, theirs = train_transform(64, crop="center")(view), eval_transform(64, crop="center")(view)
+    assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+    with pytest.raises(ValueError, match=r"data\.crop"):
+        train_transform(64, crop="shifted")
+
+
+def test_randaugment_alone_mirrors_nothing() -> None:
+    """The operations on the centre crop, with the draws that they make by themselves; no flip is drawn first."""
+    view = gradient_view(100, 130)
+    crop = CROPS["center"](64, 0.0)
+    for seed in range(5):
+        torch.manual_seed(seed)
+        found = train_transform(64, "randaugment_only", crop="center", randaugment_ops=2)(view)
+        torch.manual_seed(seed)
+        expected = view
+        for step in (*crop, RandAugment(2, 9)):
+            expected = step(expected)
+        assert torch.equal(pixels(found["image"]), expected["image"].as_subclass(Tensor).int())
+        assert torch.equal(found["boxes"], expected["boxes"])
 
 
 @pytest.mark.parametrize("crop", CROPS)

@@ -20,7 +20,8 @@ from guidance.data.transforms.views import Segments
 from guidance.regions import boxes_to_mask
 from tests.support.data.pictures import box_view
 
-SQUARE = sorted(set(AUGMENTATIONS) - {"randaugment"})  # these keep rectangles upright, and colours as they are
+# These keep rectangles upright, and colours as they are.
+SQUARE = sorted(set(AUGMENTATIONS) - {"randaugment", "randaugment_only"})
 PIXELS = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
 
 

@@ -1,0 +1,92 @@
+"""Which part of an image becomes the square that a net sees."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional
+
+from guidance.data.transforms.views import View
+
+
+def stretch(size: int) -> list[Any]:
+    """The whole image as a square of `size` pixels, whatever its shape (as the reproduction study resizes, Appendix A)."""
+    return [v2.Resize((size, size), antialias=True)]
+
+
+def center_crop(size: int) -> list[Any]:
+    """The square in the middle: the short side becomes `short_side(size)` pixels, of which `size` are kept on each axis.
+
+    AIM crops at the centre (Sec. 6.2, A.6) and does not say from which size; 256 pixels for 224 are those of the usual
+    evaluation on ImageNet.
+    """
+    return [v2.Resize(short_side(size), antialias=True), v2.CenterCrop(size)]
+
+
+def short_side(size: int) -> int:
+    """Pixels of the short side from which the middle `size` are cropped: 256 for 224."""
+    return round(size * 256 / 224)
+
+
+def _check_shift(shift: float) -> None:
+    if not 0 <= shift < 0.5:
+        raise ValueError(f"evaluation.shift is a share of the short side, at least 0 and below 0.5; got {shift}")
+
+
+def _displaced(height: int, width: int, shift: float, side: int) -> tuple[int, int]:
+    """Top and left of a square of `side` around one of four centres, `shift` of the short side from the middle on each axis."""
+    corner, distance = int(torch.randint(4, ())), shift * min(height, width)
+    signs = (-1, 1)[corner // 2], (-1, 1)[corner % 2]
+    top, left = (round(n / 2 + s * distance - side / 2) for n, s in zip((height, width), signs, strict=True))
+    return top, left
+
+
+@dataclass(frozen=True)
+class ShiftedCenterCrop:
+    """`center_crop` around one of four other centres, drawn at random (AIM, Sec. 6.2 and A.6, Fig. 10).
+
+    Objects are as large as in the centre crop, and what was in the middle lies near a corner or is cut. The centres are
+    displaced by `shift` of the short side on both axes; the paper gives neither the displacement nor the side. Where the
+    square leaves the image it is black, and belongs to no box or segmentation.
+    """
+
+    size: int
+    shift: float
+
+    def __post_init__(self) -> None:
+        _check_shift(self.shift)
+
+    def __call__(self, view: View) -> View:
+        resized = {key: functional.resize(x, [short_side(self.size)], antialias=True) for key, x in view.items()}
+        height, width = resized["image"].shape[-2:]
+        top, left = _displaced(height, width, self.shift, self.size)
+        return {key: functional.crop(x, top, left, self.size, self.size) for key, x in resized.items()}
+
+
+@dataclass(frozen=True)
+class ShiftedCrop:
+    """A square of side (1 - 2 shift) * short side around one of four centres, drawn at random, and enlarged to `size`.
+
+    The centres are those of `ShiftedCenterCrop`, but the square, in whole pixels, stays inside the image: objects are larger
+    than in a centre crop. Kept for runs that were evaluated so.
+    """
+
+    size: int
+    shift: float
+
+    def __post_init__(self) -> None:
+        _check_shift(self.shift)
+
+    def __call__(self, view: View) -> View:
+        height, width = view["image"].shape[-2:]
+        side = max(1, round((1 - 2 * self.shift) * min(height, width)))
+        top, left = _displaced(height, width, self.shift, side)
+        size: Sequence[int] = [self.size, self.size]
+        return {
+            key: functional.resized_crop(value, top, left, side, side, size, antialias=True)
+            for key, value in view.items()
+        }
