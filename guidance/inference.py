@@ -30,6 +30,7 @@ from guidance.data.reading.decode import read_image
 from guidance.data.reading.preflight import preflight
 from guidance.data.workers import naming_killed_workers
 from guidance.evaluation import per_sample
+from guidance.evaluation.localization import describe_fit
 from guidance.evaluation.rows import Rows
 from guidance.maps import upsample
 from guidance.models import Classifier
@@ -153,11 +154,14 @@ def evaluate_in_detail(
     with naming_killed_workers("evaluate again"):
         if refit:
             val = build_source(run.config, run.config.data.val_split)
-            threshold, origin = evaluator(val)(run.model)["iou_threshold"], f"fitted on {val.split} for this"
+            fraction = run.config.evaluation.threshold_fraction
+            threshold = evaluator(val)(run.model)["iou_threshold"]
+            origin = f"{describe_fit(val.split, fraction)}, for this"
         else:
             threshold, origin = stored_threshold(run.config, run.trained, run.metrics, path)
-        metrics, rows = evaluator(source).with_rows(run.model, iou_threshold=threshold)
-    description = describe_evaluation(run.config, f"{threshold:g} ({origin})")
+        chosen = evaluator(source)
+        metrics, rows = chosen.with_rows(run.model, iou_threshold=threshold)
+    description = describe_evaluation(run.config, f"{threshold:g} ({origin})") + chosen.without
     return Evaluation(metrics, rows, source, run.config, _settings(run, split, threshold, origin), description)
 
 

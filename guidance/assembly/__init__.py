@@ -1,10 +1,11 @@
 """Config -> objects: the one place where the parts meet."""
 
-from guidance.assembly.evaluation import Evaluator, build_evaluator, describe_evaluation, log_remark
+from guidance.assembly.evaluation import Evaluator, build_evaluator, log_remark
 from guidance.assembly.nets import build_attribution, build_classifier
 from guidance.assembly.objectives import build_objective
 from guidance.assembly.optimizers import build_optimizer, learning_rate_factor, parameter_groups
 from guidance.assembly.sets import build_eval_transform, build_evaluation_dataset, build_source
+from guidance.assembly.threshold import describe_evaluation
 from guidance.assembly.training import build_trainer
 
 __all__ = [

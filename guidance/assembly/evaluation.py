@@ -12,15 +12,16 @@ import torch
 from torch import Tensor
 
 from guidance import distributed
-from guidance.assembly.nets import build_attribution, build_method
+from guidance.assembly.nets import build_attribution
 from guidance.assembly.objectives import build_classification, build_localization
 from guidance.assembly.sets import build_evaluation_dataset, encoding
+from guidance.assembly.threshold import describe_evaluation, threshold_images
 from guidance.attribution import ATTRIBUTIONS
 from guidance.config import Config
 from guidance.data import EvaluationBatches, GuidanceDataset, Loader, Source
 from guidance.evaluation.classification import per_class
 from guidance.evaluation.evaluate import evaluate
-from guidance.evaluation.localization import fit_iou_threshold
+from guidance.evaluation.localization import describe_fit, fit_iou_threshold
 from guidance.evaluation.metrics import summarize
 from guidance.evaluation.rows import Rows, RowSettings, merge
 from guidance.evaluation.scores import IOU_THRESHOLDS, all_scores
@@ -46,13 +47,15 @@ class Evaluator:
     classification: Classification
     device: torch.device
     max_batches: int | None = None
+    # Positions of the images on which the IoU threshold is fitted and no metric is computed; see `threshold_images`.
+    apart: frozenset[int] = frozenset()
 
     def __call__(self, model: Classifier, *, iou_threshold: float | None = None) -> dict[str, float]:
-        """The metrics. IoU uses `iou_threshold`, else the config's; "fit" takes the best on this split."""
+        """The metrics. IoU uses `iou_threshold`, else the config's; "fit" takes the best on the images `apart`, or on all."""
         return self.with_rows(model, iou_threshold=iou_threshold)[0]
 
     def with_rows(self, model: Classifier, *, iou_threshold: float | None = None) -> tuple[dict[str, float], Rows]:
-        """The metrics, and the rows of the whole split that they were computed from."""
+        """The metrics, and the rows that they were computed from: those of the whole split, but for the images `apart`."""
         wanted = self.config.evaluation.iou_threshold if iou_threshold is None else iou_threshold
         thresholds = IOU_THRESHOLDS if wanted == "fit" else (float(wanted),)
         method, depth = build_attribution(self.config)
@@ -64,17 +67,30 @@ class Evaluator:
             thresholds=thresholds, iou_threshold=0.5 if wanted == "fit" else float(wanted),
             single_label=self.source.single_label,
             decision="argmax" if self.config.objective.classification == "cross_entropy" else "threshold",
-            group_names=self.source.groups, training_groups=self.training_groups,
+            group_names=self.source.groups, training_groups=self.training_groups, fixed_group=self.source.fixed_group,
         ))  # fmt: skip
+        fitting = rows
+        if self.apart:
+            apart = torch.isin(rows.index, torch.tensor(sorted(self.apart)))
+            fitting, rows = rows.of_samples(apart), rows.of_samples(~apart)
         if wanted == "fit":
-            rows = rows.at(fit_iou_threshold(rows))
+            rows = rows.at(fit_iou_threshold(fitting))
         missing["skipped"] += self.source.skipped
         found = summarize(rows) | self._losses(rows) | {"iou_threshold": rows.settings.iou_threshold} | missing
         return found | per_class(rows, self.source.classes), rows
 
+    @property
+    def without(self) -> str:
+        """What is left out, for people; empty where nothing is."""
+        if not self.apart:
+            return ""
+        total = len(self.source.records)
+        return f", on {total - len(self.apart)} of {total} images ({len(self.apart)} are set apart for the threshold)"
+
     def _scoring(self, thresholds: tuple[float, ...]) -> Scoring:
         choices = self.config.evaluation
-        every = partial(all_scores, threshold=choices.pixel_threshold, sigma=choices.blur)
+        blurred = choices.pixel_map == "blurred"
+        every = partial(all_scores, threshold=choices.pixel_threshold, sigma=choices.blur, blurred_pixels=blurred)
         return Scoring(thresholds, every if choices.scores == "all" else None, evaluated_localization(self.config))
 
     def _losses(self, rows: Rows) -> dict[str, float]:
@@ -106,17 +122,10 @@ def build_evaluator(
     )
     loader = Loader(dataset, batches, num_workers=config.data.num_workers, pin_memory=device.type == "cuda")
     classification = build_classification(config, train)
-    return Evaluator(config, loader, dataset.source, group_counts(train), classification, device, max_batches)
-
-
-def describe_evaluation(config: Config, threshold: str) -> str:
-    """What decides the localisation scores, for people; `threshold` says where that of IoU comes from."""
-    attribution, evaluation = config.evaluated_attribution, config.evaluation
-    method = build_method(attribution)
-    chosen = ", ".join(f"{name} {value}" for name, value in method.options.items())
-    options = f" ({chosen})" if chosen else ""
-    crop = "" if evaluation.crop == "none" else f", {evaluation.crop} crop"
-    return f"{attribution.method}{options} at {attribution.depth}, region {evaluation.region}{crop}, IoU threshold {threshold}"
+    return Evaluator(
+        config, loader, dataset.source, group_counts(train), classification, device, max_batches,
+        apart=threshold_images(config, dataset.source),
+    )  # fmt: skip
 
 
 def log_remark(config: Config, model: Classifier) -> None:
@@ -147,9 +156,9 @@ def build_epoch_evaluation(
     dataset = build_evaluation_dataset(config, val)
     evaluator = build_evaluator(config, dataset, train, device, max_batches=max_batches)
     log_remark(config, model)
-    wanted = config.evaluation.iou_threshold
-    threshold = f"fitted on {val.split} after each epoch" if wanted == "fit" else f"{wanted:g}"
-    LOG.info("validation: %s", describe_evaluation(config, threshold))
+    wanted, fraction = config.evaluation.iou_threshold, config.evaluation.threshold_fraction
+    threshold = f"{describe_fit(val.split, fraction)}, after each epoch" if wanted == "fit" else f"{wanted:g}"
+    LOG.info("validation: %s%s", describe_evaluation(config, threshold), evaluator.without)
     method, depth = build_attribution(config)
     title = method.title or config.evaluated_attribution.method
     count = config.log.probe_images if config.log.tensorboard and distributed.is_main() else 0

@@ -1,4 +1,4 @@
-"""The IoU threshold of an evaluation: that of the checkpoint, a number that was set, or one to be fitted again."""
+"""The IoU threshold of an evaluation: that of the checkpoint, a number that was set, or one to be fitted; and on what."""
 
 from __future__ import annotations
 
@@ -7,14 +7,39 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from guidance.assembly.evaluation import describe_evaluation
+from guidance.assembly.nets import build_method
 from guidance.config import Config, override_config
+from guidance.data import Source
+from guidance.data.annotation import is_annotated
+from guidance.data.source import relative_names
+from guidance.data.splits import set_apart
+from guidance.evaluation.localization import describe_fit
 from guidance.runs.settings import flatten
 
 LOG = logging.getLogger(__name__)
 # What a fitted IoU threshold depends on, beside the weights.
 FITTED = ("evaluation.attribution", "objective.attribution", "evaluation.region", "evaluation.crop", "evaluation.shift",
-          "data.image_size", "data.orientation")  # fmt: skip
+          "evaluation.threshold_fraction", "data.image_size", "data.orientation")  # fmt: skip
+
+
+def threshold_images(config: Config, source: Source) -> frozenset[int]:
+    """Positions of the images of a split on which alone the IoU threshold is fitted; none but of the validation split.
+
+    A share `evaluation.threshold_fraction` of it, which depends on the images' names alone: the same for all runs and seeds.
+    Raises ValueError where they have no region to fit on, though others have.
+    """
+    fraction, region = config.evaluation.threshold_fraction, config.evaluation.region
+    if source.split != config.data.val_split or fraction == 0:
+        return frozenset()
+    found = set_apart(relative_names(source.records)[1], fraction, "threshold")
+    known = {i for i, record in enumerate(source.records) if is_annotated(record, region)}
+    if not found or (known and not found & known):
+        raise ValueError(
+            f"evaluation.threshold_fraction {fraction:g} sets {len(found)} of the {len(source.records)} images of "
+            f"{source.name} {source.split} apart to fit the IoU threshold on, but none with a region under evaluation.region "
+            f"{region!r}; raise it, or set it to 0 to fit on all of them"
+        )
+    return found
 
 
 def refit_threshold(config: Config, trained: Config) -> Config:
@@ -25,6 +50,16 @@ def refit_threshold(config: Config, trained: Config) -> Config:
             f"evaluation.iou_threshold={wanted:g} sets the IoU threshold, and --refit fits it; leave out one of the two"
         )
     return override_config(config, ["evaluation.iou_threshold=fit"])
+
+
+def describe_evaluation(config: Config, threshold: str) -> str:
+    """What decides the localisation scores, for people; `threshold` says where that of IoU comes from."""
+    attribution, evaluation = config.evaluated_attribution, config.evaluation
+    method = build_method(attribution)
+    chosen = ", ".join(f"{name} {value}" for name, value in method.options.items())
+    options = f" ({chosen})" if chosen else ""
+    crop = "" if evaluation.crop == "none" else f", {evaluation.crop} crop"
+    return f"{attribution.method}{options} at {attribution.depth}, region {evaluation.region}{crop}, IoU threshold {threshold}"
 
 
 def stored_threshold(
@@ -42,14 +77,15 @@ def stored_threshold(
             f"{source} holds no fitted IoU threshold; fit one with --refit, or set evaluation.iou_threshold to a number"
         )
     threshold, val = metrics["iou_threshold"], trained.data.val_split
+    fitted = describe_fit(val, trained.evaluation.threshold_fraction)
     if _decided(config) == _decided(trained):
-        return threshold, f"fitted on {val}"
+        return threshold, fitted
     with_ = describe_evaluation(trained, f"{threshold:g}")
     LOG.warning(
         "the IoU threshold %g was fitted with other settings (%s): so IoU is not the best that this evaluation can reach. "
         "--refit fits it anew on %s; evaluation.iou_threshold sets it", threshold, with_, val,
     )  # fmt: skip
-    return threshold, f"fitted on {val} with other settings: {with_}"
+    return threshold, f"{fitted}, with other settings: {with_}"
 
 
 def _decided(config: Config) -> list[Any]:

@@ -15,6 +15,7 @@ from functools import partial
 from guidance.evaluation.classification import accuracy, f1, mean_average_precision, precision, recall
 from guidance.evaluation.groups import (
     adjusted_accuracy,
+    fixed_group_accuracy,
     group_accuracy,
     mean_group_accuracy,
     worst_group_accuracy,
@@ -32,9 +33,10 @@ UNBOUNDED = (0.0, math.inf)
 class Metric:
     """How a number of a split is computed, and what everything that selects by it or shows it must know.
 
-    `higher_is_better` None: it describes the split, or the net, and is neither better nor worse. `needs`: "groups" or
-    "segmentations" of the data set; "regions", images with one of the evaluated kind; "box", that kind; "all scores", which
-    an evaluation computes where it is asked to. `range`: the smallest and the largest value that it can have.
+    `higher_is_better` None: it describes the split, or the net, and is neither better nor worse. `needs`: "groups", a "fixed
+    group" among them, or "segmentations" of the data set; "regions", images with one of the evaluated kind; "box", that kind;
+    "all scores", which an evaluation computes where it is asked to. `range`: the smallest and the largest value that it can
+    have.
     """
 
     function: Callable[[Rows], float]
@@ -61,6 +63,9 @@ METRICS: dict[str, Metric] = {
     "map": Metric(mean_average_precision, "mAP"),
     "accuracy": Metric(accuracy),
     "worst_group_accuracy": Metric(worst_group_accuracy, "worst-group accuracy", needs=GROUPED),
+    "fixed_group_accuracy": Metric(
+        fixed_group_accuracy, "fixed-group accuracy", needs=("groups", "fixed group")
+    ),
     "worst_group_images": Metric(worst_group_images, higher_is_better=None, needs=GROUPED, range=UNBOUNDED),
     "mean_group_accuracy": Metric(mean_group_accuracy, needs=GROUPED),
     "adjusted_accuracy": Metric(adjusted_accuracy, needs=GROUPED),

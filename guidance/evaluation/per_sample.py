@@ -17,7 +17,7 @@ from guidance.regions import KINDS
 Cell = str | int | float | None
 Table = list[dict[str, Cell]]
 
-SETTINGS = ("split", "attribution", "depth", "iou_threshold")
+SETTINGS = ("split", "attribution", "depth", "iou_threshold", "iou_threshold_from")
 COLUMNS = ("image", "index", "class", "target", "logit", "predicted", "group", "region", *SCORES, *SETTINGS)
 
 

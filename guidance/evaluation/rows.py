@@ -8,7 +8,7 @@ fitted afterwards.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 
 import torch
 from torch import Tensor
@@ -28,6 +28,7 @@ class RowSettings:
     decision: str = "threshold"  # "threshold": logit >= 0, class by class; "argmax": the largest logit
     group_names: tuple[str, ...] = ()
     training_groups: tuple[int, ...] = ()  # samples of each group in the training split, for the adjusted accuracy
+    fixed_group: int | None = None  # the group that papers call the worst beforehand, whichever turns out to be
 
     def __post_init__(self) -> None:
         if self.decision not in ("threshold", "argmax"):
@@ -74,6 +75,20 @@ class Rows:
     def at(self, iou_threshold: float) -> Rows:
         """The same rows, of which the metric "iou" uses another of their thresholds."""
         return replace(self, settings=replace(self.settings, iou_threshold=iou_threshold))
+
+    def of_samples(self, wanted: Tensor) -> Rows:
+        """The rows of those samples alone that are `wanted` [N] bool, and of their pairs."""
+        pairs = torch.isin(self.region_index, self.index[wanted])
+        samples = {name: getattr(self, name)[wanted] for name in ("index", "logits", "targets", "groups")}
+        columns = {
+            f.name: getattr(self, f.name)[pairs]
+            for f in fields(self)
+            if f.name not in (*samples, "more", "active", "settings")
+        }
+        return replace(
+            self, **samples, **columns, more={name: column[pairs] for name, column in self.more.items()},
+            active={name: column[wanted] for name, column in self.active.items()},
+        )  # fmt: skip
 
     def decisions(self) -> Tensor:
         """Predicted classes [N, K] bool, as `settings.decision` says; ties of the largest logit go to the first class."""

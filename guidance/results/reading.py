@@ -14,7 +14,8 @@ from guidance.runs.settings import flatten
 # What a line of front.csv says of its run, whether or not the runs differ in it.
 SETTINGS = (
     "seed", "data.name", "model.name", "objective.mode", "objective.localization.loss", "objective.localization.weight",
-    "objective.attribution.method", "objective.attribution.depth",
+    "objective.attribution.method", "objective.attribution.depth", "evaluation.iou_threshold",
+    "evaluation.threshold_fraction",
 )  # fmt: skip
 
 

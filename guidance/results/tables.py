@@ -9,7 +9,7 @@ from guidance.evaluation.size_bias import SizeBin
 from guidance.results.fronts import MergedFront
 
 # What is shown of a run beside others, where any has a value.
-RUN_METRICS = ("worst_group_accuracy", "accuracy", "f1", "map", "epg", "epg_chance", "iou")
+RUN_METRICS = ("worst_group_accuracy", "fixed_group_accuracy", "accuracy", "f1", "map", "epg", "epg_chance", "iou")
 BY_CLASS = 40  # metrics of single classes; where there are more they are only written
 
 
@@ -39,10 +39,11 @@ def front_table(front: MergedFront, split: str | None = None) -> str:
 
 def run_table(results: Mapping[str, Mapping[str, float]]) -> str:
     """One line per run, one column for each of `RUN_METRICS` that any run has."""
-    names = [name for name in RUN_METRICS if not all(math.isnan(r[name]) for r in results.values())]
+    names = [name for name in RUN_METRICS if not all(math.isnan(r.get(name, math.nan)) for r in results.values())]
     rows = [["run", *names]]
     for run, metrics in results.items():
-        rows.append([run, *("-" if math.isnan(metrics[name]) else f"{metrics[name]:.3f}" for name in names)])
+        values = [metrics.get(name, math.nan) for name in names]
+        rows.append([run, *("-" if math.isnan(value) else f"{value:.3f}" for value in values)])
     return align(rows)
 
 

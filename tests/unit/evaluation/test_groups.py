@@ -61,6 +61,16 @@ def test_the_worst_group_and_how_many_samples_it_has() -> None:
     assert math.isnan(summarize(make_rows(logits, targets))["worst_group_images"])
 
 
+def test_the_fixed_group_is_not_always_the_worst() -> None:
+    """As in the task that tells backgrounds apart: the group that is called the worst is 0.75, another 0.5."""
+    rows = grouped([0, 1, 1, 2, 2, 2, 2, 3], [True, True, False, True, True, True, False, True], fixed_group=2)
+    metrics = summarize(rows)
+    assert (metrics["fixed_group_accuracy"], metrics["worst_group_accuracy"]) == (0.75, 0.5)
+    assert metrics["fixed_group_accuracy"] == metrics["accuracy_group/water/land"]
+    assert math.isnan(summarize(grouped([0, 1], [True, True]))["fixed_group_accuracy"])
+    assert math.isnan(summarize(grouped([0, 1], [True, True], fixed_group=2))["fixed_group_accuracy"])  # filtered
+
+
 def test_without_groups_their_metrics_are_undefined() -> None:
     metrics = summarize(make_rows([[2.0, -1.0], [-0.5, 3.0]], [[1.0, 0.0], [1.0, 1.0]]))
     for name in ("worst_group_accuracy", "mean_group_accuracy", "adjusted_accuracy"):

@@ -53,7 +53,13 @@ def make_rows(*, every: bool = True) -> Rows:
 
 
 def test_a_row_for_each_positive_and_each_explained_class(tmp_path: Path) -> None:
-    told = {"split": "val", "attribution": "ixg", "depth": "final", "iou_threshold": 0.5}
+    told = {
+        "split": "val",
+        "attribution": "ixg",
+        "depth": "final",
+        "iou_threshold": 0.5,
+        "iou_threshold_from": "as set",
+    }
     table = tabulate(make_rows(), make_source(tmp_path), tmp_path, settings=told | {"config": {}})
     assert all(row.items() >= told.items() for row in table)
     assert [(row["index"], row["class"]) for row in table] == [(0, "ant"), (0, "bee"), (0, "cow"), (1, "bee")]
@@ -160,6 +166,10 @@ def test_settings_of_the_scores_reach_them(run: Path) -> None:
     plain, blurred, active = metrics(), metrics("evaluation.blur=5"), metrics("evaluation.pixel_threshold=0.5")
     assert {n for n in plain if repr(plain[n]) != repr(blurred[n])} == {"region_attribution"}
     assert {n for n in plain if repr(plain[n]) != repr(active[n])} == {n for n in ALL_SCORES if n.startswith("pixel")}
+    pixels = metrics("evaluation.pixel_map=blurred")
+    # A map blurred is larger, so that no pixel of it is lost.
+    assert {n for n in plain if repr(plain[n]) != repr(pixels[n])} <= {n for n in ALL_SCORES if n.startswith("pixel")}
+    assert pixels["pixel_recall"] > plain["pixel_recall"]
     segment = metrics("evaluation.region=segment")
     assert segment["epg"] == segment["x_seg_epg"] == plain["x_seg_epg"]
     assert segment["epg_chance"] < plain["epg_chance"]

@@ -156,3 +156,18 @@ def test_tables_that_do_not_belong_together_are_refused() -> None:
         merge([collect(batch, logits, raw, scoring=Scoring(thresholds=(0.25, 0.5)))], PLAIN)
     with pytest.raises(ValueError, match="empty on every process"):
         merge([], PLAIN)
+
+
+def test_the_rows_of_some_samples() -> None:
+    """What is left equals what those samples alone would have given."""
+    batches = [random_batch(4, start=start) for start in (0, 4, 8)]
+    settings = RowSettings(single_label=False)
+    every = merge([collect(*batch) for batch in batches], settings)
+    some = merge([collect(*batches[0]), collect(*batches[2])], settings)
+    wanted = (every.index < 4) | (every.index >= 8)
+    assert_same(every.of_samples(wanted), some)
+    none = every.of_samples(torch.zeros_like(wanted))
+    assert len(none.index) == len(none.region_index) == len(none.iou) == 0
+    assert all(
+        math.isnan(value) for name, value in summarize(none).items() if name in ("f1", "accuracy", "map", "epg", "iou")
+    )

@@ -96,6 +96,28 @@ def test_published_values_on_quadrants() -> None:
     assert (half["pixel_iou"], half["pixel_f1"]) == pytest.approx((0.2, 1 / 3))
 
 
+def test_pixels_of_a_blurred_map() -> None:
+    """Blurred, noise is active nearly everywhere, so it scores like a map that is; the point has spread over its quadrant."""
+    checkerboard = (torch.arange(32)[:, None] + torch.arange(32)[None, :]).remainder(2)[None].float() - 0.5
+    quadrant = torch.zeros(1, 32, 32, dtype=torch.bool)
+    quadrant[:, :16, :16] = True
+    raw, blurred = (as_numbers(pixel_scores(checkerboard, quadrant, sigma=sigma)) for sigma in (None, 2.0))
+    assert (raw["pixel_iou"], raw["pixel_f1"]) == pytest.approx((0.2, 1 / 3))
+    assert (blurred["pixel_iou"], blurred["pixel_f1"]) == pytest.approx((0.25, 0.4))
+    maps, mask = torch.randn(3, 9, 7, dtype=torch.float64), torch.rand(3, 9, 7) > 0.5
+    for threshold in (0.0, 0.4):
+        found = pixel_scores(maps, mask, threshold=threshold, sigma=1.5)
+        for row, (a, m) in enumerate(zip(maps, mask, strict=True)):
+            expected = reference.pixel_scores(reference.blur(a.clamp_min(0), 1.5), m, threshold)
+            assert {name: float(x[row]) for name, x in found.items()} == pytest.approx(expected)
+    with pytest.raises(ValueError, match="sigma of the blur"):
+        pixel_scores(maps, mask, sigma=0.0)
+    plain, chosen = (all_scores(maps, mask, sigma=1.5, blurred_pixels=blurred) for blurred in (False, True))
+    assert torch.equal(plain["region_attribution"], chosen["region_attribution"])
+    for found, sigma in ((plain, None), (chosen, 1.5)):
+        assert torch.equal(found["pixel_f1"], pixel_scores(maps, mask, sigma=sigma)["pixel_f1"])
+
+
 @pytest.mark.parametrize("threshold", [0.0, 0.3, 0.9])
 @pytest.mark.parametrize("scale", [1.0, 1e-20, 1e20])
 def test_pixel_scores_equal_the_slow_reference(threshold: float, scale: float) -> None:

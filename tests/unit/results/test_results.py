@@ -51,7 +51,7 @@ def files(run: Path) -> dict[str, dict[str, dict[str, object]]]:
 def test_other_settings_are_another_file(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = printed(run, capsys)
     assert f"{run}/checkpoints/last.pt, epoch 1, on test: ixg at mid1, region box, IoU threshold " in out
-    assert "(fitted on val)" in out
+    assert "(fitted on all of val, which selects too)" in out
     for arguments in (
         ["--set", "evaluation.attribution.method=gradcam"],
         ["--set", "evaluation.region=segment"],
@@ -91,18 +91,18 @@ def test_a_threshold_of_another_map_is_told_of_and_can_be_fitted_again(
 ) -> None:
     fitted = load_run(run).metrics["iou_threshold"]
     out = printed(run, capsys)
-    assert f"IoU threshold {fitted:g} (fitted on val)" in out
+    assert f"IoU threshold {fitted:g} (fitted on all of val, which selects too)" in out
     assert "fitted with other settings" not in caplog.text
     for changed in ("attribution.method=gradcam", "attribution.depth=final", "region=segment", "crop=center"):
         caplog.clear()
         out = printed(run, capsys, "--set", f"evaluation.{changed}")
         assert f"the IoU threshold {fitted:g} was fitted with other settings (ixg at mid1, region box" in caplog.text
-        assert "(fitted on val with other settings: ixg at mid1, region box" in out
+        assert "(fitted on all of val, which selects too, with other settings: ixg at mid1, region box" in out
     caplog.clear()
     changed = ["evaluation.attribution.method=gradcam"]
     found = evaluate_in_detail(run, "test", overrides=changed, refit=True)
     assert "other settings" not in caplog.text
-    assert found.settings["iou_threshold_from"] == "fitted on val for this"
+    assert found.settings["iou_threshold_from"] == "fitted on all of val, which selects too, for this"
     # The best of all thresholds for these maps on the validation split.
     loaded = load_run(run, overrides=changed)
     data = build_evaluation_dataset(loaded.config, build_source(loaded.config, "val"))
@@ -112,7 +112,7 @@ def test_a_threshold_of_another_map_is_told_of_and_can_be_fitted_again(
     maps = probe.maps(loaded.model, attribution=method, depth=depth, device=CPU)
     scores = iou(maps, probe.batch.regions.mask, IOU_THRESHOLDS).double().mean(0)
     assert scores[IOU_THRESHOLDS.index(found.metrics["iou_threshold"])] == pytest.approx(float(scores.max()))
-    assert "(fitted on val for this)" in printed(run, capsys, "--refit", "--set", *changed)
+    assert "(fitted on all of val, which selects too, for this)" in printed(run, capsys, "--refit", "--set", *changed)
     with pytest.raises(ValueError, match=r"iou_threshold=0\.3 sets the IoU threshold, and --refit fits it"):
         evaluate_in_detail(run, "test", overrides=["evaluation.iou_threshold=0.3"], refit=True)
 
@@ -125,7 +125,7 @@ def test_a_threshold_that_was_never_fitted_is_not_said_to_be(settings: Make, tmp
     assert evaluate_in_detail(folder, "test").settings["iou_threshold_from"] == "as set"
     refitted = evaluate_in_detail(folder, "test", refit=True)
     assert refitted.settings["config"]["evaluation.iou_threshold"] == "fit"
-    assert refitted.settings["iou_threshold_from"] == "fitted on val for this"
+    assert refitted.settings["iou_threshold_from"] == "fitted on all of val, which selects too, for this"
 
 
 def test_validation_tells_the_losses(run: Path) -> None:
