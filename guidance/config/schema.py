@@ -96,6 +96,8 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _fields_fit_together(self) -> Config:
+        if self.mode.selects is not None and "metrics" not in self.pareto.model_fields_set:
+            self.pareto = self.pareto.model_copy(update={"metrics": self.mode.selects(self)})
         check_config(self)
         return self
 

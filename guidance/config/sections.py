@@ -87,13 +87,18 @@ class EvaluationSettings(Section):
     region: Literal["box", "segment", "best"] = "box"  # what EPG and IoU are measured against
     scores: Literal["standard", "all"] = "standard"  # all: also region attribution, and precision and recall of pixels
     pixel_threshold: Annotated[float, Field(ge=0, lt=1)] = 0.0  # of the largest value; above it a pixel is active
-    blur: Positive = 2.0  # standard deviation in pixels, of region attribution
+    pixel_map: Literal["raw", "blurred"] = "raw"  # which map is compared with it: see scores.pixel_scores
+    blur: Positive = 2.0  # standard deviation in pixels, of region attribution and of blurred pixels
     attribution: Annotated[EvaluatedAttributionSettings, BeforeValidator(lambda v: {} if v is None else v)] = (
         EvaluatedAttributionSettings()
     )
-    crop: Literal["none", "center", "shifted"] = "none"  # of the images of every evaluated split
-    shift: Annotated[float, Field(ge=0, lt=0.5)] = 0.25  # shifted: of the centre, as a share of the short side
+    crop: Literal["none", "center", "shifted", "shifted_center"] = "none"  # of the images of every evaluated split
+    shift: Annotated[float, Field(ge=0, lt=0.5)] = (
+        0.25  # of the centre, as a share of the short side; for shifted crops
+    )
     iou_threshold: Fraction | Literal["fit"] = 0.5  # fit: best on the validation split, kept in the checkpoint
+    # Share of the validation images on which alone it is fitted; they are left out of all other metrics of that split.
+    threshold_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
 
 class ParetoSettings(Section):

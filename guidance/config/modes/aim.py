@@ -76,6 +76,13 @@ def check(config: Config, backbone: Backbone) -> None:
         raise ValueError("aim.mask_weight: a mask has no class; with several labels set data.classes_per_image: all")
 
 
+def selects(config: Config) -> list[str]:
+    """What selects where only labels are learnt from: then annotations may not decide which checkpoint is kept, either."""
+    if config.guides:
+        return config.pareto.metrics
+    return ["accuracy" if config.data.single_label else "f1"]
+
+
 def depths(config: Config, backbone: Backbone) -> tuple[str, tuple[str, ...]]:
     """What the net is called, and the depths at which it can be explained."""
     aim, name = section(config), config.model.name
@@ -126,6 +133,7 @@ AIM = Mode(
     depths=depths,
     wrapping=wrapping,
     layout=LAYOUT,
+    selects=selects,
     region_weight="mask_weight",
     epochs_matter=True,
 )

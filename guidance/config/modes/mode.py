@@ -33,6 +33,8 @@ class Mode:
     # config, number of classes -> what builds a classifier around the backbone; and what the weights of such a net look like
     wrapping: Callable[[Config, int], Callable[[Classifier], Classifier]] | None = None
     layout: WeightLayout | None = None
+    # config -> the metrics that select checkpoints where pareto.metrics names none; None: those of the section
+    selects: Callable[[Config], list[str]] | None = None
     region_weight: str | None = None  # setting of its section that, above 0, needs annotated regions
     # whether the number of epochs decides what happens in an epoch, so that a resumed run must keep it
     epochs_matter: bool = False
