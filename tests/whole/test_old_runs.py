@@ -62,7 +62,11 @@ def test_a_stopped_run_goes_on_to_the_same_results(old: Path, name: str) -> None
     }
     assert sums.keys() == expected["sums"].keys()
     for key, values in sums.items():
-        assert values == pytest.approx(expected["sums"][key], rel=1e-4, abs=1e-4), key
+        # A bias in front of a batch norm has no gradient but rounding, of which Adam makes a step of the size of its rate; the
+        # mean that is subtracted moves along.
+        drifts = key.endswith(("conv1.bias", "bn1.running_mean"))
+        noise = 8 * 6 * 1e-3 if drifts else 1e-4  # channels x steps since the checkpoint x rate
+        assert values == pytest.approx(expected["sums"][key], rel=1e-4, abs=noise), key
     close(trainer.history.metrics, expected["metrics"])
     found = evaluate_in_detail(folder, "test")
     close(found.metrics, expected["test"])
