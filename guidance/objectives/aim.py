@@ -31,13 +31,14 @@ COLLAPSED = 0.02  # share of active cells from which down a mask is said to coll
 
 @dataclass(frozen=True)
 class Masking:
-    """How masks are trained. L = CE_final + sum_l CE_l + area_weight * sum_l (r_l - threshold)^2.
+    """How masks are trained. L = CE_final + sum_l CE_l + area_weight * sum_l (r_l - threshold_l)^2.
 
     The sums run over the masked stages (Eq. 7, which leaves out the final classifier that the text names). r_l is the share
     of active cells of the mask of stage l, through which gradients pass straight; with `area_ratio` "sample" that of each
-    image, and the loss is their mean, with "batch" that of the global batch. `threshold`: see `annealed_threshold`; None
-    leaves the area term out, as in the paper's rows without annealing. Stages whose mask is enlarged from another stage's
-    have no term of their own.
+    image, and the loss is their mean, with "batch" that of the global batch. `threshold`: see `annealed_threshold`; one number
+    for all stages, as in the paper's experiments, or one for each stage with a mask estimator, called as in
+    `Forward.mask_logits` ("stage2"), as Eq. 6 is written; None leaves the area term out, as in the paper's rows without
+    annealing. Stages whose mask is enlarged from another stage's have no term of their own.
 
     `mask_weight` puts the localisation loss on the soft masks sigmoid(A_l), taken as maps (the mean over stages): a mask has no
     class, so its region is the union of the regions that its image has in the batch. Images without any are left out.
@@ -48,7 +49,7 @@ class Masking:
 
     area_weight: float = 6.0
     area_ratio: str = "sample"
-    threshold: float | None = None
+    threshold: float | Mapping[str, float] | None = None
     anneal_start: int = 0
     anneal_epochs: int = 0
     noise_epochs: int | None = None  # for how many epochs masks are drawn; None: for all
@@ -58,8 +59,16 @@ class Masking:
     def __post_init__(self) -> None:
         if self.area_ratio not in ("sample", "batch"):
             raise ValueError(f"area_ratio must be 'sample' or 'batch', not {self.area_ratio!r}")
-        if self.threshold is not None and not 0 < self.threshold <= 1:
-            raise ValueError(f"threshold must lie in (0, 1], or be None for no area term, not {self.threshold}")
+        for place, value in _named(self.threshold).items():
+            if not 0 < value <= 1:
+                raise ValueError(f"{place} must lie in (0, 1], or threshold be None for no area term, not {value}")
+
+    def threshold_of(self, stage: str) -> float | None:
+        """Of the active cells of a stage at the end of the descent; None where there is no area term."""
+        if not isinstance(self.threshold, Mapping):
+            return self.threshold
+        # A mask that is enlarged from another stage's is as active as that one, of which there is only one then.
+        return self.threshold.get(stage, min(self.threshold.values()))
 
 
 def aim_objective(
@@ -68,8 +77,17 @@ def aim_objective(
     classification: Classification | None = None,
     localization: Localization | None = None,
 ) -> Objective:
-    """The objective of AIM, guided on its attributions like any other net where `localization` has a weight."""
+    """The objective of AIM, guided on its attributions like any other net where `localization` has a weight.
+
+    Raises ValueError for thresholds of other stages than those of `model` that have a mask estimator.
+    """
     settings, guidance = masking or Masking(), localization or Localization()
+    estimating = set(model.net.masks)
+    if isinstance(settings.threshold, Mapping) and set(settings.threshold) != estimating:
+        raise ValueError(
+            f"threshold is given for {', '.join(settings.threshold) or 'no stage'}, but the stages of this net that have a "
+            f"mask estimator are {', '.join(model.net.masks)}: name exactly these, or give one number for all"
+        )
     classify = ClassificationTerm(classification or Classification("cross_entropy"))
     behaviour = Masked(settings)
     terms = [
@@ -148,10 +166,12 @@ class Masked(Behaviour):
     def advise(self, values: Mapping[str, float]) -> list[str]:
         """Tells of masks that let nothing through: a stage without active cells has no say."""
         found = []
-        collapsed = COLLAPSED if self.settings.threshold is None else min(COLLAPSED, self.settings.threshold / 2)
         for name, value in values.items():
             kind, _, stage = name.rpartition("/")
-            if kind in ("train/active", "val/sparsity") and value <= collapsed and stage not in self._told:
+            if kind not in ("train/active", "val/sparsity") or stage in self._told:
+                continue
+            wanted = self.settings.threshold_of(stage)
+            if value <= (COLLAPSED if wanted is None else min(COLLAPSED, wanted / 2)):
                 self._told.add(stage)
                 when = (
                     "in training" if kind == "train/active" else "in evaluation, where the most probable ones are taken"
@@ -164,7 +184,8 @@ class Masked(Behaviour):
         return found
 
     def area_terms(self) -> list[Term]:
-        """The term "area", from the active shares; it logs the threshold that they should have in this epoch."""
+        """The term "area", from the active shares; it logs the threshold that they should have in this epoch, stage by stage
+        where each has its own."""
         settings = self.settings
         if settings.threshold is None:
             return []
@@ -173,15 +194,28 @@ class Masked(Behaviour):
 
     def _area(self, out: Forward, batch: Batch, counts: Counts) -> Losses:
         """(r - threshold)^2 (Eq. 6) of each stage and image [S, B], or of each stage [S] in the global batch."""
-        settings = self.settings
-        assert settings.threshold is not None
-        threshold = annealed_threshold(
-            self.epoch, final=settings.threshold, start=settings.anneal_start, epochs=settings.anneal_epochs
-        )
-        ratios = torch.stack(list(active_ratios(out).values()))
-        # Of this process's images; their sum over processes is the threshold.
-        part = threshold * len(batch.images) * (distributed.world_size() / counts.images)
-        notes = {"threshold": torch.full((), part, dtype=ratios.dtype, device=ratios.device)}
-        if settings.area_ratio == "sample":
-            return Losses((ratios - threshold).square(), notes)
-        return Losses((distributed.all_reduce_sum(ratios.sum(1)) / counts.images - threshold).square(), notes)
+        settings, active = self.settings, active_ratios(out)
+        ratios = torch.stack(list(active.values()))
+        if settings.area_ratio == "batch":
+            ratios = distributed.all_reduce_sum(ratios.sum(1)) / counts.images
+        own = isinstance(settings.threshold, Mapping)
+        gaps, notes = [], dict[str, Tensor]()
+        for stage, ratio in zip(active, ratios, strict=True):
+            final = settings.threshold_of(stage)
+            assert final is not None
+            threshold = annealed_threshold(
+                self.epoch, final=final, start=settings.anneal_start, epochs=settings.anneal_epochs
+            )
+            gaps.append(ratio - threshold)
+            # Of this process's images; their sum over processes is the threshold.
+            part = threshold * len(batch.images) * (distributed.world_size() / counts.images)
+            name = f"threshold/{stage}" if own else "threshold"
+            notes[name] = torch.full((), part, dtype=ratios.dtype, device=ratios.device)
+        return Losses(torch.stack(gaps).square(), notes)
+
+
+def _named(threshold: float | Mapping[str, float] | None) -> dict[str, float]:
+    """What each number of a threshold is called in messages."""
+    if isinstance(threshold, Mapping):
+        return {f"threshold of {stage}": value for stage, value in threshold.items()}
+    return {} if threshold is None else {"threshold": threshold}

@@ -1,4 +1,4 @@
-"""AIM's masks and its top-down pathway, image by image and cell by cell."""
+"""AIM's masks, their area loss and its top-down pathway, image by image and cell by cell."""
 
 from __future__ import annotations
 
@@ -34,6 +34,22 @@ def slow_top_down(stages: dict[str, tuple[Tensor, Tensor | None]]) -> tuple[Tens
         assert total is not None
         fused.append(total)
     return torch.stack(fused), {stage: torch.stack(found) for stage, found in masks.items()}
+
+
+def slow_area(masks: dict[str, Tensor], thresholds: dict[str, float], *, of_batch: bool) -> float:
+    """AIM, Eq. 6, in Python's floats: sum over stages of (share of active cells - tau of the stage)^2.
+
+    Of the shares of the whole batch, or of those of each image, of whose losses the mean is taken.
+    """
+    total = 0.0
+    for stage, mask in masks.items():
+        shares = []
+        for image in mask[:, 0].tolist():
+            cells = [value for row in image for value in row]
+            shares.append(sum(cells) / len(cells))
+        shares = [sum(shares) / len(shares)] if of_batch else shares
+        total += sum((share - thresholds[stage]) ** 2 for share in shares) / len(shares)
+    return total
 
 
 def slow_merged_mask(masks: dict[str, Tensor]) -> Tensor:

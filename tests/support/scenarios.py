@@ -45,6 +45,7 @@ SCENARIOS: dict[str, tuple[str, str, str, str, str, str, int]] = {
 AIM_SCENARIOS: dict[str, tuple[dict[str, Any], str, int]] = {
     "aim": ({}, "none", 1),
     "aim, area of the batch": ({"area_ratio": "batch"}, "none", 1),
+    "aim, thresholds of stages": ({"area_ratio": "batch", "threshold": {"stage1": 0.3, "stage2": 0.5}}, "none", 1),
     "aim, two chunks": ({}, "none", 2),
     "aim, guided masks": ({"mask_weight": 0.5, "reduction": "mean"}, "some", 1),
     "aim, guided attributions": ({"weight": 0.5, "attribution": "ixg", "depth": "final"}, "some", 2),
@@ -73,9 +74,8 @@ def guided(scenario: str, num_classes: int) -> tuple[Objective, str, int]:
         masked = build_aim(
             model, (6, 8), first_stage=1, stop_stage=1, num_classes=num_classes, form=AIMForm(width=8, mask_width=4)
         )  # fmt: skip
-        aim = make.masking(
-            masked, threshold=0.3, anneal_epochs=4, localization=LOCALIZATION_LOSSES["energy"].function, **settings
-        )
+        energy = LOCALIZATION_LOSSES["energy"].function
+        aim = make.masking(masked, anneal_epochs=4, localization=energy, **({"threshold": 0.3} | settings))
         aim.begin_epoch(2)
         return aim, annotated, chunks
     batchnorm, reduction, depth, attribution, loss, annotated, chunks = SCENARIOS[scenario]

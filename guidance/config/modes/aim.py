@@ -2,20 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Discriminator, Field, StrictInt, Tag
 
 from guidance.config.fields import Count, Fraction, NotNegative, Positive, Section
 from guidance.config.modes.mode import Mode
 from guidance.models import BACKBONES, Backbone, Classifier
-from guidance.models.aim import LAYOUT, AIMForm, MaskedClassifier, build_aim, check_stop_stage
+from guidance.models.aim import LAYOUT, AIMForm, MaskedClassifier, build_aim, check_stop_stage, estimating_stages
 from guidance.objectives import Classification, Localization, Masking, Objective, aim_objective
 
 if TYPE_CHECKING:
     from guidance.config.schema import Config
+
+
+def _numbers_of_stages(value: object) -> object:
+    """Keys that are digits become numbers: JSON, and `--set aim.threshold.1=0.3`, have texts there."""
+    if not isinstance(value, Mapping):
+        return value
+    return {int(key) if isinstance(key, str) and key.isdecimal() else key: share for key, share in value.items()}
+
+
+def _kind_of(value: object) -> str:
+    """Which kind of threshold a value was meant to be, so that a mistake is told once, not for each kind."""
+    return "stages" if isinstance(value, Mapping) else "all"
+
+
+Share = Annotated[float, Field(gt=0, le=1)]
+# The paper's index of a stage -> its share.
+Stages = Annotated[dict[StrictInt, Share], BeforeValidator(_numbers_of_stages)]
+Threshold = Annotated[Annotated[Share, Tag("all")] | Annotated[Stages, Tag("stages")], Discriminator(_kind_of)]
 
 
 class AIMSettings(Section):
@@ -34,7 +52,8 @@ class AIMSettings(Section):
     # Share of the epochs after which masks are no longer drawn but the most probable ones, as in the code that AIM adapts
     # (Verelst & Tuytelaars 2020). Drawn to the end, cells of probability 0.25 are active in training and never after it.
     noise_until: Fraction = 0.8
-    threshold: Annotated[float, Field(gt=0, le=1)] | None = 0.25  # share of active cells; None: no area loss
+    # Share of active cells: of all stages, or {stage: share} for each that has a mask estimator; None: no area loss.
+    threshold: Threshold | None = 0.25
     anneal_start: Annotated[int, Field(ge=0)] = 0  # epoch at which the threshold leaves 1 ...
     anneal_epochs: Annotated[int, Field(ge=0)] | None = None  # ... and for how many it falls; None: half of all
     area_weight: NotNegative = 6.0  # lambda
@@ -56,6 +75,7 @@ def check(config: Config, backbone: Backbone) -> None:
         masked = ", ".join(name for name, row in BACKBONES.items() if row.channels)
         raise ValueError(f"objective.mode: aim cannot mask the stages of {name}; it can those of {masked}")
     check_stop_stage(aim.stop_stage, backbone.stages, name)
+    check_threshold(aim, backbone)
     if config.data.single_label and config.objective.classification == "bce":
         raise ValueError(
             "objective.classification: AIM is trained with cross_entropy where images have one label; set it"
@@ -67,7 +87,7 @@ def check(config: Config, backbone: Backbone) -> None:
     last = aim.anneal_start + (aim.anneal_epochs or 0)
     if aim.threshold is not None and last >= config.trainer.epochs > 1:
         raise ValueError(
-            f"aim.anneal_start, aim.anneal_epochs: the threshold would reach {aim.threshold:g} in epoch {last + 1} "
+            f"aim.anneal_start, aim.anneal_epochs: the threshold would reach {shown(aim.threshold)} in epoch {last + 1} "
             f"of {config.trainer.epochs}; shorten them, or raise trainer.epochs"
         )
     if aim.area_ratio == "batch" and config.trainer.accumulate > 1:
@@ -81,6 +101,27 @@ def selects(config: Config) -> list[str]:
     if config.guides:
         return config.pareto.metrics
     return ["accuracy" if config.data.single_label else "f1"]
+
+
+def check_threshold(aim: AIMSettings, backbone: Backbone) -> None:
+    """Raise ValueError unless thresholds of single stages are those of all stages with a mask estimator, and of no other."""
+    if not isinstance(aim.threshold, dict):
+        return
+    given = ", ".join(map(str, aim.threshold)) or "no stage"
+    stages = estimating_stages(backbone.stages, aim.stop_stage, one=aim.estimators == "one")
+    if set(aim.threshold) != set(stages):
+        raise ValueError(
+            f"aim.threshold: it names {given}, but with aim.stop_stage: {aim.stop_stage} and aim.estimators: {aim.estimators} "
+            f"the stages that have a mask estimator are {', '.join(map(str, stages))}; give each of these its share, or one "
+            "number for all"
+        )
+
+
+def shown(threshold: float | dict[int, float]) -> str:
+    """A threshold for people."""
+    if isinstance(threshold, dict):
+        return ", ".join(f"{share:g} (stage {stage})" for stage, share in threshold.items())
+    return f"{threshold:g}"
 
 
 def depths(config: Config, backbone: Backbone) -> tuple[str, tuple[str, ...]]:
@@ -113,10 +154,15 @@ def objective(
     """The terms of AIM, and those of guidance."""
     aim, epochs = section(config), config.trainer.epochs
     assert isinstance(model, MaskedClassifier)
+    threshold: float | dict[str, float] | None
+    if isinstance(aim.threshold, dict):
+        threshold = {f"stage{index}": share for index, share in aim.threshold.items()}
+    else:
+        threshold = aim.threshold
     masking = Masking(
         area_weight=aim.area_weight,
         area_ratio=aim.area_ratio,
-        threshold=aim.threshold,
+        threshold=threshold,
         anneal_start=aim.anneal_start,
         anneal_epochs=epochs // 2 if aim.anneal_epochs is None else aim.anneal_epochs,
         noise_epochs=round(aim.noise_until * epochs) if aim.noise_until < 1 else None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from guidance.models.aim.building import AIMForm, build_aim
 from guidance.models.aim.masks import MaskEstimator, binary_mask
 from guidance.models.aim.nets import BottomUp, MaskedClassifier, TopDown
-from guidance.models.aim.stages import check_stop_stage, stage_depths, top_down_depths
+from guidance.models.aim.stages import check_stop_stage, estimating_stages, stage_depths, top_down_depths
 from guidance.models.weights import WeightLayout
 
 # Of the state dicts of both maskings.
@@ -13,5 +13,5 @@ LAYOUT = WeightLayout("aim", prefix="backbone.", heads="heads", hint="and are ai
 
 __all__ = [
     "LAYOUT", "AIMForm", "BottomUp", "MaskEstimator", "MaskedClassifier", "TopDown", "binary_mask", "build_aim",
-    "check_stop_stage", "stage_depths", "top_down_depths",
+    "check_stop_stage", "estimating_stages", "stage_depths", "top_down_depths",
 ]  # fmt: skip

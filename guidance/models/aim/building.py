@@ -10,7 +10,7 @@ from torch import nn
 from guidance.models.aim.blocks import Head, TopDownBlock
 from guidance.models.aim.masks import MaskEstimator
 from guidance.models.aim.nets import BottomUp, MaskedClassifier, Parts, TopDown
-from guidance.models.aim.stages import check_stop_stage, stage_depths
+from guidance.models.aim.stages import check_stop_stage, estimating_stages, stage_depths
 from guidance.models.classifier import Classifier
 from guidance.models.layers.noise import convert_drop_path
 
@@ -65,11 +65,12 @@ def build_aim(
     check_stop_stage(stop_stage, names)
     masked = {f"stage{index}": depth for index, depth in names.items() if index >= stop_stage}
     sizes = {stage: channels[int(stage.removeprefix("stage")) - first_stage] for stage in masked}
-    estimating = list(masked) if form.estimators == "each" or form.masking == "bottom_up" else list(masked)[-1:]
+    one = form.estimators == "one" and form.masking == "top_down"
     masks: dict[str, nn.Module] = {
-        stage: MaskEstimator(
-            sizes[stage], width=form.mask_width, temperature=form.temperature, initialization=form.initialization
-        ) for stage in estimating
+        f"stage{index}": MaskEstimator(
+            sizes[f"stage{index}"], width=form.mask_width, temperature=form.temperature,
+            initialization=form.initialization,
+        ) for index in estimating_stages(names, stop_stage, one=one)
     }  # fmt: skip
     if form.masking == "bottom_up":
         return BottomUp(Parts(convert_drop_path(plain.net), masks, {}, {}), plain, masked)

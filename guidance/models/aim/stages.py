@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 
 def stage_depths(depths: Sequence[str], first: int) -> dict[int, str]:
@@ -11,6 +11,12 @@ def stage_depths(depths: Sequence[str], first: int) -> dict[int, str]:
     ConvNeXt's four stages are 0 to 3; a ResNet's are 1 to 4, because 0 is its stem.
     """
     return dict(enumerate((depth for depth in depths if depth != "input"), start=first))
+
+
+def estimating_stages(stages: Iterable[int], stop: int, *, one: bool = False) -> tuple[int, ...]:
+    """Those of the `stages` that have a mask estimator of their own: all from `stop` on, or only the last (`one`, Sec. D.3)."""
+    masked = tuple(index for index in stages if index >= stop)
+    return masked[-1:] if one else masked
 
 
 def top_down_depths(depths: Sequence[str], stop: str) -> tuple[str, ...]:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
 
 from guidance.assembly import build_classifier, build_objective
 from guidance.assembly.objectives import build_guidance
 from guidance.attribution import ATTRIBUTIONS
-from guidance.config import parse_config
+from guidance.config import dump_config, load_config, override_config, parse_config
+from guidance.config.modes.aim import section as aim_section
 from guidance.data import Source
 from guidance.losses import LOCALIZATION_LOSSES
 from guidance.models.layers.noise import DropPath
 from tests.support.configs import DEMO, SOURCE, VOC
+
+AIM = {"objective": {"mode": "aim", "classification": "cross_entropy"}}
 
 
 def test_every_aim_setting_arrives() -> None:
@@ -62,6 +68,51 @@ def test_every_aim_setting_arrives() -> None:
     assert float((second / first)[..., 1, 1].mean()) < 0.2 < 1 < float((second / first)[..., 0, 0].mean())
 
 
+def test_thresholds_of_stages_arrive_and_are_read_back(tmp_path: Path) -> None:
+    """From YAML, from --set and from the plain types of a checkpoint, whose keys are texts; in the order given."""
+    text = dump_config(parse_config(DEMO | AIM | {"data": {"name": "demo", "root": "x"}}))
+    (tmp_path / "one.yaml").write_text(text)
+    changes = [f"aim.threshold.{stage}={share}" for stage, share in ((4, 0.3), (2, 0.4), (3, 1))]
+    config = load_config(tmp_path / "one.yaml", changes)
+    assert list(aim_section(config).threshold.items()) == [(4, 0.3), (2, 0.4), (3, 1.0)]
+    (tmp_path / "stages.yaml").write_text(dump_config(config))
+    (tmp_path / "plain.yaml").write_text(text.replace("  threshold: 0.25", "  threshold: {4: 0.3, 2: 0.4, 3: 1}"))
+    stored = json.loads(json.dumps(config.model_dump(mode="json")))
+    for again in (load_config(tmp_path / "stages.yaml"), load_config(tmp_path / "plain.yaml"), parse_config(stored)):
+        assert again == config
+        assert list(aim_section(again).threshold) == [4, 2, 3]
+    for same in (
+        load_config(tmp_path / "plain.yaml", ["aim.threshold.3=0.7"]),
+        override_config(config, ["aim.threshold.3=0.7"]),
+    ):
+        assert aim_section(same).threshold == {4: 0.3, 2: 0.4, 3: 0.7}
+    model = build_classifier(config, 3, pretrained=False)
+    made = build_objective(config, model, SOURCE)
+    assert made.behaviour.settings.threshold == {"stage4": 0.3, "stage2": 0.4, "stage3": 1.0}
+    assert aim_section(override_config(config, ["aim.threshold=0.2"])).threshold == 0.2
+
+
+def test_thresholds_of_stages_that_do_not_fit() -> None:
+    for aim, message in (
+        ({"threshold": {2: 0.3}}, r"aim.threshold: it names 2, but .* are 2, 3, 4; give each of these its share, or one"),
+        ({"threshold": {1: 0.3, 2: 0.3, 3: 0.3, 4: 0.3}}, r"it names 1, 2, 3, 4, but .* aim.stop_stage: 2 .* are 2, 3, 4;"),
+        ({"threshold": {}}, r"it names no stage, but"),
+        ({"threshold": {2: 0.3, 3: 0.3, 4: 0.3}, "estimators": "one"}, r"aim.estimators: one .* mask estimator are 4;"),
+        ({"threshold": {4: 0.3}, "estimators": "one"}, None),
+        ({"threshold": {3: 0.3, 4: 0.4}, "masking": "bottom_up", "stop_stage": 3}, None),
+        ({"threshold": {"2": 0.3, "3": 0.3, "4": 0}}, r"aim.threshold.4: .*greater than 0 \(given: 0\)$"),
+        ({"threshold": {"two": 0.3}}, r"aim.threshold: .*valid integer \(given: 'two'\)$"),
+        ({"threshold": [0.3]}, r"aim.threshold: .*valid number \(given: \[0.3\]\)$"),
+        ({"threshold": {2: 0.3, 3: 0.35, 4: 1}, "anneal_epochs": 50},
+         r"would reach 0.3 \(stage 2\), 0.35 \(stage 3\), 1 \(stage 4\) in epoch 51 of 50"),
+    ):  # fmt: skip
+        if message is None:
+            parse_config(DEMO | AIM | {"aim": aim})
+            continue
+        with pytest.raises(ValueError, match=message):
+            parse_config(DEMO | AIM | {"aim": aim})
+
+
 def test_bottom_up_drops_paths_by_sample() -> None:
     config = parse_config(DEMO | {
         "model": {"name": "convnext_tiny", "drop_path": 0.3},
@@ -73,7 +124,6 @@ def test_bottom_up_drops_paths_by_sample() -> None:
 
 
 def test_aim_settings_that_do_not_fit() -> None:
-    aim = {"objective": {"mode": "aim", "classification": "cross_entropy"}}
     for change, message in (
         ({"aim": {"stop_stage": 2}, "objective": {}}, None),
         ({"aim": {"stop_stage": 3}, "objective": {}}, "aim: these settings need objective.mode: aim"),
@@ -101,7 +151,7 @@ def test_aim_settings_that_do_not_fit() -> None:
         ({"trainer": {"early_stop": {"metric": "sparsity"}}}, "more sparsity is not better, so there is no minimum"),
     ):  # fmt: skip
         if message is None:
-            parse_config(DEMO | aim | change)
+            parse_config(DEMO | AIM | change)
             continue
         with pytest.raises(ValueError, match=message):
-            parse_config(DEMO | aim | change)
+            parse_config(DEMO | AIM | change)

@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from guidance.models.layers.noise import sample_keys
 from guidance.objectives.aim import annealed_threshold
+from tests.reference.masking import slow_area
 from tests.support import objectives as make
 from tests.support.nets import tiny_aim
 from tests.support.objectives import batch_of
@@ -61,6 +62,54 @@ def test_the_area_of_a_batch() -> None:
     torch.testing.assert_close(terms["batch"]["area"], (shares.mean(1) - 0.35).square().sum())
     torch.testing.assert_close(terms["sample"]["area"], (shares - 0.35).square().mean(1).sum())
     assert terms["batch"]["area"] < terms["sample"]["area"]
+
+
+@pytest.mark.parametrize("ratio", ["sample", "batch"])
+def test_each_stage_falls_to_its_own_threshold(ratio: str) -> None:
+    """Equation 6 with a threshold for each stage, in whatever order they are given, against a slow reference."""
+    finals = {"stage3": 0.2, "stage1": 0.9, "stage2": 0.5}
+    guided = make.tiny_masking(
+        tiny_aim(dropout=0.0), threshold=finals, area_ratio=ratio, anneal_start=1, anneal_epochs=4, area_weight=2.5
+    ).train()
+    batch = batch_of(5, regions=[])
+    for epoch, done in ((0, 0.0), (2, 0.25), (5, 1.0), (9, 1.0)):
+        guided.begin_epoch(epoch)
+        step = guided(batch, guided.counts(batch))
+        masks = guided.model(batch.images, sample_keys(0, epoch, batch.index)).masks
+        thresholds = {stage: 1 - done * (1 - final) for stage, final in finals.items()}
+        area = slow_area(masks, thresholds, of_batch=ratio == "batch")
+        assert float(step.terms["area"]) == pytest.approx(area, rel=1e-12)
+        total = step.terms["classification"] + step.terms["auxiliary"] + 2.5 * area
+        torch.testing.assert_close(step.loss.detach(), total, rtol=1e-12, atol=0)
+        logged = {name: float(value) for name, value in step.terms.items() if name.startswith("threshold")}
+        assert logged == pytest.approx({f"threshold/{stage}": value for stage, value in thresholds.items()})
+
+
+@pytest.mark.parametrize("ratio", ["sample", "batch"])
+def test_one_number_is_the_same_number_for_each_stage(ratio: str) -> None:
+    batch, steps, gradients = batch_of(4, regions=[]), [], []
+    for threshold in (0.35, dict.fromkeys(["stage1", "stage2", "stage3"], 0.35)):
+        guided = make.tiny_masking(threshold=threshold, area_ratio=ratio).train()
+        steps.append(guided(batch, guided.counts(batch)))
+        steps[-1].loss.backward()
+        gradients.append([p.grad for p in guided.parameters()])
+    assert torch.equal(steps[0].loss, steps[1].loss)
+    assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
+
+
+def test_thresholds_name_the_stages_that_have_an_estimator() -> None:
+    with pytest.raises(
+        ValueError, match=r"given for stage1, but the stages .* are stage1, stage2, stage3: name exactly"
+    ):
+        make.tiny_masking(threshold={"stage1": 0.3})
+    with pytest.raises(ValueError, match="given for no stage"):
+        make.tiny_masking(threshold={})
+    with pytest.raises(ValueError, match=r"threshold of stage2 must lie in \(0, 1\], .* not 1.5"):
+        make.tiny_masking(threshold={"stage1": 0.3, "stage2": 1.5, "stage3": 0.3})
+    one, batch = make.tiny_masking(tiny_aim(estimators="one"), threshold={"stage3": 0.3}), batch_of(3, regions=[])
+    assert {n for n in one(batch, one.counts(batch)).terms if "threshold" in n} == {"threshold/stage3"}
+    with pytest.raises(ValueError, match="have a mask estimator are stage3"):
+        make.tiny_masking(tiny_aim(estimators="one"), threshold={"stage2": 0.3, "stage3": 0.3})
 
 
 def test_annealing() -> None:
