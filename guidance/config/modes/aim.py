@@ -30,6 +30,7 @@ def _kind_of(value: object) -> str:
     return "stages" if isinstance(value, Mapping) else "all"
 
 
+Rate = Annotated[float, Field(ge=0, lt=1)]
 Share = Annotated[float, Field(gt=0, le=1)]
 # The paper's index of a stage -> its share.
 Stages = Annotated[dict[StrictInt, Share], BeforeValidator(_numbers_of_stages)]
@@ -47,7 +48,11 @@ class AIMSettings(Section):
     auxiliary: bool = True  # a classifier and a loss for each stage
     width: Count = 256
     mask_width: Count = 32
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.3  # before each classifier of the top-down pathway
+    dropout: Rate = 0.3  # before each classifier of the top-down pathway
+    # bottom_up: before the backbone's own classifier. Not `dropout`, of which stored bottom-up runs hold the default without
+    # having used it: they go on to the same numbers.
+    classifier_dropout: Rate = 0.0
+    skip: bool = False  # bottom_up: the skip connections of Fig. 27, which make the sparse maps dense again
     temperature: Positive = 1.0  # of the straight-through gradient
     # Share of the epochs after which masks are no longer drawn but the most probable ones, as in the code that AIM adapts
     # (Verelst & Tuytelaars 2020). Drawn to the end, cells of probability 0.25 are active in training and never after it.
@@ -59,6 +64,10 @@ class AIMSettings(Section):
     area_weight: NotNegative = 6.0  # lambda
     area_ratio: Literal["sample", "batch"] = "sample"  # the share of active cells of each image, or of a batch
     mask_weight: NotNegative = 0.0  # of objective.localization.loss on the soft masks, where there are regions
+
+
+# aim.masking -> the settings that only it has
+BELONGING = {"top_down": ("estimators", "auxiliary", "width", "dropout"), "bottom_up": ("skip", "classifier_dropout")}
 
 
 def section(config: Config) -> AIMSettings:
@@ -80,10 +89,10 @@ def check(config: Config, backbone: Backbone) -> None:
         raise ValueError(
             "objective.classification: AIM is trained with cross_entropy where images have one label; set it"
         )
-    if aim.masking == "bottom_up":
-        for field in ("estimators", "auxiliary", "width", "dropout"):
+    for masking, fields in BELONGING.items():
+        for field in fields if aim.masking != masking else ():
             if getattr(aim, field) != AIMSettings.model_fields[field].default:
-                raise ValueError(f"aim.{field}: it belongs to aim.masking: top_down")
+                raise ValueError(f"aim.{field}: it belongs to aim.masking: {masking}")
     last = aim.anneal_start + (aim.anneal_epochs or 0)
     if aim.threshold is not None and last >= config.trainer.epochs > 1:
         raise ValueError(
@@ -140,7 +149,8 @@ def wrapping(config: Config, num_classes: int) -> Callable[[Classifier], Classif
 def _wrap(aim: AIMSettings, backbone: Backbone, num_classes: int, plain: Classifier) -> Classifier:
     form = AIMForm(
         masking=aim.masking, estimators=aim.estimators, initialization=aim.initialization, auxiliary=aim.auxiliary,
-        width=aim.width, mask_width=aim.mask_width, dropout=aim.dropout, temperature=aim.temperature,
+        width=aim.width, mask_width=aim.mask_width, dropout=aim.dropout, temperature=aim.temperature, skip=aim.skip,
+        classifier_dropout=aim.classifier_dropout,
     )  # fmt: skip
     return build_aim(
         plain, backbone.channels, first_stage=backbone.first_stage, stop_stage=aim.stop_stage, num_classes=num_classes,

@@ -12,7 +12,7 @@ from guidance.models.aim.masks import MaskEstimator
 from guidance.models.aim.nets import BottomUp, MaskedClassifier, Parts, TopDown
 from guidance.models.aim.stages import check_stop_stage, estimating_stages, stage_depths
 from guidance.models.classifier import Classifier
-from guidance.models.layers.noise import convert_drop_path
+from guidance.models.layers.noise import Dropout, convert_drop_path
 
 MASKINGS = ("top_down", "bottom_up")
 
@@ -24,7 +24,8 @@ class AIMForm:
     `masking`: "top_down" is AIM; "bottom_up" masks the features of the backbone itself. `estimators`: "each" stage has one, or
     only the last ("one"), whose mask is enlarged for the others (Sec. D.3). `initialization` of the estimators: "default" or
     "edges" (Sec. D.5). `auxiliary`: whether each stage has a classifier, which only its loss needs. `width` F and `mask_width`
-    of the convolutions are those that the paper's parameter counts fit. The backbone's own classifier is dropped (top_down).
+    of the convolutions are those that the paper's parameter counts fit. The backbone's own classifier is dropped (top_down), or
+    has drop-out of rate `classifier_dropout` in front (bottom_up), where `skip` adds the connections of Fig. 27.
     """
 
     masking: str = "top_down"
@@ -35,6 +36,8 @@ class AIMForm:
     mask_width: int = 32
     dropout: float = 0.3
     temperature: float = 1.0
+    skip: bool = False
+    classifier_dropout: float = 0.0
 
     def __post_init__(self) -> None:
         for name, value, known in (
@@ -73,7 +76,9 @@ def build_aim(
         ) for index in estimating_stages(names, stop_stage, one=one)
     }  # fmt: skip
     if form.masking == "bottom_up":
-        return BottomUp(Parts(convert_drop_path(plain.net), masks, {}, {}), plain, masked)
+        # Without a rate there is no layer: every layer that draws has a stream of its own, by its place among them.
+        dropout = Dropout(form.classifier_dropout) if form.classifier_dropout else None
+        return BottomUp(Parts(convert_drop_path(plain.net), masks, {}, {}, dropout), plain, masked, skip=form.skip)
     for layer in plain.stages["logits"]:
         if isinstance(layer, str):
             plain.net.set_submodule(layer, nn.Identity())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from guidance.models.aim.masks import MaskEstimator
 from guidance.models.aim.stages import top_down_depths
-from guidance.models.classifier import Classifier
+from guidance.models.classifier import Classifier, Operation
 from guidance.models.layers.noise import keyed
 from guidance.types import Forward, lookup
 
@@ -24,9 +24,10 @@ class Parts(nn.Module):
         masks: dict[str, nn.Module],
         blocks: dict[str, nn.Module],
         heads: dict[str, nn.Module],
+        dropout: nn.Module | None = None,
     ) -> None:
         super().__init__()
-        self.backbone = backbone
+        self.backbone, self.dropout = backbone, dropout  # drop-out before the backbone's own classifier (bottom_up)
         self.masks, self.blocks, self.heads = nn.ModuleDict(masks), nn.ModuleDict(blocks), nn.ModuleDict(heads)
 
 
@@ -39,6 +40,14 @@ class MaskedClassifier(Classifier):
         watched = [f"backbone.{name}" for name in plain.watched]
         super().__init__(net, plain.stages_under("backbone."), channels=plain.channels, watched=watched)
         self.masked = dict(masked)
+
+    def _opened(self, depth: str) -> tuple[Operation, ...]:
+        """The layers of a stage, with the children of the last one in its place where it is a sequence."""
+        *layers, last = self.stages[depth]
+        module = self.net.get_submodule(last) if isinstance(last, str) else None
+        if module is None or type(module).forward is not nn.Sequential.forward:
+            return (*layers, last)
+        return (*layers, *(f"{last}.{name}" for name, _ in module.named_children()))
 
     def forward(self, images: Tensor, keys: Tensor | None = None) -> Forward:
         """As `Classifier.forward`. In training, `keys` [B] (`guidance.models.layers.noise.sample_keys`) decide every draw."""
@@ -117,7 +126,31 @@ class TopDown(MaskedClassifier):
 
 class BottomUp(MaskedClassifier):
     """The ablation of AIM, Sec. 6.1 and D.4: each masked stage hands only its active cells to the next; no top-down pathway,
-    no skip connection, the backbone's own classifier."""
+    no skip connection (Fig. 28), the backbone's own classifier.
+
+    `skip` adds the connection of Fig. 27, which turns the sparse maps back into dense ones: mask * output + input. The paper
+    sums "the sparse feature maps and the block's input", and does not say how the two fit where a stage begins by downsampling.
+    Our reading has no parameters: the skip starts from the first state of the stage that has the shape of its output. In a
+    ConvNeXt, the only net that the paper masks bottom-up, that is the output of the downsampling layer; in a layer of a ResNet,
+    that of the first residual block (of layer1 in ResNet-18, whose input fits, that input). ValueError if only the output fits.
+
+    `net.dropout`, where there is one, sits directly in front of the last linear layer of the backbone's classifier. Table 4
+    gives a rate and D.4 the same setup for this net, neither a place; in the top-down net it is in front of the classifiers.
+    """
+
+    def __init__(self, net: Parts, plain: Classifier, masked: Mapping[str, str], *, skip: bool = False) -> None:
+        super().__init__(net, plain, masked)
+        self.skip = skip
+        if skip:
+            self.stages |= {depth: self._opened(depth) for depth in self.masked.values()}
+        if net.dropout is not None:
+            *layers, last = self._opened("logits")
+            linear = self.net.get_submodule(last) if isinstance(last, str) else last
+            if not isinstance(linear, nn.Linear):
+                raise ValueError(
+                    f"aim.classifier_dropout: it goes in front of a linear layer, but this net ends in {linear}; set it to 0"
+                )
+            self.stages["logits"] = (*layers, "dropout", last)
 
     def upper(self, features: Tensor, depth: str) -> Forward:
         if depth == "input":
@@ -127,10 +160,27 @@ class BottomUp(MaskedClassifier):
         known, x = {depth: features}, features
         with self._watching() as inside:
             for name, layers in list(self.stages.items())[self._position(depth) :]:
-                x = self._run(layers, x)
-                if name in stage_at:
-                    stage = stage_at[name]
-                    mask_logits[stage], masks[stage] = self.net.masks[stage](x)
-                    x = x * masks[stage].to(x.dtype)
-                known[name] = x
+                if name not in stage_at:
+                    known[name] = x = self._run(layers, x)
+                    continue
+                stage, (x, dense) = stage_at[name], self._stage(layers, x)
+                mask_logits[stage], masks[stage] = self.net.masks[stage](x)
+                sparse = x * masks[stage].to(x.dtype)
+                known[name] = x = sparse if dense is None else sparse + dense
         return Forward(known.pop("logits"), known, masks, mask_logits=mask_logits, inside=inside)
+
+    def _stage(self, layers: Sequence[Operation], x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The output of a masked stage for its input `x`, and where its skip connection starts; None without one."""
+        if not self.skip:
+            return self._run(layers, x), None
+        first = {x.shape: x}  # shape -> the first state that has it
+        for layer in self._modules_of(layers):
+            x = layer(x)
+            first.setdefault(x.shape, x)
+        dense = first[x.shape]
+        if dense is x:
+            raise ValueError(
+                f"aim.skip: the stage {', '.join(map(str, layers))} has no state of the shape {list(x.shape)} of its output "
+                "before it, so a skip connection would carry the whole output past the mask; set aim.skip: false"
+            )
+        return x, dense

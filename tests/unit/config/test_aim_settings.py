@@ -68,6 +68,16 @@ def test_every_aim_setting_arrives() -> None:
     assert float((second / first)[..., 1, 1].mean()) < 0.2 < 1 < float((second / first)[..., 0, 0].mean())
 
 
+def test_skips_and_drop_out_of_bottom_up_arrive() -> None:
+    bottom_up = {"masking": "bottom_up", "stop_stage": 3}
+    config = parse_config(DEMO | AIM | {"aim": bottom_up | {"skip": True, "classifier_dropout": 0.3}})
+    model = build_classifier(config, 3, pretrained=False)
+    assert (model.skip, model.net.dropout.p) == (True, 0.3)
+    # What runs of before have stored: the drop-out of the top-down pathway, which they never had.
+    old = build_classifier(parse_config(DEMO | AIM | {"aim": bottom_up | {"dropout": 0.3}}), 3, pretrained=False)
+    assert (old.skip, old.net.dropout) == (False, None)
+
+
 def test_thresholds_of_stages_arrive_and_are_read_back(tmp_path: Path) -> None:
     """From YAML, from --set and from the plain types of a checkpoint, whose keys are texts; in the order given."""
     text = dump_config(parse_config(DEMO | AIM | {"data": {"name": "demo", "root": "x"}}))
@@ -140,6 +150,9 @@ def test_aim_settings_that_do_not_fit() -> None:
         ({"aim": {"anneal_epochs": 5}, "trainer": {"epochs": 1}}, None),  # a single epoch is a trial
         ({"aim": {"masking": "bottom_up", "estimators": "one"}}, r"aim.estimators: it belongs to aim.masking: top_down"),
         ({"aim": {"masking": "bottom_up", "dropout": 0.1}}, r"aim.dropout: it belongs to aim.masking: top_down"),
+        ({"aim": {"skip": True}}, r"aim.skip: it belongs to aim.masking: bottom_up"),
+        ({"aim": {"classifier_dropout": 0.3}}, r"aim.classifier_dropout: it belongs to aim.masking: bottom_up"),
+        ({"aim": {"masking": "bottom_up", "classifier_dropout": 1}}, r"aim.classifier_dropout: .*less than 1"),
         ({"aim": {"area_ratio": "batch"}, "trainer": {"accumulate": 2}}, r"area_ratio: batch needs trainer.accumulate: 1"),
         (
             {"objective": {"mode": "aim", "classification": "cross_entropy", "attribution": {"depth": "mid3"}}},
