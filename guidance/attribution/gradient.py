@@ -1,4 +1,4 @@
-"""Attributions from one gradient: input times gradient, GradCAM, and the gradient routine that all methods share."""
+"""Attributions from one gradient: input times gradient, GradCAM, saliency, and the gradient routine that all methods share."""
 
 from __future__ import annotations
 
@@ -43,6 +43,19 @@ def gradcam(model: Explainable, request: Request) -> Tensor:
     with full_precision(gradient) as g:
         weights = model.cells(g, request.depth).mean((2, 3), keepdim=True)
         return (model.cells(state(request).to(g.dtype), request.depth) * weights).sum(1).relu()
+
+
+def saliency(model: Explainable, request: Request) -> Tensor:
+    """Saliency map: max_c |df/dx_c|, never negative (Simonyan et al. 2014, Sec. 3.1).
+
+    How much the logit can change with a cell, not which way. The paper takes the gradient by the images; here it is that by the
+    features at any depth, over as many channels as they have. It is the true gradient: dynamic-linear nets are not
+    linearised for it (`Method.linearizes`), because their row of W(x) is another thing (`bcos`). A loss on the maps can be
+    trained through wherever a cell's largest channel is one alone and not zero; at a zero the derivative is taken as zero.
+    """
+    gradient = gradients(model, request)
+    with full_precision(gradient) as g:
+        return model.cells(g, request.depth).abs().amax(1)
 
 
 def forward_of(request: Request) -> Forward:

@@ -44,6 +44,14 @@ def gradcam(model: Any, features: Tensor, depth: str, target: int) -> Map:
     return positive(result)
 
 
+def saliency(model: Any, features: Tensor, depth: str, target: int) -> Map:
+    g = numeric_gradient(model, features, depth, target)[0].tolist()
+    result = [[0.0] * len(g[0][0]) for _ in g[0]]
+    for i, j in cells(result):
+        result[i][j] = max(abs(g[c][i][j]) for c in range(len(g)))
+    return result
+
+
 def intgrad(model: Any, features: Tensor, depth: str, target: int, steps: int = 20) -> Map:
     x = features[0].tolist()
     result = [[0.0] * len(x[0][0]) for _ in x[0]]
@@ -94,5 +102,5 @@ def gradient_gradcam(model: Any, features: Tensor, depth: str, target: int) -> M
 
 ATTRIBUTIONS: dict[str, Callable[..., Map]] = {
     "ixg": ixg, "bcos": ixg, "gradcam": gradcam, "intgrad": intgrad, "guided_backprop": gradient_sum,
-    "guided_gradcam": gradient_gradcam,
+    "guided_gradcam": gradient_gradcam, "saliency": saliency,
 }  # fmt: skip

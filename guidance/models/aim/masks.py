@@ -19,7 +19,7 @@ def binary_mask(logits: Tensor, noise: Tensor | None = None, *, temperature: flo
 
     Losses train the mask through that gradient; attributions take it as a constant (a gradient inside
     `guidance.models.pullback.dynamic.linearized` leaves it out), so that the maps that are guided are those that are evaluated.
-    GradCAM, which is not linearised, keeps it below the fused features.
+    GradCAM and saliency maps, which are not linearised, keep it below the fused features.
     """
     shifted = logits if noise is None else logits + noise
     soft = torch.sigmoid(shifted / temperature)

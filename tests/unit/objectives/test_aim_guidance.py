@@ -63,7 +63,7 @@ def test_guided_aim_follows_its_gradient() -> None:
 
 
 @pytest.mark.parametrize("depth", ["input", "mid1", "final"])
-@pytest.mark.parametrize("method", ["ixg", "gradcam", "intgrad", "guided_backprop", "guided_gradcam"])
+@pytest.mark.parametrize("method", ["ixg", "gradcam", "saliency", "intgrad", "guided_backprop", "guided_gradcam"])
 def test_an_aim_net_can_be_guided_at_its_depths(method: str, depth: str) -> None:
     guided = make.tiny_masking(localization=energy, weight=0.5, attribution=method, depth=depth).train()
     batch = batch_of(4)

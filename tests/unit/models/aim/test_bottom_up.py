@@ -100,7 +100,7 @@ def test_a_skip_adds_its_start_to_the_active_cells() -> None:
         assert x.all(), "dense again"
 
 
-@pytest.mark.parametrize("method", ["ixg", "gradcam", "intgrad", "guided_backprop"])
+@pytest.mark.parametrize("method", ["ixg", "gradcam", "saliency", "intgrad", "guided_backprop"])
 def test_maps_of_a_net_with_skips_are_those_of_its_upper_part(method: str) -> None:
     model = tiny_aim(1, masking="bottom_up", skip=True, classifier_dropout=0.5).eval()
     images, pairs = torch.randn(2, 3, 12, 12, dtype=torch.float64), (torch.arange(2), torch.tensor([0, 2]))

@@ -160,7 +160,7 @@ def test_every_bcos_backbone_is_guided_by_its_contributions() -> None:
 
 
 @pytest.mark.parametrize("name", ["bcos_resnet", "bcos_vitc", "xdnn"])
-@pytest.mark.parametrize("method", ["ixg", "bcos", "gradcam", "intgrad"])
+@pytest.mark.parametrize("method", ["ixg", "bcos", "gradcam", "saliency", "intgrad"])
 def test_images_get_no_gradient_where_no_method_needs_it(name: str, method: str) -> None:
     model, images = build(name)
     pairs = (torch.tensor([0, 2]), torch.tensor([1, 3]))
