@@ -1,0 +1,142 @@
+"""What the shipped configs call published is what docs/papers.yaml says, which is written from the papers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from guidance.config import load_config
+from tests.support.configs import CONFIGS
+
+ROOT = Path(__file__).parents[3]
+PAPERS: dict[str, Any] = yaml.safe_load((ROOT / "docs/papers.yaml").read_text())
+PROTOCOLS: dict[str, dict[str, Any]] = PAPERS["protocols"]
+FIRST = re.compile(r"# (Published|Example): (.+)")
+
+
+@cache
+def first_line(path: Path) -> tuple[str, str]:
+    found = FIRST.fullmatch(path.read_text().split("\n", 1)[0])
+    assert found is not None, f"{path.name} says neither what row of a paper it is nor that it is an example"
+    return found[1], found[2]
+
+
+def published_ids(path: Path) -> list[str]:
+    kind, text = first_line(path)
+    return text.split(", ") if kind == "Published" else []
+
+
+@cache
+def resolved(path: Path, *changes: str) -> Mapping[str, Any]:
+    """Every setting of a config, by its dotted name."""
+    return flat(load_config(path, list(changes)).model_dump(mode="json"))
+
+
+def flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in content.items():
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return found
+
+
+def departures(protocol: Mapping[str, Any], settings: Mapping[str, Any]) -> list[str]:
+    """The settings that are not what the paper says, or, where it leaves them open, not what the file says we chose."""
+    wanted = dict(protocol["values"]) | {key: ours for key, (ours, _) in protocol.get("not_given", {}).items()}
+    return [key for key, value in wanted.items() if not agrees(value, settings, key)]
+
+
+def agrees(value: Any, settings: Mapping[str, Any], key: str) -> bool:
+    if key not in settings:
+        return False
+    choices = value["one_of"] if isinstance(value, dict) else [value]
+    # True is no 1.
+    return any(settings[key] == c and isinstance(settings[key], bool) == isinstance(c, bool) for c in choices)
+
+
+CLAIMS = [(path, name) for path in CONFIGS for name in published_ids(path)]
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
+def test_the_first_line_says_what_a_config_is(path: Path) -> None:
+    kind, _ = first_line(path)
+    assert (kind == "Published") == bool(published_ids(path))
+    assert "ublished" not in path.read_text() or kind == "Published" or "no setting of a paper" in path.read_text()
+    for name in published_ids(path):
+        assert name in PROTOCOLS, f"{path.name}: docs/papers.yaml has no protocol {name}"
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_protocols_and_configs_name_each_other(name: str) -> None:
+    protocol = PROTOCOLS[name]
+    assert set(protocol) <= {"source", "values", "not_given", "others", "configs"}
+    assert protocol["source"]
+    assert protocol["values"]
+    assert not set(protocol["values"]) & set(protocol.get("not_given", {})), "given or not?"
+    assert sorted(protocol["configs"]) == sorted(path.stem for path, claimed in CLAIMS if claimed == name)
+
+
+@pytest.mark.parametrize(("path", "name"), CLAIMS, ids=lambda v: v.stem if isinstance(v, Path) else v)
+def test_published_values(path: Path, name: str) -> None:
+    assert departures(PROTOCOLS[name], resolved(path)) == []
+
+
+@pytest.mark.parametrize(("path", "name"), CLAIMS, ids=lambda v: v.stem if isinstance(v, Path) else v)
+def test_any_other_value_is_found(path: Path, name: str) -> None:
+    settings = resolved(path)
+    for key in PROTOCOLS[name]["values"]:
+        assert departures(PROTOCOLS[name], {**settings, key: "another"}) == [key]
+        assert departures(PROTOCOLS[name], {k: v for k, v in settings.items() if k != key}) == [key]
+
+
+@pytest.mark.parametrize(
+    ("stem", "change", "key"),
+    [
+        ("voc_bcos_energy_star", "optimizer.lr=1e-3", "optimizer.lr"),
+        ("voc_resnet50_rrr_final", "objective.localization.weight=1e-3", "objective.localization.weight"),
+        ("waterbirds100_bcos_energy", "data.filter_validation=false", "data.filter_validation"),
+        ("voc_bcos_energy", "evaluation.iou_threshold=0.5", "evaluation.iou_threshold"),
+        ("cub_aim_convnext_tiny", "aim.threshold=null", "aim.threshold"),
+        ("waterbirds95_aim_resnet101", "data.augmentation=randaugment", "data.augmentation"),
+        ("cub_aim_bottom_up_123", "aim.skip=true", "aim.skip"),
+    ],
+)
+def test_a_changed_config_is_found(stem: str, change: str, key: str) -> None:
+    path = next(path for path in CONFIGS if path.stem == stem)
+    for name in published_ids(path):
+        assert departures(PROTOCOLS[name], resolved(path, change)) == [key]
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# docs/fidelity.md
+# ----------------------------------------------------------------------------------------------------------------------
+FIDELITY = ROOT / "docs/fidelity.md"
+CODE = re.compile(r"`([^`\n]+)`")
+PATHS = re.compile(r"(?:configs|docs|guidance|launch|tests|tools)/[\w./-]+|README\.md")
+
+
+def test_what_fidelity_names_exists() -> None:
+    """Every path in its code marks, every config, every `path::name` of a test, and every `path: name` of a function."""
+    missing = []
+    for code in CODE.findall(FIDELITY.read_text()):
+        path, _, name = code.partition("::")
+        if not PATHS.fullmatch(path):
+            continue
+        file = ROOT / path
+        if not file.exists():
+            missing.append(path)
+        elif name and not re.search(
+            rf"^\s*(?:def|class) {re.escape(name)}\b|^{re.escape(name)}\b", file.read_text(), re.M
+        ):
+            missing.append(code)
+    assert missing == []
+
+
+def test_fidelity_names_every_published_config() -> None:
+    text = FIDELITY.read_text()
+    assert [path.name for path in CONFIGS if published_ids(path) and f"configs/{path.name}" not in text] == []
