@@ -26,7 +26,7 @@ DEMO = ["trainer.epochs=1", "data.num_train=40", "data.num_val=20", "data.num_te
 LESS = {
     **dict.fromkeys(["demo.yaml", "demo_aim.yaml"], " ".join(DEMO)),
     "waterbirds100_aim_convnext_tiny.yaml": "model.weights=none data.image_size=64 data.num_workers=0 trainer.batch_size=4 "
-    "trainer.device=cpu log.probe_images=1",
+    "trainer.device=cpu log.probe_images=1 evaluation.region=box",  # the sample has no segmentations
     "waterbirds100_resnet18_energy.yaml": "trainer.epochs=1 data.image_size=32 trainer.device=cpu log.probe_images=2",
     "coco2014_bcos_energy.yaml": "model.weights=none data.year=2017 data.train_split=train2017 data.val_split=val2017 "
     "data.image_size=64 data.num_workers=0 trainer.batch_size=4 trainer.device=cpu log.probe_images=1",
