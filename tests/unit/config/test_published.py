@@ -112,6 +112,22 @@ def test_a_changed_config_is_found(stem: str, change: str, key: str) -> None:
         assert departures(PROTOCOLS[name], resolved(path, change)) == [key]
 
 
+TABLES = [
+    (paper, name, table) for paper, tables in PAPERS["results"].items() for name, table in tables.items() if "columns" in table
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("paper", "name", "table"), TABLES, ids=[f"{paper}-{name}" for paper, name, _ in TABLES])
+def test_published_rows_have_a_number_for_each_column(paper: str, name: str, table: dict[str, Any]) -> None:
+    rows = flat({row: cells for row, cells in table.items() if row != "columns"})
+    assert rows
+    for row, cells in rows.items():
+        assert len(cells) == len(table["columns"]), f"{paper} {name} {row}"
+        for cell in cells:
+            value, deviation = cell if isinstance(cell, list) else (cell, 0.0)
+            assert value is None or (0 <= value <= 100 and deviation >= 0)
+
+
 # ----------------------------------------------------------------------------------------------------------------------
 # docs/fidelity.md
 # ----------------------------------------------------------------------------------------------------------------------
