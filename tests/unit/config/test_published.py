@@ -99,7 +99,7 @@ def test_any_other_value_is_found(path: Path, name: str) -> None:
     [
         ("voc_bcos_energy_star", "optimizer.lr=1e-3", "optimizer.lr"),
         ("voc_resnet50_rrr_final", "objective.localization.weight=1e-3", "objective.localization.weight"),
-        ("waterbirds100_bcos_energy", "data.filter_validation=false", "data.filter_validation"),
+        ("waterbirds100_bcos_energy", "data.validation=official", "data.validation"),
         ("voc_bcos_energy", "evaluation.iou_threshold=0.5", "evaluation.iou_threshold"),
         ("cub_aim_convnext_tiny", "aim.threshold=null", "aim.threshold"),
         ("waterbirds95_aim_resnet101", "data.augmentation=randaugment", "data.augmentation"),
