@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -39,6 +40,8 @@ from guidance.runs import checkpoint
 from guidance.runs.paths import last_checkpoint
 from guidance.runs.settings import flatten
 from guidance.types import lookup
+
+LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -137,11 +140,7 @@ def evaluate_in_detail(
         run = replace(run, config=refit_threshold(run.config, run.trained))
     log_remark(run.config, run.model)
     source = build_source(run.config, split)
-    if source.classes != run.classes:
-        raise ValueError(
-            f"{path} was trained on the classes {', '.join(run.classes)}, "
-            f"but {source.name} {split} has {', '.join(source.classes)}"
-        )
+    _check_classes(run, source, path)
     # The training split only tells how large its groups and classes are.
     needed = source.groups or run.config.objective.class_weights == "balanced"
     train = build_source(run.config, run.config.data.train_split) if needed else source
@@ -163,6 +162,21 @@ def evaluate_in_detail(
         metrics, rows = chosen.with_rows(run.model, iou_threshold=threshold)
     description = describe_evaluation(run.config, f"{threshold:g} ({origin})") + chosen.without
     return Evaluation(metrics, rows, source, run.config, _settings(run, split, threshold, origin), description)
+
+
+def _check_classes(run: Run, source: Source, path: str | Path) -> None:
+    """Raise ValueError for a split of other classes; log where they are other names for those of the run by intention."""
+    if source.classes == run.classes:
+        return
+    asked, trained = run.config.data, run.trained.data
+    other = [name for name in asked.relabels if getattr(asked, name) != getattr(trained, name, None)]
+    if asked.name != trained.name or not other or len(source.classes) != len(run.classes):
+        raise ValueError(
+            f"{path} was trained on the classes {', '.join(run.classes)}, "
+            f"but {source.name} {source.split} has {', '.join(source.classes)}"
+        )
+    pairs = ", ".join(f"{new} for {old}" for new, old in zip(source.classes, run.classes, strict=True))
+    LOG.info("data.%s is not that of the run: its classes now stand for others (%s)", other[0], pairs)
 
 
 def _settings(run: Run, split: str, threshold: float, origin: str) -> dict[str, Any]:

@@ -20,7 +20,7 @@ def guided_backprop(model: Explainable, request: Request) -> Tensor:
     """Guided Backprop, summed over channels: signed (Springenberg et al. 2015, Eq. 6).
 
     The gradient g of the logit, where every activation hands down only the positive part of the gradient that leaves it.
-    At a ReLU that is g * 1[x > 0] * 1[g > 0], as published. At a GELU, for which nothing is published, it is the positive
+    At a ReLU that is g * 1[x > 0] * 1[g > 0], as in the paper. At a GELU, of which no paper says anything, it is the positive
     part of g * GELU'(x). Activations of other kinds, and those that are called as functions, pass the plain gradient.
     `clamped_at` says which of these a net has: libraries that know only ReLU (captum) return the plain gradient for a
     GELU net. Runs the upper part of the net again, in evaluation mode, on M rows; `rounds` is not used.

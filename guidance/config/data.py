@@ -18,6 +18,7 @@ class CommonData(Section):
 
     single_label: ClassVar[bool] = False  # every image has exactly one class
     offers: ClassVar[tuple[str, ...]] = ()  # of "groups" and "segmentations"
+    relabels: ClassVar[tuple[str, ...]] = ()  # settings that give the same images other classes, as many
     name: str  # of the data set; a section allows its own alone, Literal["..."]
     root: Annotated[Path, FREE]
     train_split: str = "train"
@@ -100,6 +101,7 @@ class CUBData(HeldOutData):
 class WaterbirdsData(HeldOutData):
     single_label: ClassVar[bool] = True
     offers: ClassVar[tuple[str, ...]] = ("groups", "fixed group", "segmentations")
+    relabels: ClassVar[tuple[str, ...]] = ("task",)
     name: Literal["waterbirds"]
     version: Annotated[Literal["95", "100"], ToText] = "100"
     task: Literal["birds", "background"] = "birds"  # label y with masks inside, or place with masks outside the boxes

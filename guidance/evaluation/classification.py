@@ -13,7 +13,10 @@ from guidance.evaluation.statistics import mean
 
 
 def f1(rows: Rows) -> float:
-    """Micro F1 over all image x class decisions, as published; NaN if nothing is positive and nothing predicted."""
+    """Micro F1 over all image x class decisions; NaN if nothing is positive and nothing predicted.
+
+    The papers on guidance say F1; that it is the micro average, at logit 0, is how the published code reads it.
+    """
     hits, predicted, positive = _counts(rows)
     return _ratio(2 * hits, predicted + positive)
 

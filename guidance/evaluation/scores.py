@@ -28,7 +28,7 @@ def epg(attribution: Tensor, mask: Tensor) -> Tensor:
     """Energy pointing game [M] in [0, 1]: share of the positive attribution inside the mask (Rao et al. 2023, Eq. 2).
 
     `attribution` [M, H, W] upsampled and signed, `mask` [M, H, W] bool. 0 for a map without positive energy, which
-    counts in the mean as published (`has_energy` tells them apart), and for an empty mask. Does not depend on the
+    counts in the mean as in the published code (`has_energy` tells them apart), and for an empty mask. Does not depend on the
     scale of the map.
     """
     with full_precision(attribution) as maps:

@@ -58,7 +58,7 @@ def _resnet(name: str, file: str, channels: tuple[int, ...]) -> Backbone:
     )
 
 
-# The published guidance experiments start from torchvision's V1 weights.
+# The published code of model guidance starts from torchvision's V1 weights.
 BACKBONES: dict[str, Backbone] = {
     "resnet18": _resnet("resnet18", "resnet18-f37072fd.pth", (64, 128, 256, 512)),
     "resnet50": _resnet("resnet50", "resnet50-0676ba61.pth", (256, 512, 1024, 2048)),

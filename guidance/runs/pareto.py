@@ -1,7 +1,7 @@
 """Dominance over several metrics; no files, no tensors. Points are maximised, candidates in the direction of each metric.
 
 Rao et al. 2023 ("Studying How to Efficiently and Effectively Guide Models with Explanations") select checkpoints by the
-front of (F1, EPG, IoU). As published, values are rounded to a resolution of 0.005 before they are compared.
+front of (F1, EPG, IoU). As in their published code, values are rounded to a resolution of 0.005 before they are compared.
 """
 
 from __future__ import annotations

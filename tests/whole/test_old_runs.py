@@ -74,6 +74,19 @@ def test_a_stopped_run_goes_on_to_the_same_results(old: Path, name: str) -> None
 
 
 @each_run
+def test_an_old_run_keeps_the_protocol_that_it_was_trained_with(old: Path, name: str) -> None:
+    """Settings that came later mean what was done before there were any, whatever the default of a new config is."""
+    config = load_config(old / name / "config.yaml")
+    assert load_run(old / name).config == config
+    data, evaluation = config.data, config.evaluation
+    assert (data.crop, data.annotated_of, data.augmentation, evaluation.crop) == ("none", "regions", "none", "none")
+    assert (evaluation.iou_threshold, evaluation.threshold_fraction, evaluation.pixel_map) == ("fit", 0.0, "raw")
+    assert config.pareto.metrics == ["f1", "epg", "iou"]
+    if name == "aim":
+        assert (config.aim.threshold, config.aim.skip, config.aim.classifier_dropout) == (0.25, False, 0.0)  # type: ignore[attr-defined]
+
+
+@each_run
 def test_a_checkpoint_of_the_front_is_evaluated_and_used(old: Path, name: str) -> None:
     checkpoint = old / name / "checkpoints" / "pareto" / "epoch_0001.pt"
     run = load_run(checkpoint)

@@ -63,8 +63,8 @@ def load_coco(
     "train" and "val" share the official training images: as the two published split files say where they are there
     (73,872 and 8,209 images of 2014), else `val_fraction` of the labelled images is held out (see
     `splits.train_or_val`). "test" is the official validation set. "train<year>" and "val<year>" are the official sets as
-    they are. `crowd`: annotations of crowds count, as published; otherwise they are neither labels nor boxes nor
-    segmentations. One that you mark "never": true says where evidence for its class must not lie. Images without any
+    they are. `crowd`: annotations of crowds count, as in the published code; otherwise they are neither labels nor
+    boxes nor segmentations. One that you mark "never": true says where evidence for its class must not lie. Images without any
     label are left out and counted. `on_error` "skip" leaves out and counts images with a faulty annotation, or whose
     file is missing; "raise" makes them a ValueError. COCO has a few boxes without width or height: they are found when
     the image is read, so training on all of it needs "skip".

@@ -30,8 +30,8 @@ def load_voc(
     """Split `split` ("train", "val", "trainval" or "test") of VOC<year>: 20 classes, multi-label.
 
     XML boxes are 1-based and inclusive; here x0 = xmin - 1 and x1 = xmax (the published code does not shift them).
-    `difficult`: keep objects marked so, as published; otherwise they count neither as boxes nor as labels, and an image
-    that has no others is left out and counted. `on_error` "skip" leaves out and counts images whose annotation is
+    `difficult`: keep objects marked so, as in the published code; otherwise they count neither as boxes nor as labels, and an
+    image that has no others is left out and counted. `on_error` "skip" leaves out and counts images whose annotation is
     missing, malformed, empty, or names an unknown class; "raise" makes them a ValueError that names the file.
     """
     check_on_error(on_error)

@@ -68,7 +68,10 @@ class BcosConv2d(Layer):
 
 
 class BcosLinear(Layer):
-    """B-cos on the last dimension: [..., in_features] -> [..., out_features]. As published, 1e-12 is added to ||x||."""
+    """B-cos on the last dimension: [..., in_features] -> [..., out_features].
+
+    As in the released code, 1e-12 is added to ||x||.
+    """
 
     dynamic = True
 
@@ -89,7 +92,7 @@ class BcosLinear(Layer):
 
 
 class LogitBias(Layer):
-    """Adds one constant to every logit. Published: ln(0.001 / 0.999) = -ln(999), whatever the number of classes."""
+    """Adds one constant to every logit. In the released code: ln(0.001 / 0.999) = -ln(999), for any number of classes."""
 
     PUBLISHED = -6.906754778648554
 
@@ -169,7 +172,7 @@ def max_out(z: Tensor, size: int, dim: int = 1) -> tuple[Tensor, Pullback]:
 
 
 def cosine(z: Tensor, norm: Tensor, b: float) -> tuple[Tensor, Pullback]:
-    """|z / norm|^(B-1) * z and its pullback. As published, 1e-6 is added to |z / norm| where B is neither 1 nor 2."""
+    """|z / norm|^(B-1) * z and its pullback. As in the released code, 1e-6 is added to |z / norm| where B is not 1 or 2."""
     if b == 1:
         return z, lambda grad, rows=None: grad
     if b == 2:

@@ -102,7 +102,7 @@ class Attention(Layer):
         super().__init__()
         self.heads = heads
         self.norm = layer_norm(dim)
-        self.to_qkv = nn.Linear(dim, 3 * dim, bias=False)  # a plain linear layer, as published
+        self.to_qkv = nn.Linear(dim, 3 * dim, bias=False)  # a plain linear layer, as in the released code
         self.to_out = BcosLinear(dim, dim)
 
     def explain(self, x: Tensor) -> Explained:
