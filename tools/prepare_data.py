@@ -20,7 +20,7 @@ from pathlib import Path
 
 from guidance import cli
 from guidance.assembly import build_source
-from guidance.assembly.sets import choose_annotated
+from guidance.assembly.sets import as_cached, choose_annotated
 from guidance.config import Config, load_config, override_config
 from guidance.data import Source
 from guidance.data.cache.file import cache_bytes
@@ -29,6 +29,7 @@ from guidance.data.making.synthesis import SETS, synthesize_traveling_birds, syn
 from guidance.data.reading.split_checks import DOUBTS, MISTAKES, SplitCheck, check_split, compare_splits, table
 from guidance.data.sets.waterbirds import VERSIONS
 from guidance.data.source import NoSplitError
+from guidance.data.transforms.crops import SQUARES
 
 SHOWN = 20  # mistakes that are spelled out
 
@@ -84,20 +85,14 @@ def verify(args: argparse.Namespace) -> int:
 
 def with_cache(config: Config, check: SplitCheck) -> SplitCheck:
     """The check, with what is wrong with the pixels of the decoded cache, where the config has one that is built."""
-    source, folder = check.source, config.data.cache
-    images = open_cache(folder, source, cache_size(config, source)) if folder is not None else None
+    (source, size), folder = as_cached(config, check.source), config.data.cache
+    images = open_cache(folder, source, size) if folder is not None else None
     damaged = images.damaged_images() if images is not None else []
     if images is None or not damaged:
         return check
     texts = [f"image {source.records[i].path} is damaged in {images.path}; `cache` builds it anew" for i in damaged]
     counts = {**check.counts, "damaged images in the cache": len(damaged)}
     return replace(check, counts=counts, problems=[*check.problems, *texts])
-
-
-def cache_size(config: Config, source: Source) -> int:
-    """The side of the images in the cache of a split."""
-    training = source.split == config.data.train_split
-    return (config.data.cache_size if training else None) or config.data.image_size
 
 
 def report_mistakes(checks: Sequence[SplitCheck], broken: Sequence[str]) -> int:
@@ -129,8 +124,11 @@ def cache(args: argparse.Namespace) -> int:
         raise ValueError("the config has no cache; add --set data.cache=FOLDER")
     broken: list[str] = []
     for source in read_splits(config, args.splits, partial(build_source, config), broken):
-        size = cache_size(config, source)
-        print(f"{source.split}: {cache_split(config, source, size, threads=args.threads)}")
+        cached, size = as_cached(config, source)
+        if cached.crop not in SQUARES:
+            print(f"{source.split}: no cache, because each evaluation draws its crops (evaluation.crop: {cached.crop})")
+            continue
+        print(f"{source.split}: {cache_split(config, cached, size, threads=args.threads)}")
     if broken:
         raise ValueError("\n".join(broken))
     return 0

@@ -15,6 +15,7 @@ from guidance.data.annotation import REGIMES, RegionOptions, check_regime, is_an
 from guidance.data.cache.images import open_cache, shared_cache
 from guidance.data.reading.preflight import with_details
 from guidance.data.splits import annotated_subset
+from guidance.data.transforms.crops import SQUARES
 from guidance.losses import LOCALIZATION_LOSSES
 from guidance.models import BACKBONES
 from guidance.types import lookup
@@ -46,13 +47,28 @@ def build_caches(config: Config, train: Source, val: Source) -> None:
     data = config.data
     if data.cache is None:
         return
-    for source, size in ((train, data.cache_size or data.image_size), (val, data.image_size)):
-        shared_cache(data.cache, source, size, on_error=data.on_error, threads=data.num_workers)
+    for source in (train, val):
+        cached, size = as_cached(config, source)
+        if cached.crop in SQUARES:
+            shared_cache(data.cache, cached, size, on_error=data.on_error, threads=data.num_workers)
+
+
+def as_cached(config: Config, source: Source) -> tuple[Source, int]:
+    """A split with the crop of its images, and their size, as a cache holds them: those of training, or of evaluation.
+
+    Crops that are drawn anew each time cannot be cached.
+    """
+    data = config.data
+    if source.split == data.train_split:
+        return replace(source, crop=data.crop), data.cache_size or data.image_size
+    return replace(source, crop=config.evaluation.crop), data.image_size
 
 
 def _reader(config: Config, source: Source, size: int) -> Callable[[int], tuple[Tensor, tuple[int, int]]] | None:
     """What reads the images of a split from its cache; None where it has none, so that files are decoded."""
-    cache = open_cache(config.data.cache, source, size) if config.data.cache is not None else None
+    if config.data.cache is None or source.crop not in SQUARES:
+        return None
+    cache = open_cache(config.data.cache, source, size)
     return None if cache is None else cache.read
 
 
@@ -61,8 +77,10 @@ def build_training_dataset(config: Config, train: Source) -> tuple[GuidanceDatas
     data = config.data
     annotated = choose_annotated(config, train)
     loss = LOCALIZATION_LOSSES[config.objective.localization.loss]
+    source = replace(train, crop=data.crop)
+    read = _reader(config, source, data.cache_size or data.image_size)
     transform = train_transform(
-        data.image_size, data.augmentation, encoding(config), crop=data.crop,
+        data.image_size, data.augmentation, encoding(config), crop=data.crop if read is None else "none",
         randaugment_ops=data.randaugment_ops, randaugment_magnitude=data.randaugment_magnitude,
     )  # fmt: skip
     regions = RegionOptions(
@@ -70,8 +88,8 @@ def build_training_dataset(config: Config, train: Source) -> tuple[GuidanceDatas
         never_alone=loss.looks == "outside",
     )  # fmt: skip
     dataset = GuidanceDataset(
-        train, transform, training=True, seed=config.seed, regions=regions, annotated=annotated, on_error=data.on_error,
-        read=_reader(config, train, data.cache_size or data.image_size),
+        source, transform, training=True, seed=config.seed, regions=regions, annotated=annotated, on_error=data.on_error,
+        read=read,
     )  # fmt: skip
     return dataset, annotated
 
@@ -142,18 +160,19 @@ def build_evaluation_dataset(config: Config, source: Source) -> GuidanceDataset:
             "no image of %s %s has an annotation under evaluation.region %r, so EPG and IoU are undefined",
             source.name, source.split, region,
         )  # fmt: skip
+    source = replace(source, crop=config.evaluation.crop)
+    read = _reader(config, source, config.data.image_size)
     return GuidanceDataset(
-        source, build_eval_transform(config), training=False, on_error=config.data.on_error,
-        regions=RegionOptions(region=region, load_segments=source.read_segments is not None),
-        # Cached images are stretched to a square already; a crop needs them as they are.
-        read=_reader(config, source, config.data.image_size) if config.evaluation.crop == "none" else None,
+        source, build_eval_transform(config, cached=read is not None), training=False, on_error=config.data.on_error,
+        regions=RegionOptions(region=region, load_segments=source.read_segments is not None), read=read,
     )  # fmt: skip
 
 
-def build_eval_transform(config: Config) -> Transform:
-    """What evaluation does to an image."""
+def build_eval_transform(config: Config, *, cached: bool = False) -> Transform:
+    """What evaluation does to an image, or to the square of it that a cache holds."""
     settings = config.evaluation
-    return eval_transform(config.data.image_size, encoding(config), crop=settings.crop, shift=settings.shift)
+    crop = "none" if cached else settings.crop
+    return eval_transform(config.data.image_size, encoding(config), crop=crop, shift=settings.shift)
 
 
 def encoding(config: Config) -> str:

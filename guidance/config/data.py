@@ -54,11 +54,6 @@ class CommonData(Section):
     @model_validator(mode="after")
     def _cache_fits(self) -> CommonData:
         size = self.cache_size
-        if self.cache is not None and self.crop != "none":
-            raise ValueError(
-                f"a cache holds whole images, stretched to a square, so it serves crop 'none' alone, not {self.crop!r}; "
-                "set cache to null"
-            )
         if self.cache is None or size in (None, self.image_size):
             return self
         if self.augmentation != "crop_flip":

@@ -14,6 +14,7 @@ from torchvision import tv_tensors
 from guidance.data.annotation import Annotation, Pairs, RegionOptions, annotate, check_regime, resolve, unannotated
 from guidance.data.reading.decode import UnreadableError, read_image
 from guidance.data.source import Source, check_on_error
+from guidance.data.transforms.crops import crop_annotation
 from guidance.data.transforms.views import Segments, Transform, View, to_frame
 
 
@@ -61,7 +62,8 @@ class GuidanceDataset(Dataset[Sample]):
     `training`: an unreadable image is replaced by the next readable one, so that batches keep their size; otherwise it
     is left out. Both only with `on_error` "skip"; with "raise" it is an `UnreadableError` (a ValueError). `regions`: which
     regions samples have. `annotated`: the indices whose regions may be used; None means all of them. `read`: gives the
-    [3, h, w] uint8 image of an index and the (height, width) of its file, as `ImageCache.read`; None decodes files.
+    [3, h, w] uint8 image of an index and the (height, width) of its file, as `ImageCache.read`, which is the
+    square `Source.crop` of it; None decodes files.
     """
 
     def __init__(
@@ -79,6 +81,7 @@ class GuidanceDataset(Dataset[Sample]):
         check_on_error(on_error)
         regions = regions or RegionOptions()
         self.read = read or self._decode
+        self.cropped = read is not None and source.crop != "none"
         if regions.classes_per_image not in CHOICES:
             raise ValueError(
                 f"classes_per_image is {' or '.join(map(repr, CHOICES))}; got {regions.classes_per_image!r}"
@@ -161,7 +164,9 @@ class GuidanceDataset(Dataset[Sample]):
         }
         if len(annotation.segments):
             view["segments"] = Segments(annotation.segments)
-        if image.shape[-2:] != size:
+        if self.cropped:
+            view = crop_annotation(view, image.shape[-1], self.source.crop)
+        elif image.shape[-2:] != size:
             view = to_frame(view, image.shape[-2], image.shape[-1])
         # Not torch.manual_seed: it also reseeds the GPUs, and fork_rng without devices would not restore them.
         with torch.random.fork_rng(devices=[]):

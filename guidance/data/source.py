@@ -51,6 +51,7 @@ class Source:
     left_alone: int = 0  # other files in the folders of classes: no images by their suffix, or a folder too deep
     gaps: tuple[str, ...] = ()  # what one would expect and does not find, such as the folder of a class
     displayed: bool = False  # images are turned as their EXIF orientation says, and so is the frame of their boxes
+    crop: str = "none"  # the square of each image that a cache holds, see `transforms.crops.SQUARES`
     fixed_group: int | None = None  # the group that papers call the worst beforehand; None: they name none
 
 

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from guidance.data.reading.decode import UnreadableError, read_image
 from guidance.data.source import Record, Source
-from guidance.data.transforms.evaluation import resize_image
+from guidance.data.transforms.crops import crop_image
 from guidance.progress import Progress
 
 FORMAT = 2  # 1: images of more than 8 bits were clipped
@@ -85,19 +85,19 @@ def write_images(
 def _decoded(source: Source, size: int, on_error: str, threads: int) -> Iterator[tuple[NDArray[np.uint8], int, int]]:
     """Pixels, height and width of each image, in order; zeros for one that cannot be read."""
     with ThreadPoolExecutor(max(1, threads)) as pool:
-        decode = partial(_decode, size=size, on_error=on_error, displayed=source.displayed)
+        decode = partial(_decode, size=size, on_error=on_error, source=source)
         for first in range(0, len(source.records), CHUNK):
             yield from pool.map(decode, source.records[first : first + CHUNK])
 
 
-def _decode(record: Record, *, size: int, on_error: str, displayed: bool) -> tuple[NDArray[np.uint8], int, int]:
+def _decode(record: Record, *, size: int, on_error: str, source: Source) -> tuple[NDArray[np.uint8], int, int]:
     try:
-        image = read_image(record.path, displayed=displayed)
+        image = read_image(record.path, displayed=source.displayed)
     except UnreadableError:
         if on_error == "raise":
             raise
         return np.zeros((3, size, size), np.uint8), 0, 0
-    return resize_image(image, size).contiguous().numpy(), image.shape[1], image.shape[2]
+    return crop_image(image, size, source.crop).contiguous().numpy(), image.shape[1], image.shape[2]
 
 
 def checksum(pixels: NDArray[np.uint8]) -> int:

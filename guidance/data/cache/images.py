@@ -22,13 +22,13 @@ from guidance.data.cache import file as cache_file
 from guidance.data.cache.file import HEADER, cache_bytes
 from guidance.data.reading.decode import read_image
 from guidance.data.source import Source, check_on_error, relative_names
-from guidance.data.transforms.evaluation import resize_image
+from guidance.data.transforms.crops import crop_image
 
 LOG = logging.getLogger(__name__)
 
 
 class ImageCache:
-    """The images of `source`, resized to `size`, from the file `path` that `build_cache` wrote.
+    """The images of `source`, their squares of `size` pixels (`Source.crop`), from the file `path` that `build_cache` wrote.
 
     The file is mapped, not read: its pages are in memory once for all processes, and only as long as there is room. Raises
     ValueError where the file is damaged or of another format. Pixels are not checked; see `damaged_images`.
@@ -61,7 +61,7 @@ class ImageCache:
         height, width = int(self._table[index, 0]), int(self._table[index, 1])
         if height == 0:
             image = read_image(self.source.records[index].path, displayed=self.source.displayed)
-            return resize_image(image, self.size), (image.shape[1], image.shape[2])
+            return crop_image(image, self.size, self.source.crop), (image.shape[1], image.shape[2])
         return self._pixels[index], (height, width)
 
     def damaged_images(self) -> list[int]:
@@ -75,8 +75,8 @@ def cache_path(folder: Path, source: Source, size: int) -> Path:
     """The file of a split at a size.
 
     Its name depends on the names of the images in their order, on size and time of change of each file, on
-    `Source.displayed`, and on the release of torchvision, which decodes and resizes. So a changed file makes the cache
-    another one, and a data set may be moved together with its cache.
+    `Source.displayed` and `Source.crop`, and on the release of torchvision, which decodes and resizes. So a changed file makes
+    the cache another one, and a data set may be moved together with its cache.
     """
     _, names = relative_names(source.records)
     digest = _digest([*_settings(source, size), names, cache_file.fingerprint(source.records)])[:12]
@@ -163,7 +163,8 @@ def _prefix(source: Source, size: int) -> str:
 
 
 def _settings(source: Source, size: int) -> list[Any]:
-    return [cache_file.FORMAT, torchvision.__version__, size, *(["displayed"] if source.displayed else [])]
+    return [cache_file.FORMAT, torchvision.__version__, size, *(["displayed"] if source.displayed else []),
+            *([source.crop] if source.crop != "none" else [])]  # fmt: skip
 
 
 def _digest(content: Any) -> str:

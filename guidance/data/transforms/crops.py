@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
+from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
 from guidance.data.transforms.views import View
+from guidance.types import lookup
 
 
 def stretch(size: int) -> list[Any]:
@@ -30,6 +33,27 @@ def center_crop(size: int) -> list[Any]:
 def short_side(size: int) -> int:
     """Pixels of the short side from which the middle `size` are cropped: 256 for 224."""
     return round(size * 256 / 224)
+
+
+# The squares that are the same for an image each time: in training, in evaluation, and in a cache.
+SQUARES: Mapping[str, Callable[[int], list[Any]]] = {"none": stretch, "center": center_crop}
+
+
+def crop_image(image: Tensor, size: int, crop: str) -> Tensor:
+    """[3, H, W] uint8 -> [3, size, size] uint8, exactly as a transform with that crop of SQUARES makes it."""
+    view: View = {"image": tv_tensors.Image(image)}
+    for step in lookup(SQUARES, crop, "crop")(size):
+        view = step(view)
+    square: Tensor = view["image"].as_subclass(Tensor)
+    return square
+
+
+def crop_annotation(view: View, size: int, crop: str) -> View:
+    """Move every box and mask of a view as `crop_image` moves the pixels of an image of their frame; the image stays."""
+    moved = {name: value for name, value in view.items() if name != "image"}
+    for step in lookup(SQUARES, crop, "crop")(size):
+        moved = step(moved)
+    return view | moved
 
 
 def _check_shift(shift: float) -> None:

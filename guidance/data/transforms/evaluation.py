@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from torch import Tensor
-from torchvision.transforms.v2 import functional
-
 from guidance.data.transforms.crops import ShiftedCenterCrop, ShiftedCrop, center_crop, stretch
 from guidance.data.transforms.encodings import encoded
 from guidance.data.transforms.views import Transform
@@ -30,9 +27,3 @@ def eval_transform(
     "shifted_center" (`ShiftedCenterCrop`) or "shifted" (`ShiftedCrop`), which draw one of four squares beside the middle.
     """
     return encoded(lookup(CROPS, crop, "evaluation.crop")(image_size, shift), encoding)
-
-
-def resize_image(image: Tensor, size: int) -> Tensor:
-    """[3, H, W] uint8 -> [3, size, size] uint8, exactly as `eval_transform` stretches it."""
-    resized: Tensor = functional.resize_image(image, [size, size], antialias=True)
-    return resized

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from torchvision.transforms import v2
 
-from guidance.data.transforms.crops import center_crop, stretch
+from guidance.data.transforms.crops import SQUARES
 from guidance.data.transforms.encodings import encoded
 from guidance.data.transforms.randaugment import RandAugment
 from guidance.data.transforms.views import Transform
@@ -24,12 +24,8 @@ class Augmentation(NamedTuple):
     magnitude: int
 
 
-# The square of an image that is augmented; crop_flip draws its own.
-TRAINING_CROPS: Mapping[str, Callable[[int], list[Any]]] = {"none": stretch, "center": center_crop}
-
-
 def _square(settings: Augmentation) -> list[Any]:
-    return lookup(TRAINING_CROPS, settings.crop, "data.crop")(settings.size)
+    return lookup(SQUARES, settings.crop, "data.crop")(settings.size)
 
 
 def _flip(settings: Augmentation) -> list[Any]:
@@ -65,7 +61,7 @@ def train_transform(
 ) -> Transform:
     """Training transform of a `View`.
 
-    `crop`: the square of an image that is augmented, "none" (`stretch`) or "center" (`center_crop`). `augmentation`: "none"
+    `crop`: the square of an image that is augmented, a name in `crops.SQUARES`. `augmentation`: "none"
     (as in the published code of model guidance), "flip" (mirror half of the images), "crop_flip" (instead of `crop`, a random
     crop of an area fraction within `scale`, stretched to a square, then mirrored), "randaugment" ("flip", then
     `randaugment_ops` operations of `randaugment_magnitude`; see `RandAugment`), or "randaugment_only" (those without the

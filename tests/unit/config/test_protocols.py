@@ -54,8 +54,6 @@ def test_crops_that_do_not_fit() -> None:
         assert parse_config({"data": crop | {"augmentation": augmentation}}).data.crop == "center"
     with pytest.raises(ValueError, match="crop 'center' has no place before augmentation 'crop_flip'"):
         parse_config({"data": crop | {"augmentation": "crop_flip"}})
-    with pytest.raises(ValueError, match="it serves crop 'none' alone, not 'center'"):
-        parse_config({"data": crop | {"cache": "somewhere"}})
     with pytest.raises(ValueError, match=r"data\.crop: .*'shifted'"):
         parse_config({"data": crop | {"crop": "shifted"}})
 

@@ -18,7 +18,7 @@ import torchvision
 from guidance.data.cache import file as cache_file
 from guidance.data.cache.images import build_cache, cache_path, open_cache, shared_cache
 from guidance.data.reading.decode import read_image
-from guidance.data.transforms.evaluation import resize_image
+from guidance.data.transforms.crops import crop_image
 from tests.support.data.pictures import make_source, write_picture
 
 ROOT = Path(__file__).parents[4]
@@ -33,7 +33,7 @@ def test_a_changed_image_makes_the_cache_outdated(tmp_path: Path) -> None:
     os.utime(tmp_path / "1.png", ns=(stamp + 10**9, stamp + 10**9))
     assert open_cache(tmp_path, source, 12) is None
     fresh = shared_cache(tmp_path, source, 12, progress=False)
-    assert torch.equal(fresh.read(1)[0], resize_image(read_image(tmp_path / "1.png"), 12))
+    assert torch.equal(fresh.read(1)[0], crop_image(read_image(tmp_path / "1.png"), 12, "none"))
     assert not torch.equal(fresh.read(1)[0], first.read(1)[0])  # a process that has the old file open keeps it
     assert list(tmp_path.glob("*.images")) == [fresh.path]  # the outdated one is deleted
     (tmp_path / "1.png").unlink()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch import Tensor
 from torchvision import tv_tensors
 
 from guidance.assembly import build_source
-from guidance.assembly.sets import build_evaluation_dataset, build_training_dataset
+from guidance.assembly.sets import as_cached, build_evaluation_dataset, build_training_dataset
 from guidance.config import parse_config
 from guidance.data import (
     EvaluationBatches,
@@ -28,7 +29,7 @@ from guidance.data import (
 from guidance.data.cache import file as cache_file
 from guidance.data.cache.images import ImageCache, build_cache, open_cache
 from guidance.data.reading.decode import read_image
-from guidance.data.transforms.evaluation import resize_image
+from guidance.data.transforms.crops import SQUARES, crop_image
 from guidance.data.transforms.views import to_frame
 from tests.support.data.datasets import make_dataset
 from tests.support.data.pictures import make_source, write_broken, write_picture
@@ -50,28 +51,31 @@ def same(one: Any, other: Any) -> bool:
 @pytest.mark.parametrize("encoding", ["normalized", "inverse"])
 @pytest.mark.parametrize("size", [13, 32])
 @pytest.mark.parametrize("complement", [False, True])
+@pytest.mark.parametrize("crop", SQUARES)
 def test_cached_samples_equal_decoded_ones(
-    tmp_path: Path, augmentation: str, encoding: str, size: int, complement: bool
+    tmp_path: Path, augmentation: str, encoding: str, size: int, complement: bool, crop: str
 ) -> None:
-    source = make_source(tmp_path / "images", BOXES, complement=complement)
+    source = replace(make_source(tmp_path / "images", BOXES, complement=complement), crop=crop)
     images = build_cache(tmp_path / "cache", source, size)
-    transform = train_transform(size, augmentation, encoding)
+    transform, cached_transform = (train_transform(size, augmentation, encoding, crop=c) for c in (crop, "none"))
     options: dict[str, Any] = {"training": True, "seed": 4, "dilation": 0.3, "load_segments": True}
     for classes in ("one", "all"):
         plain = make_dataset(source, transform, classes_per_image=classes, **options)
-        cached = make_dataset(source, transform, classes_per_image=classes, read=images.read, **options)
+        cached = make_dataset(source, cached_transform, classes_per_image=classes, read=images.read, **options)
         for epoch in range(3):
             for index in range(len(source.records)):
                 assert same(plain[epoch, index], cached[epoch, index])
 
 
-def test_cached_samples_equal_decoded_ones_on_photographs(tmp_path: Path, voc_root: Path) -> None:
-    config = {"data": {"name": "voc", "root": str(voc_root), "image_size": 96, "augmentation": "flip"}}
-    plain = parse_config(config)
-    cached = parse_config({"data": config["data"] | {"cache": str(tmp_path)}})
+@pytest.mark.parametrize("crop", SQUARES)
+def test_cached_samples_equal_decoded_ones_on_photographs(tmp_path: Path, voc_root: Path, crop: str) -> None:
+    data = {"name": "voc", "root": str(voc_root), "image_size": 96, "augmentation": "randaugment", "crop": crop}
+    plain, cached = (
+        parse_config({"data": data | changed, "evaluation": {"crop": crop}})
+        for changed in ({}, {"cache": str(tmp_path)})
+    )
     train = build_source(plain, "train")
-    for size in (96,):
-        build_cache(tmp_path, train, size, threads=2)
+    build_cache(tmp_path, *as_cached(cached, train), threads=2)
     (one, _), (other, _) = build_training_dataset(plain, train), build_training_dataset(cached, train)
     assert isinstance(getattr(other.read, "__self__", None), ImageCache)
     for index in range(0, len(train.records), 7):
@@ -119,7 +123,7 @@ def test_pixels_sizes_and_bytes(tmp_path: Path) -> None:
         pixels, found = images.read(index)
         assert found == size
         assert pixels.dtype == torch.uint8
-        assert torch.equal(pixels, resize_image(read_image(source.records[index].path), 12))
+        assert torch.equal(pixels, crop_image(read_image(source.records[index].path), 12, "none"))
     assert images.path.stat().st_size == 4096 + 2 * (3 * 12 * 12 + 24) == cache_file.cache_bytes(source, 12)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["0.png", "1.png", images.path.name]
 

@@ -135,6 +135,22 @@ def test_evaluation_reads_the_size_of_the_net(tmp_path: Path) -> None:
     assert build_training_dataset(config, train)[0].read(0)[0].shape == (3, 48, 48)
 
 
+def test_a_cache_holds_the_crops_that_are_always_the_same(tmp_path: Path) -> None:
+    """Of training and of evaluation, each its own; one that is drawn anew each time is cut from the files."""
+    cached = {"cache": str(tmp_path / "cache"), "crop": "center"}
+    for evaluation, files in (("center", 2), ("none", 3), ("shifted_center", 3)):
+        config = parse_config(demo(tmp_path, **cached) | {"evaluation": {"crop": evaluation}})
+        build_trainer(config, tmp_path / evaluation, torch.device("cpu"))
+        assert len(list((tmp_path / "cache").glob("*.images"))) == files
+        val = build_evaluation_dataset(config, build_source(config, "val"))
+        decoded = build_evaluation_dataset(
+            parse_config(demo(tmp_path) | {"evaluation": {"crop": evaluation}}), build_source(config, "val")
+        )
+        assert (val.read == val._decode) == (evaluation == "shifted_center")
+        assert torch.equal(val[0, 0].image, decoded[0, 0].image)
+        assert torch.equal(val[0, 0].masks, decoded[0, 0].masks)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
