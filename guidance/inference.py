@@ -176,7 +176,9 @@ def _check_classes(run: Run, source: Source, path: str | Path) -> None:
             f"but {source.name} {source.split} has {', '.join(source.classes)}"
         )
     pairs = ", ".join(f"{new} for {old}" for new, old in zip(source.classes, run.classes, strict=True))
-    LOG.info("data.%s is not that of the run: its classes now stand for others (%s)", other[0], pairs)
+    # A guided net has learnt where to look for its own classes.
+    level = logging.WARNING if run.trained.guides else logging.INFO
+    LOG.log(level, "data.%s is not that of the run: its classes now stand for others (%s)", other[0], pairs)
 
 
 def _settings(run: Run, split: str, threshold: float, origin: str) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from guidance.data import EvaluationBatches, GuidanceDataset, Loader, Source
 from guidance.evaluation.classification import per_class
 from guidance.evaluation.evaluate import evaluate
 from guidance.evaluation.localization import describe_fit, fit_iou_threshold
-from guidance.evaluation.metrics import summarize
+from guidance.evaluation.metrics import METRICS, summarize
 from guidance.evaluation.rows import Rows, RowSettings, merge
 from guidance.evaluation.scores import IOU_THRESHOLDS, all_scores
 from guidance.evaluation.statistics import mean
@@ -140,6 +140,27 @@ def group_counts(source: Source) -> tuple[int, ...]:
     """Number of images of each group."""
     counts = Counter(record.group for record in source.records)
     return tuple(counts[g] for g in range(len(source.groups)))
+
+
+def check_selection(config: Config, val: Source) -> None:
+    """Raise ValueError for a selection that this validation split cannot serve, before anything is written."""
+    evaluation, wanted = config.evaluation, [*config.pareto.metrics]
+    if evaluation.threshold_fraction > 0 and evaluation.iou_threshold != "fit":
+        raise ValueError(
+            f"evaluation.threshold_fraction {evaluation.threshold_fraction:g} sets images apart for a threshold that is not "
+            f"fitted (evaluation.iou_threshold: {evaluation.iou_threshold:g}); set one to 0, or the other to fit"
+        )
+    apart = threshold_images(config, val)
+    if config.trainer.early_stop is not None:
+        wanted.append(config.trainer.early_stop.metric)
+    fixed = [name for name in wanted if "fixed group" in METRICS[name].needs]
+    groups = {record.group for i, record in enumerate(val.records) if i not in apart}
+    if fixed and val.fixed_group not in groups:
+        group = val.groups[val.fixed_group or 0]
+        raise ValueError(
+            f"{fixed[0]} selects, but {val.name} {val.split} has no image of {group} here; use another metric, or a validation "
+            "split that has them"
+        )
 
 
 def build_epoch_evaluation(

@@ -17,27 +17,28 @@ from guidance.evaluation.localization import describe_fit
 from guidance.runs.settings import flatten
 
 LOG = logging.getLogger(__name__)
-# What a fitted IoU threshold depends on, beside the weights.
-FITTED = ("evaluation.attribution", "objective.attribution", "evaluation.region", "evaluation.crop", "evaluation.shift",
-          "evaluation.threshold_fraction", "data.image_size", "data.orientation")  # fmt: skip
+# What a fitted IoU threshold depends on, beside the weights and the evaluated attribution.
+FITTED = ("evaluation.region", "evaluation.crop", "evaluation.shift", "data.image_size", "data.orientation")
 
 
 def threshold_images(config: Config, source: Source) -> frozenset[int]:
     """Positions of the images of a split on which alone the IoU threshold is fitted; none but of the validation split.
 
     A share `evaluation.threshold_fraction` of it, which depends on the images' names alone: the same for all runs and seeds.
-    Raises ValueError where they have no region to fit on, though others have.
+    Raises ValueError where some images have a region, but none of these to fit on, or none of the others to select by.
     """
     fraction, region = config.evaluation.threshold_fraction, config.evaluation.region
     if source.split != config.data.val_split or fraction == 0:
         return frozenset()
     found = set_apart(relative_names(source.records)[1], fraction, "threshold")
     known = {i for i, record in enumerate(source.records) if is_annotated(record, region)}
-    if not found or (known and not found & known):
+    if not found or (known and not (found & known and known - found)):
+        fit, select = len(found & known), len(known - found)
         raise ValueError(
             f"evaluation.threshold_fraction {fraction:g} sets {len(found)} of the {len(source.records)} images of "
-            f"{source.name} {source.split} apart to fit the IoU threshold on, but none with a region under evaluation.region "
-            f"{region!r}; raise it, or set it to 0 to fit on all of them"
+            f"{source.name} {source.split} apart to fit the IoU threshold on; of those with a region under evaluation.region "
+            f"{region!r} that leaves {fit} to fit on and {select} to select by. {'Lower' if fit else 'Raise'} it, or set it to "
+            "0 to fit and select on all of them"
         )
     return found
 
@@ -78,17 +79,20 @@ def stored_threshold(
         )
     threshold, val = metrics["iou_threshold"], trained.data.val_split
     fitted = describe_fit(val, trained.evaluation.threshold_fraction)
-    if _decided(config) == _decided(trained):
+    now, then = _decided(config), _decided(trained)
+    other = ", ".join(name for name in now if now[name] != then.get(name))
+    if not other:
         return threshold, fitted
     with_ = describe_evaluation(trained, f"{threshold:g}")
     LOG.warning(
-        "the IoU threshold %g was fitted with other settings (%s): so IoU is not the best that this evaluation can reach. "
-        "--refit fits it anew on %s; evaluation.iou_threshold sets it", threshold, with_, val,
+        "the IoU threshold %g was fitted with other settings (%s; other now: %s): so IoU is not the best that this evaluation "
+        "can reach. --refit fits it anew on %s; evaluation.iou_threshold sets it", threshold, with_, other, val,
     )  # fmt: skip
-    return threshold, f"{fitted}, with other settings: {with_}"
+    return threshold, f"{fitted}, with other settings: {with_}; other now: {other}"
 
 
-def _decided(config: Config) -> list[Any]:
-    resolved = config.evaluated_attribution.model_dump()
+def _decided(config: Config) -> dict[str, Any]:
+    """What decides the maps and masks that a threshold is fitted on, by the names of the settings."""
     flat = flatten(config.model_dump(mode="json"))
-    return [resolved, *(flat.get(name) for name in FITTED)]
+    names = (*FITTED, *(f"data.{name}" for name in config.data.relabels))
+    return {"attribution": config.evaluated_attribution.model_dump()} | {name: flat.get(name) for name in names}

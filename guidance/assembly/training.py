@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from guidance import distributed
-from guidance.assembly.evaluation import build_epoch_evaluation
+from guidance.assembly.evaluation import build_epoch_evaluation, check_selection
 from guidance.assembly.nets import build_classifier
 from guidance.assembly.objectives import build_objective
 from guidance.assembly.optimizers import build_optimizer, parameter_groups
@@ -43,6 +43,7 @@ def build_trainer(
     lock.claim(resume=resume)
     seed_rng(config.seed)  # fresh weights are the same on every process
     train, val = build_source(config, config.data.train_split), build_source(config, config.data.val_split)
+    check_selection(config, val)
     state = resumable_state(folder, config) if resume else None
     model = build_classifier(config, len(train.classes), pretrained=state is None)
     objective = build_objective(config, model, train).to(device)

@@ -19,10 +19,11 @@ if TYPE_CHECKING:
 
 
 def _numbers_of_stages(value: object) -> object:
-    """Keys that are digits become numbers: JSON, and `--set aim.threshold.1=0.3`, have texts there."""
+    """Names become numbers: JSON, and `--set aim.threshold.1=0.3`, have texts there, and logs say "stage1"."""
     if not isinstance(value, Mapping):
         return value
-    return {int(key) if isinstance(key, str) and key.isdecimal() else key: share for key, share in value.items()}
+    names = {key: key.removeprefix("stage") if isinstance(key, str) else "" for key in value}
+    return {int(names[key]) if names[key].isdecimal() else key: share for key, share in value.items()}
 
 
 def _kind_of(value: object) -> str:

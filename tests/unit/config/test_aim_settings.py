@@ -96,6 +96,11 @@ def test_thresholds_of_stages_arrive_and_are_read_back(tmp_path: Path) -> None:
         override_config(config, ["aim.threshold.3=0.7"]),
     ):
         assert aim_section(same).threshold == {4: 0.3, 2: 0.4, 3: 0.7}
+    assert aim_section(override_config(config, ["aim.threshold={stage2: 0.4, stage3: 0.7, 4: 0.3}"])).threshold == {
+        2: 0.4,
+        3: 0.7,
+        4: 0.3,
+    }
     model = build_classifier(config, 3, pretrained=False)
     made = build_objective(config, model, SOURCE)
     assert made.behaviour.settings.threshold == {"stage4": 0.3, "stage2": 0.4, "stage3": 1.0}

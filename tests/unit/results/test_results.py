@@ -97,6 +97,8 @@ def test_a_threshold_of_another_map_is_told_of_and_can_be_fitted_again(
         caplog.clear()
         out = printed(run, capsys, "--set", f"evaluation.{changed}")
         assert f"the IoU threshold {fitted:g} was fitted with other settings (ixg at mid1, region box" in caplog.text
+        name = "attribution" if changed.startswith("attribution") else f"evaluation.{changed.partition('=')[0]}"
+        assert f"; other now: {name})" in caplog.text
         assert "(fitted on all of val, which selects too, with other settings: ixg at mid1, region box" in out
     caplog.clear()
     changed = ["evaluation.attribution.method=gradcam"]

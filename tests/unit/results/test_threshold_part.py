@@ -77,9 +77,14 @@ def test_every_result_says_where_the_threshold_comes_from(
         threshold,
         f"{FITTED}, for this",
     )
+    # What is left out of the validation split is no matter of the maps.
+    assert (
+        evaluate_in_detail(run, "test", overrides=["evaluation.threshold_fraction=0"]).settings["iou_threshold_from"]
+        == FITTED
+    )
     assert "was fitted with other settings" not in caplog.text
-    other = evaluate_in_detail(run, "test", overrides=["evaluation.threshold_fraction=0.5"])
-    assert "was fitted with other settings" in caplog.text
+    other = evaluate_in_detail(run, "test", overrides=["evaluation.region=segment"])
+    assert "other now: evaluation.region): so IoU is not the best" in caplog.text
     assert str(other.settings["iou_threshold_from"]).startswith(f"{FITTED}, with other settings: ixg at mid1")
     caplog.set_level("INFO")
     build_trainer(config, run.parent / "other", CPU)
@@ -111,9 +116,27 @@ def test_a_threshold_without_anything_to_fit_on_is_an_error(config: Config) -> N
     nothing = tuple(record._replace(boxes=(), box_classes=()) for record in val.records)
     bare = tuple(nothing[i] if i in apart else record for i, record in enumerate(val.records))
     with pytest.raises(
-        ValueError, match=r"threshold_fraction 0\.3 sets 3 of the 10 images of demo val apart.*'box'; raise it"
+        ValueError,
+        match=r"0\.3 sets 3 of the 10 images of demo val apart.*'box' that leaves 0 to fit on and 7 to .*Raise it",
     ):
         threshold_images(config, replace(val, records=bare))
+    few = tuple(record if i in apart else nothing[i] for i, record in enumerate(val.records))
+    with pytest.raises(ValueError, match=r"leaves 3 to fit on and 0 to select by\. Lower it"):
+        threshold_images(config, replace(val, records=few))
     assert threshold_images(config, replace(val, records=nothing)) == apart  # then IoU has no value anyway
     with pytest.raises(ValueError, match="sets 0 of the 1 images"):
         threshold_images(config, replace(val, records=val.records[:1]))
+
+
+def test_a_part_for_a_threshold_that_is_not_fitted_is_an_error_before_anything_is_written(
+    config: Config, run: Path, tmp_path: Path
+) -> None:
+    number = override_config(config, ["evaluation.iou_threshold=0.5"])
+    with pytest.raises(ValueError, match=r"for a threshold that is not fitted \(evaluation\.iou_threshold: 0\.5\)"):
+        build_trainer(number, tmp_path / "other", CPU)
+    assert not (tmp_path / "other" / "config.yaml").exists()
+    # In an evaluation the part stays out of the numbers: those of two thresholds are of the same images.
+    found = evaluate_in_detail(run, "val", overrides=["evaluation.iou_threshold=0.5"])
+    assert found.description.endswith(
+        "IoU threshold 0.5 (as set), on 7 of 10 images (3 are set apart for the threshold)"
+    )
