@@ -6,6 +6,10 @@
 
 Both tables have the columns "image" and "class", and one for the score; a pair of image and class is compared if it has a
 finite score in both. Prints the means, and for how many samples the method scores higher, lower and equal.
+
+Then image by image, because several classes of one image are not independent: the mean difference with its interval, the
+paired t-test and Wilcoxon's signed-rank test; and, from the columns "target" and "predicted", how many images each net gets
+right, with McNemar's test. These are also written beside the picture, as JSON.
 """
 
 from __future__ import annotations
@@ -15,18 +19,28 @@ from pathlib import Path
 
 from guidance import cli
 from guidance.pictures.plots import plot_samples
-from guidance.results.samples import join, read_scores, summary
+from guidance.results.samples import join, read_right, read_scores, summary
 
 
 def compare(baseline: Path, method: Path, score: str, output: Path, names: tuple[str, str]) -> None:
     """Do what the command does."""
-    tables = [read_scores(path, score) for path in (baseline, method)]
+    from guidance.results.comparison import compare_images, comparison_table, write_comparison  # needs scipy
+
+    if output.suffix.lower() == ".json":
+        raise ValueError(
+            f"{output} is to be the picture; the numbers go beside it, as JSON. Name it .png, .pdf or .svg"
+        )
+    tables = read_scores(baseline, score), read_scores(method, score)
     scores = join(*tables)
+    found = compare_images(tables, (read_right(baseline), read_right(method)), names=names, score=score)
     figure = plot_samples([x for x, _ in scores], [y for _, y in scores], score, names=names)
     output.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(output, dpi=200)
     print(summary(scores, names, score, len(tables[0].keys() | tables[1].keys()) - len(scores)))
-    print(f"written to {output}")
+    print(f"\n{comparison_table(found)}")
+    numbers = output.with_suffix(".json")
+    write_comparison(numbers, found)
+    print(f"written to {output}, {numbers}")
 
 
 def main(argv: list[str] | None = None) -> int:

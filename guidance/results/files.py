@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from guidance.runs.files import plain, write_atomically
+from guidance.runs.files import finite, plain, write_atomically
 
 
 def result_path(checkpoint: Path, split: str, settings: Mapping[str, Any]) -> Path:
@@ -23,9 +23,21 @@ def result_path(checkpoint: Path, split: str, settings: Mapping[str, Any]) -> Pa
     return folder / f"{checkpoint.stem}.{split}.{digest}.json"
 
 
-def write_result(path: Path, metrics: Mapping[str, float], settings: Mapping[str, Any]) -> None:
-    """Write metrics and settings; NaN becomes null."""
-    content = {"metrics": plain(metrics), "settings": dict(settings)}
+def write_result(
+    path: Path,
+    metrics: Mapping[str, float],
+    settings: Mapping[str, Any],
+    *,
+    significance: Mapping[str, Mapping[str, float]] | None = None,
+) -> None:
+    """Write metrics and settings; NaN becomes null.
+
+    `significance`: metric -> what says how far it can be trusted, such as the p-value and interval of a correlation (see
+    `guidance.evaluation.significance`); an entry beside the metrics, which stay plain numbers.
+    """
+    content: dict[str, Any] = {"metrics": plain(metrics), "settings": dict(settings)}
+    if significance:
+        content["significance"] = {n: {k: finite(v) for k, v in found.items()} for n, found in significance.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 

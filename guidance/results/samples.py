@@ -6,6 +6,8 @@ import csv
 import math
 from pathlib import Path
 
+from guidance.evaluation.statistics import mean
+
 Pair = tuple[str, str]  # image, class
 
 
@@ -30,6 +32,31 @@ def read_scores(path: Path, score: str) -> dict[Pair, float]:
             except ValueError as error:
                 raise ValueError(f"{path}, line {reader.line_num}: {score} is {row[score]!r}, not a number") from error
     return scores
+
+
+def read_right(path: Path) -> dict[str, bool]:
+    """Image -> whether the net decides as labelled for each class that the table has of it; empty where it does not say.
+
+    The table has the positive classes of an image, and those that were explained: with a single label an image is right
+    where its class is predicted; with several, where all of them are, whatever else is predicted.
+    """
+    right: dict[str, bool] = {}
+    with open(path, newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        if not {"target", "predicted"} <= set(reader.fieldnames or ()):
+            return {}
+        for row in reader:
+            right[row["image"]] = right.get(row["image"], True) and row["target"] == row["predicted"]
+    return right
+
+
+def by_image(scores: dict[Pair, float]) -> dict[str, float]:
+    """Image -> the mean of its finite scores over its classes; without those that have none."""
+    found: dict[str, list[float]] = {}
+    for (image, _), value in scores.items():
+        if math.isfinite(value):
+            found.setdefault(image, []).append(value)
+    return {image: mean(values) for image, values in found.items()}
 
 
 def join(baseline: dict[Pair, float], method: dict[Pair, float]) -> list[tuple[float, float]]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -44,7 +46,7 @@ def printed(run: Path, capsys: pytest.CaptureFixture[str], *arguments: str) -> s
     return capsys.readouterr().out
 
 
-def files(run: Path) -> dict[str, dict[str, dict[str, object]]]:
+def files(run: Path) -> dict[str, dict[str, dict[str, Any]]]:
     return {path.name: json.loads(path.read_text()) for path in (run / "results").iterdir()}
 
 
@@ -52,6 +54,13 @@ def test_other_settings_are_another_file(run: Path, capsys: pytest.CaptureFixtur
     out = printed(run, capsys)
     assert f"{run}/checkpoints/last.pt, epoch 1, on test: ixg at mid1, region box, IoU threshold " in out
     assert "(fitted on all of val, which selects too)" in out
+    (content,) = files(run).values()
+    assert {type(value) for value in content["metrics"].values()} <= {float, type(None)}
+    trust, metrics = content["significance"], content["metrics"]
+    size, right = trust["epg_size_correlation"], trust["accuracy"]
+    assert (size["r"], right["right"] / right["total"]) == (metrics["epg_size_correlation"], metrics["accuracy"])
+    assert set(size) == {"r", "p", "low", "high", "pairs"}
+    assert re.search(rf"epg_size_correlation +{size['r']:.4f} +{size['low']:.4f} to {size['high']:.4f} .* pairs", out)
     for arguments in (
         ["--set", "evaluation.attribution.method=gradcam"],
         ["--set", "evaluation.region=segment"],
@@ -64,7 +73,7 @@ def test_other_settings_are_another_file(run: Path, capsys: pytest.CaptureFixtur
     printed(run, capsys, "--set", "evaluation.batch_size=3", "data.num_workers=1", "log.every=7")
     assert len(files(run)) == 5
     for name, content in files(run).items():
-        assert set(content) == {"metrics", "settings"}
+        assert set(content) == {"metrics", "settings", "significance"}
         assert name.startswith(f"last.{content['settings']['split']}.")
     methods = {
         (c["settings"]["attribution"], c["settings"]["depth"], c["settings"]["region"]) for c in files(run).values()

@@ -31,7 +31,7 @@ def test_command_joins_counts_and_draws(tmp_path: Path, capsys: pytest.CaptureFi
     assert out[0].split() == ["plain", "mean", "epg", "0.5000"]
     assert out[1].split() == ["aim", "mean", "epg", "0.6500"]
     assert out[2] == "aim is higher for 2 of 4 samples (50.0%), lower for 1, equal for 1"
-    assert out[3] == f"written to {output}"
+    assert out[-1] == f"written to {output}, {output.with_suffix('.json')}"
     assert output.read_bytes().startswith(b"\x89PNG")
     assert tool.main([*arguments, "--names", "ResNet", "ResNet + AIM"]) == 0
     assert "ResNet + AIM is higher for 2 of 4" in capsys.readouterr().out
