@@ -31,7 +31,6 @@ from guidance.models import Classifier
 from guidance.objectives import Classification
 from guidance.pictures.probe import Probe
 from guidance.runs.logs import Loggers
-from guidance.runs.settings import flatten
 
 LOG = logging.getLogger(__name__)
 
@@ -184,7 +183,6 @@ def build_epoch_evaluation(
     title = method.title or config.evaluated_attribution.method
     count = config.log.probe_images if config.log.tensorboard and distributed.is_main() else 0
     probe = Probe.choose(dataset, count, encoding=encoding(config))
-    flat = flatten(config.model_dump(mode="json"))
 
     def evaluation(step: int) -> dict[str, float]:
         metrics = evaluator(model)
@@ -194,7 +192,6 @@ def build_epoch_evaluation(
             masks = probe.masks(model, device=device)
             if masks:
                 log.image(step, "masks", probe.mask_picture(masks))
-        log.hparams(flat, {name: metrics[name] for name in config.pareto.metrics})
         return metrics
 
     return evaluation

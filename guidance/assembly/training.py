@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,13 @@ from guidance.config import Config, dump_config, free_on_resume, parse_config
 from guidance.data import GuidanceDataset, Loader, TrainBatches
 from guidance.data.reading.preflight import preflight
 from guidance.models.weights import restore
+from guidance.results.tables import RUN_METRICS
 from guidance.runs import checkpoint
 from guidance.runs.folder import RunFolder, write_annotated
 from guidance.runs.locks import RunLock
 from guidance.runs.logs import open_loggers
 from guidance.runs.paths import last_checkpoint
-from guidance.runs.settings import check_config
+from guidance.runs.settings import check_config, flatten
 from guidance.training.options import Minimum, TrainingOptions
 from guidance.training.random_states import seed_rng
 from guidance.training.trainer import Trainer
@@ -71,6 +72,7 @@ def build_trainer(
         resume_lines=lines if isinstance(lines, int) else None, tensorboard=config.log.tensorboard,
         shown=[*(f"train/{name}" for name in objective.names), "val/classification", *(f"val/{name}" for name in shown)],
     )  # fmt: skip
+    log.begin(flatten(config.model_dump(mode="json")), compared(config), charts(config, objective.names))
     saver = RunFolder(
         folder, model, config=config.model_dump(mode="json"), classes=train.classes,
         metrics=config.pareto.metrics, resolution=config.pareto.resolution, resumed=state, lock=lock,
@@ -82,6 +84,20 @@ def build_trainer(
     if state:
         go_on(trainer, state, folder)
     return trainer
+
+
+def compared(config: Config) -> list[str]:
+    """The numbers by which runs are compared; the same for all runs, but for what they select by beside them."""
+    return [f"val/{name}" for name in dict.fromkeys((*RUN_METRICS, *config.pareto.metrics))]
+
+
+def charts(config: Config, losses: Sequence[str]) -> dict[str, dict[str, list[str]]]:
+    """What is shown in one chart: the metrics of the front, and each term of the loss in training and in validation."""
+    front = [f"val/{name}" for name in config.pareto.metrics]
+    return {
+        "front": {", ".join(config.pareto.metrics): front},
+        "losses": {name: [f"train/{name}", f"val/{name}"] for name in losses},
+    }
 
 
 def go_on(trainer: Trainer, state: Mapping[str, Any], folder: Path) -> None:

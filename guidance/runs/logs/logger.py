@@ -20,8 +20,13 @@ class Logger:
     def image(self, step: int, tag: str, image: Image) -> None:
         """A picture, [H, W, 3] uint8."""
 
-    def hparams(self, config: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
-        """The settings of the run (dotted names) and its results."""
+    def begin(
+        self, settings: Mapping[str, Any], metrics: Sequence[str], charts: Mapping[str, Mapping[str, Sequence[str]]]
+    ) -> None:
+        """Before the first step: settings (dotted names), the numbers by which runs are compared, and charts of several.
+
+        `charts`: section -> title -> names of numbers, as in `log`, that are shown in one chart.
+        """
 
     def flush(self) -> int | None:
         """Hand everything to the operating system. Call it before a checkpoint that vouches for what was logged.
@@ -47,9 +52,11 @@ class Loggers(Logger):
         for logger in self._loggers:
             logger.image(step, tag, image)
 
-    def hparams(self, config: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
+    def begin(
+        self, settings: Mapping[str, Any], metrics: Sequence[str], charts: Mapping[str, Mapping[str, Sequence[str]]]
+    ) -> None:
         for logger in self._loggers:
-            logger.hparams(config, metrics)
+            logger.begin(settings, metrics, charts)
 
     def flush(self) -> int | None:
         counts = [logger.flush() for logger in self._loggers]

@@ -32,8 +32,8 @@ class Recorder(Logger):
     def image(self, step: int, tag: str, image: Any) -> None:
         self.calls.append("image")
 
-    def hparams(self, config: Any, metrics: Any) -> None:
-        self.calls.append("hparams")
+    def begin(self, settings: Any, metrics: Any, charts: Any) -> None:
+        self.calls.append("begin")
 
     def flush(self) -> None:
         self.calls.append("flush")
@@ -45,7 +45,7 @@ class Recorder(Logger):
 def call_all(log: Logger) -> None:
     log.log(1, {"a": 1.0})
     log.image(1, "x", np.zeros((1, 1, 3), dtype=np.uint8))
-    log.hparams({}, {})
+    log.begin({}, [], {})
     log.flush()
     log.close()
 
@@ -53,7 +53,7 @@ def call_all(log: Logger) -> None:
 def test_several_loggers_and_none() -> None:
     recorders = [Recorder(), Recorder()]
     call_all(Loggers([recorders[0], Logger(), recorders[1]]))
-    assert [recorder.calls for recorder in recorders] == [["log", "image", "hparams", "flush", "close"]] * 2
+    assert [recorder.calls for recorder in recorders] == [["log", "image", "begin", "flush", "close"]] * 2
     call_all(Loggers())
     call_all(Console())
 

@@ -49,26 +49,28 @@ def test_purged_steps_are_hidden(tmp_path: Path) -> None:
     assert [(e.step, e.value) for e in events(tmp_path).Scalars("loss")] == [(1, 1.0), (2, 2.0), (3, 30.0)]
 
 
-def test_hparams_stay_in_the_run(tmp_path: Path) -> None:
+def test_settings_and_results_stay_in_the_run(tmp_path: Path) -> None:
     api = pytest.importorskip("tensorboard.plugins.hparams.plugin_data_pb2")
     log = TensorBoard(tmp_path)
     config = {"optimizer.lr": 0.1, "trainer.epochs": 3, "flip": True, "metrics": ["f1"], "clip": None, "name": "adam"}
-    log.log(7, {"f1": 0.2})
-    for value in (0.5, float("nan")):
-        log.hparams(config, {"f1": value})
+    log.begin(config, ["val/f1", "val/accuracy_group/land"], {})
+    log.log(7, {"val/f1": 0.2})
     log.close()
-    assert [path.is_dir() for path in tmp_path.iterdir()] == [False]
+    assert [path.is_dir() for path in tmp_path.iterdir()] == [False, False]
     read = events(tmp_path)
-    (only,) = read.Scalars("hparams/f1")
-    assert (only.step, only.value) == (7, 0.5)
-    assert [event.value for event in read.Scalars("f1")] == [pytest.approx(0.2)]
+    assert read.Tags()["scalars"] == ["val/f1"]
     content = read.summary_metadata["_hparams_/session_start_info"].plugin_data.content
     settings = api.HParamsPluginData.FromString(content).session_start_info.hparams
-    assert settings["optimizer.lr"].number_value == 0.1
+    assert (settings["optimizer.lr"].number_value, settings["trainer.epochs"].number_value) == (0.1, 3)
     assert {name: settings[name].string_value for name in ("flip", "metrics", "name")} == {
         "flip": "True", "metrics": "['f1']", "name": "adam",
     }  # fmt: skip
-    assert "clip" not in settings  # not the text "None"
+    content = read.summary_metadata["_hparams_/experiment"].plugin_data.content
+    experiment = api.HParamsPluginData.FromString(content).experiment
+    assert {info.name: info.type for info in experiment.hparam_infos} == dict.fromkeys(config, 1) | {
+        "optimizer.lr": 3, "trainer.epochs": 3,
+    }  # fmt: skip
+    assert [info.name.tag for info in experiment.metric_infos] == ["val/f1", "val_accuracy_group/land"]
 
 
 def test_charts_have_points_and_those_of_classes_a_section_of_their_own(tmp_path: Path) -> None:
