@@ -43,18 +43,32 @@ def overlay(image: Tensor, attribution: Tensor, *, scale: float | None = None) -
     scale = colour_scale([attribution]) if scale is None else scale
     height, width = image.shape[1:]
     values = upsample(attribution[None], (height, width))[0].numpy() / (scale if scale > 0 else 1.0)
-    opacity = _OPACITY * np.clip(np.abs(values), 0.0, 1.0)[..., None]
+    colour, opacity = evidence(values)
+    return to_uint8(_washed(image) * (1.0 - opacity) + colour * opacity)
+
+
+def background(image: Tensor) -> Image:
+    """What `overlay` draws upon: `image` [3, H, W] in [0, 1] greyed and lightened. Returns [H, W, 3] uint8."""
+    check_image(image)
+    return to_uint8(np.repeat(_washed(image), 3, axis=2))
+
+
+def _washed(image: Tensor) -> NDArray[np.float64]:
     grey = image.detach().float().cpu().clamp(0, 1).mean(0).numpy()[..., None]
-    background = _WASH * grey + (1.0 - _WASH)
-    colour = np.where(values[..., None] > 0, _rgb(FOR), _rgb(AGAINST))
-    return to_uint8(background * (1.0 - opacity) + colour * opacity)
+    lightened: NDArray[np.float64] = _WASH * grey + (1.0 - _WASH)
+    return lightened
+
+
+def evidence(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Colour [..., 3] and opacity [..., 1], in [0, 1], of evidence [...], of which 1 is shown in full colour, and so is -1."""
+    opacity = _OPACITY * np.clip(np.abs(values), 0.0, 1.0)[..., None]
+    return np.where(values[..., None] > 0, _rgb(FOR), _rgb(AGAINST)), opacity
 
 
 def ramp(steps: int = 201) -> NDArray[np.float64]:
     """The colours of evidence from against (left) to for (right) [1, steps, 3], in [0, 1], for a legend."""
-    values = np.linspace(-1, 1, steps)[None, :, None]
-    opacity = _OPACITY * np.abs(values)
-    colours: NDArray[np.float64] = np.where(values > 0, _rgb(FOR), _rgb(AGAINST))
+    values = np.linspace(-1, 1, steps)[None]
+    colours, opacity = evidence(values)
     return colours * opacity + (1 - _WASH / 2) * (1 - opacity)
 
 

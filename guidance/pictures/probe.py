@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -27,6 +27,19 @@ def _with_empty_mask(sample: Sample) -> Sample:
     return sample._replace(classes=label, masks=nothing, segments=None, kinds=None, never=None)
 
 
+def spread(dataset: GuidanceDataset, count: int, *, group: int | None = None) -> list[int]:
+    """Positions of up to `count` annotated images, spread evenly over the split, or one of its groups, sorted by class.
+
+    Where nothing is annotated, of images that have a class.
+    """
+    records = dataset.source.records
+    among = [i for i, record in enumerate(records) if group is None or record.group == group]
+    indices = [i for i in among if is_annotated(records[i], dataset.regions.region)]
+    indices = indices or [i for i in among if records[i].classes]
+    indices.sort(key=lambda i: records[i].classes)  # stable: within a class in the order of the split
+    return [indices[i * len(indices) // count] for i in range(min(count, len(indices)))] if count else []
+
+
 @dataclass(frozen=True)
 class Probe:
     """Images with one class each: `batch` on the host, with M = B regions, which are empty where nothing is annotated."""
@@ -41,14 +54,13 @@ class Probe:
 
         Where nothing is annotated, images with their first class and an empty mask; None without any of these.
         """
-        records = dataset.source.records
-        indices = [i for i, record in enumerate(records) if is_annotated(record, dataset.regions.region)]
-        annotated = bool(indices)
-        if not annotated:
-            indices = [i for i, record in enumerate(records) if record.classes]
-        indices.sort(key=lambda i: records[i].classes)  # stable: within a class in the order of the split
-        picked = [indices[i * len(indices) // count] for i in range(min(count, len(indices)))] if count else []
-        samples = [dataset[0, i] for i in picked]
+        return Probe.of(dataset, spread(dataset, count), encoding=encoding)
+
+    @staticmethod
+    def of(dataset: GuidanceDataset, indices: Sequence[int], *, encoding: str) -> Probe | None:
+        """The images at these positions of the split, as `choose` has them; None if none can be read."""
+        annotated = any(is_annotated(dataset.source.records[i], dataset.regions.region) for i in indices)
+        samples = [dataset[0, i] for i in indices]
         if annotated:
             samples = [s.choose(slice(1)) for s in samples if s.kept and len(s.classes)]
         else:
