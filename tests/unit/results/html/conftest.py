@@ -1,0 +1,97 @@
+"""An experiment of tiny runs, what is reported of it, and a browser to open the page in."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from guidance.assembly import build_trainer
+from guidance.models import BACKBONES, Backbone
+from guidance.results.html.page import write_page
+from guidance.results.plan_file import Group, Plan, PlannedRun, write_plan
+from tests.support.runs import CPU, build_tiny, tiny_config
+from tools.reports.page import Choices, describe_report, plotly_script
+
+EVIL = "</script><script>window.hacked = 1</script><img src=x onerror='window.hacked = 2'>"
+AIM: dict[str, dict[str, Any]] = {
+    "model": {"name": "resnet18"},
+    "objective": {"mode": "aim", "localization": {}},
+    "aim": {"width": 8, "mask_width": 4, "stop_stage": 3},
+    "evaluation": {"attribution": {"method": "gradcam", "depth": "final"}},
+    "pareto": {"metrics": ["accuracy", "sparsity"]},
+}
+# name -> group, seed, settings, sections of the config
+RUNS: dict[str, tuple[str, int, dict[str, Any], dict[str, Any]]] = {
+    "baseline/0000": ("baseline", 0, {}, {"objective": {"localization": {"weight": 0.0}}}),
+    "energy/0000": ("energy", 0, {"objective.localization.weight": 5.0}, {"objective": {"localization": {"weight": 5.0}}}),
+    "energy/0001": ("energy", 1, {"objective.localization.weight": 5.0},
+                    {"objective": {"localization": {"weight": 5.0}}, "seed": 1}),
+    "aim/0000": ("aim", 0, {}, AIM),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def experiment(demo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Three groups; the fifth run of the plan has not begun."""
+    folder = tmp_path_factory.mktemp("experiment")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(BACKBONES, "tiny", Backbone(build_tiny, "fc", {}, depths=("input", "mid1", "final"), stride=4))
+        rows = []
+        for name, (group, seed, settings, sections) in RUNS.items():
+            torch.manual_seed(0)
+            short = {"trainer": {"epochs": 2}, "schedule": {"name": "constant"}, "log": {"tensorboard": False}}
+            config = tiny_config(demo_root, **({k: v for k, v in sections.items() if k != "seed"} | short))
+            config = config.model_copy(update={"seed": sections.get("seed", 0)})
+            build_trainer(config, folder / "runs" / name, CPU).fit()
+            rows.append(PlannedRun(name, group, seed, Path("runs") / name, settings))
+        rows.append(PlannedRun("energy/0002", "energy", 2, Path("runs/energy/0002"), rows[1].settings))
+        groups = (Group("baseline", "Baseline", True), Group("energy", f"Energy {EVIL}"), Group("aim", "AIM"))
+        write_plan(folder, Plan(f"R1 {EVIL}", groups, tuple(rows)))
+        claims = [{"claim": "R1", "published": 0.72, "ours": None, "verdict": EVIL}, {"claim": "R2", "note": ["a", 1]}]
+        (folder / "claims.json").write_text(json.dumps(claims))
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def content(experiment: Path) -> dict[str, Any]:
+    return describe_report([experiment], Choices(split="test", images=2), CPU)[0]
+
+
+@pytest.fixture(scope="module")
+def page(content: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of the experiment, with a class that is called as nobody's class should be."""
+    path = tmp_path_factory.mktemp("page") / "report.html"
+    changed = copy.deepcopy(content)
+    for row in changed["detail"]["gallery"]["rows"]:
+        row["class"] = EVIL
+    write_page(path, changed, plotly=plotly_script())
+    return path
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A headless Chromium with a profile of its own."""
+    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if chromium is None or driver is None:
+        pytest.skip("there is no Chromium here (apt-get install chromium chromium-driver)")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    profile = tmp_path_factory.mktemp("profile")
+    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+                     "--disable-background-networking", "--disable-component-update", "--disable-sync",
+                     "--disable-dev-shm-usage", f"--user-data-dir={profile}", "--window-size=1280,900"):  # fmt: skip
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    opened = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    try:
+        yield opened
+    finally:
+        opened.quit()
