@@ -19,7 +19,7 @@ from guidance.results.plan_file import Group, Plan, PlannedRun, write_plan
 from tests.support.runs import CPU, build_tiny, tiny_config
 from tools.reports.page import Choices, describe_report, plotly_script
 
-EVIL = "</script><script>window.hacked = 1</script><img src=x onerror='window.hacked = 2'>"
+EVIL = "</script><script>window.hacked = 1</script><img src=x onerror='window.hacked = 2'><b>&amp;</b>"
 AIM: dict[str, dict[str, Any]] = {
     "model": {"name": "resnet18"},
     "objective": {"mode": "aim", "localization": {}},
