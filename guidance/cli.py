@@ -41,6 +41,7 @@ class _Import(argparse.Action):
             importlib.import_module(values)
         except ImportError as error:
             parser.error(f"--import {values}: {error}; it is a module, as in `import {values}`, found from this folder")
+        setattr(namespace, self.dest, [*(getattr(namespace, self.dest) or ()), values])
 
 
 def add_imports(parser: argparse.ArgumentParser) -> None:

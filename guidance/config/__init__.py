@@ -5,11 +5,20 @@ before anything is loaded.
 """
 
 from guidance.config.fields import free_on_resume
-from guidance.config.reading import dump_config, load_config, override_config, parse_config
+from guidance.config.reading import (
+    change_content,
+    dump_config,
+    load_config,
+    override_config,
+    parse_config,
+    read_content,
+    read_overrides,
+)
 from guidance.config.schema import Config, check_processes, config_type
 
 __all__ = [
     "Config",
+    "change_content",
     "check_processes",
     "config_type",
     "dump_config",
@@ -17,4 +26,6 @@ __all__ = [
     "load_config",
     "override_config",
     "parse_config",
+    "read_content",
+    "read_overrides",
 ]

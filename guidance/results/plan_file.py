@@ -28,7 +28,8 @@ class PlannedRun:
     settings: Mapping[str, Any] = field(
         default_factory=dict
     )  # dotted name -> value: what tells it apart within its group
-    start: str | None = None  # name of the run whose weights it starts from
+    start: str | None = None  # name of the run whose weights it starts from, once that is known
+    weights: Path | None = None  # the checkpoint of that run, relative to the folder of the experiment
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def write_plan(folder: Path, plan: Plan) -> None:
         "groups": [{"name": g.name, "label": g.label, "baseline": g.baseline} for g in plan.groups],
         "runs": [
             {"name": r.name, "group": r.group, "seed": r.seed, "folder": str(r.folder), "settings": dict(r.settings),
-             "start": r.start}
+             "start": r.start, "weights": None if r.weights is None else str(r.weights)}
             for r in plan.runs
         ],
     }  # fmt: skip
@@ -85,13 +86,17 @@ def read_plan(folder: Path) -> Plan:
     try:
         content = json.loads(path.read_text())
         groups = tuple(Group(g["name"], g["label"], bool(g["baseline"])) for g in content["groups"])
-        runs = tuple(
-            PlannedRun(r["name"], r["group"], int(r["seed"]), folder / r["folder"], dict(r["settings"]), r["start"])
-            for r in content["runs"]
-        )
-        return Plan(str(content["name"]), groups, runs)
+        return Plan(str(content["name"]), groups, tuple(_read_run(r, folder) for r in content["runs"]))
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is not a plan of an experiment: {error}") from error
+
+
+def _read_run(content: Mapping[str, Any], folder: Path) -> PlannedRun:
+    weights = content.get("weights")  # plans that were written before runs had them have none
+    return PlannedRun(
+        content["name"], content["group"], int(content["seed"]), folder / content["folder"], dict(content["settings"]),
+        content["start"], None if weights is None else Path(weights),
+    )  # fmt: skip
 
 
 def plan_of_runs(groups: Mapping[str, Sequence[Path]], *, baseline: str | None = None, name: str = "runs") -> Plan:

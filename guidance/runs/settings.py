@@ -11,12 +11,9 @@ def check_config(saved: Mapping[str, Any], current: Mapping[str, Any], *, ignore
 
     `ignore`: dotted names ("trainer.epochs") or sections ("logs") that may differ. Lists and tuples count as equal.
     """
-    before, now = flatten(saved), flatten(current)
     different = [
-        f"  {key}: {before.get(key, '(absent)')!s} in the checkpoint, {now.get(key, '(absent)')!s} now"
-        for key in sorted(before.keys() | now.keys())
-        if before.get(key, "(absent)") != now.get(key, "(absent)")
-        and not any(key == name or key.startswith(f"{name}.") for name in ignore)
+        f"  {key}: {before!s} in the checkpoint, {now!s} now"
+        for key, before, now in differences(saved, current, ignore=ignore)
     ]
     if different:
         raise ValueError(
@@ -24,6 +21,22 @@ def check_config(saved: Mapping[str, Any], current: Mapping[str, Any], *, ignore
             + "\n".join(different)
             + "\nSet these as in the checkpoint to resume, or start a new run in another folder."
         )
+
+
+def differences(
+    saved: Mapping[str, Any], current: Mapping[str, Any], *, ignore: Collection[str] = ()
+) -> list[tuple[str, Any, Any]]:
+    """(dotted name, its saved value, its current one) of each setting that differs; "(absent)" where it is not there.
+
+    `ignore` as in `check_config`.
+    """
+    before, now = flatten(saved), flatten(current)
+    return [
+        (key, before.get(key, "(absent)"), now.get(key, "(absent)"))
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key, "(absent)") != now.get(key, "(absent)")
+        and not any(key == name or key.startswith(f"{name}.") for name in ignore)
+    ]
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

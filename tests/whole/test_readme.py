@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from guidance.config.reading import sections_of
+from guidance.config.mistakes import sections_of
 
 ROOT = Path(__file__).parents[2]
 SHARED = ROOT.parent / "shared"

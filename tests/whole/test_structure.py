@@ -30,6 +30,7 @@ LAYERS = [
     ["config"],
     ["assembly"],
     ["inference"],
+    ["experiments"],
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 MODULES = sorted(p for p in PACKAGE.rglob("*.py") if p != PACKAGE / "__init__.py")
@@ -73,7 +74,7 @@ def test_imports_point_down(path: Path) -> None:
 
 def test_only_entry_points_see_the_config() -> None:
     readers = {top(path) for path in MODULES if any(n.startswith("guidance.config") for n in imports(path))}
-    assert readers <= {"assembly", "inference", "config"}
+    assert readers <= {"assembly", "inference", "config", "experiments"}
 
 
 def test_one_importer_of_torch_distributed() -> None:
@@ -86,7 +87,8 @@ def test_importing_has_no_side_effects_and_needs_nothing_optional() -> None:
     code = (
         "import sys, guidance; assert 'torch' not in sys.modules\n"
         "import guidance.inference\n"
-        "bad = [m for m in ('pycocotools', 'captum', 'tensorboard', 'matplotlib.pyplot', 'scipy') if m in sys.modules]\n"
+        "optional = ('pycocotools', 'captum', 'tensorboard', 'matplotlib.pyplot', 'scipy', 'submitit', 'plotly')\n"
+        "bad = [m for m in optional if m in sys.modules]\n"
         "assert not bad, bad\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

@@ -1,0 +1,78 @@
+"""How many steps a run takes, and how long that may be, from what other runs took."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+
+from guidance.assembly import build_source
+from guidance.config import Config
+from guidance.experiments.outcomes import Outcome
+from guidance.runs.logs.json_lines import read_log
+from guidance.runs.paths import METRICS
+
+RATE = "step/images_per_second"
+
+
+def steps_per_epoch() -> Callable[[Config], int | str]:
+    """What gives the steps of an epoch of a run, or says why that is not known; it reads each training split once."""
+    sizes: dict[str, int | str] = {}
+
+    def steps(config: Config) -> int | str:
+        key = config.data.model_dump_json()
+        if key not in sizes:
+            sizes[key] = _size(config)
+        size = sizes[key]
+        return size if isinstance(size, str) else size // config.trainer.batch_size
+
+    return steps
+
+
+def _size(config: Config) -> int | str:
+    root = config.data.root
+    if not root.is_dir():
+        return f"the data are not at {root}"  # some sets would be generated there
+    try:
+        return len(build_source(config, config.data.train_split).records)
+    except (ValueError, OSError) as error:
+        return str(error).splitlines()[0]
+
+
+def seconds_per_step(folder: Path, config: Config, outcome: Outcome | None) -> float:
+    """What a step of a run took: all its time by its steps, else by the speed in its log, without evaluations; NaN: unknown."""
+    if outcome is not None and outcome.steps > 0 and outcome.seconds > 0:
+        return outcome.seconds / outcome.steps
+    log = folder / METRICS
+    rates = [line[RATE] for line in read_log(log) if line.get(RATE, 0) > 0] if log.is_file() else []
+    return config.trainer.batch_size / fmean(rates) if rates else math.nan
+
+
+def expected_pace(own: float, group: Sequence[float], all_: Sequence[float]) -> float:
+    """Seconds of a step of a run: its own, else the mean of its group's, else of the whole experiment's; NaN: unknown."""
+    for known in ([own], group, all_):
+        values = [value for value in known if not math.isnan(value)]
+        if values:
+            return fmean(values)
+    return math.nan
+
+
+def duration(seconds: float) -> str:
+    """For people: "45 s", "12 min", "3 h 20 min", "2 d 4 h"."""
+    if math.isnan(seconds):
+        return "unknown"
+    minutes = round(seconds / 60)
+    if seconds < 59.5:
+        return f"{seconds:.0f} s"
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours < 24 else f"{hours // 24} d {hours % 24} h"
+
+
+def paces(
+    folders: Mapping[str, Path], configs: Mapping[str, Config], outcomes: Mapping[str, Outcome | None]
+) -> dict[str, float]:
+    """Seconds of a step of each run, NaN where it was never started."""
+    return {name: seconds_per_step(folder, configs[name], outcomes.get(name)) for name, folder in folders.items()}

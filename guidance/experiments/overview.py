@@ -1,0 +1,98 @@
+"""What is told of an experiment before it runs, and after: its runs as a table, and what to do about those that did not end."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from guidance.experiments.estimates import duration, expected_pace, paces, steps_per_epoch
+from guidance.experiments.evaluation import missing
+from guidance.experiments.jobs.execution import NOT_STARTED
+from guidance.experiments.outcomes import FAILED, FINISHED, INTERRUPTED, Outcome
+from guidance.experiments.planning import Planned
+from guidance.experiments.states import RunState
+
+UNKNOWN = "unknown until the first run"
+
+
+def describe_state(planned: Planned, name: str, state: RunState) -> str:
+    """Such as "interrupted at epoch 3 of 20"."""
+    epochs = planned.configs[name].trainer.epochs
+    if state.kind == FINISHED:
+        lacking = len(missing(planned.run_folder(name), planned.experiment.evaluate))
+        return f"finished, {lacking} evaluations to do" if lacking else "finished"
+    if state.kind == INTERRUPTED:
+        return f"interrupted at epoch {state.epoch} of {epochs}"
+    at = f" at epoch {state.epoch} of {epochs}" if state.kind == FAILED and state.step else ""
+    return f"{state.kind}{at}{f': {state.remark}' if state.remark else ''}"
+
+
+def plan_table(planned: Planned, states: Mapping[str, RunState], *, slots: int = 1) -> str:
+    """A line for each of the runs in `states`: settings, seed, state, steps and time still to go; and the sum.
+
+    `slots`: runs at a time, which share the sum.
+    """
+    names = list(states)
+    outcomes = {name: planned.outcome(name) for name in planned.drawn}
+    folders = {name: planned.run_folder(name) for name in planned.drawn}
+    known = paces(folders, planned.configs, outcomes)
+    per_epoch, problems = steps_per_epoch(), set()
+    rows, total_steps, total_seconds = [], 0.0, 0.0
+    for name in names:
+        item, config, state = planned.drawn[name], planned.configs[name], states[name]
+        steps = per_epoch(config)
+        if isinstance(steps, str):
+            problems.add(steps)
+        left = math.nan if isinstance(steps, str) else max(0, steps * config.trainer.epochs - state.step)
+        left = 0 if state.kind == FINISHED else left
+        group = [known[other] for other, drawn in planned.drawn.items() if drawn.run.group == item.run.group]
+        seconds = 0.0 if left == 0 else left * expected_pace(known[name], group, list(known.values()))
+        total_steps, total_seconds = total_steps + left, total_seconds + seconds
+        settings = ", ".join(f"{_short(key, item.run.settings)} {value}" for key, value in item.run.settings.items())
+        rows.append([
+            name, settings or "-", str(item.run.seed), str(item.run.start or item.stage or "-"),
+            describe_state(planned, name, state), "unknown" if math.isnan(left) else f"{left:.0f}", duration(seconds),
+        ])  # fmt: skip
+    lines = table([["run", "settings", "seed", "from", "state", "steps to go", "time"], *rows])
+    lines.append(_sum(len(rows), total_steps, total_seconds, slots))
+    lines += [f"steps are unknown: {problem}" for problem in sorted(problems)]
+    if planned.gone:
+        gone = ", ".join(run.name for run in planned.gone)
+        lines.append(f"no longer in the file, and left alone: {gone}")
+    return "\n".join(lines)
+
+
+def _sum(count: int, steps: float, seconds: float, slots: int) -> str:
+    told_steps = "an unknown number of" if math.isnan(steps) else f"{steps:.0f}"
+    time = f"time {UNKNOWN}" if math.isnan(seconds) else f"about {duration(seconds / slots)}"
+    return f"{count} runs, {told_steps} steps to go, {time}" + (f", {slots} at a time" if slots > 1 else "")
+
+
+def _short(key: str, settings: Mapping[str, Any]) -> str:
+    """The shortest end of a dotted name that no other of the settings has."""
+    parts = key.split(".")
+    for length in range(1, len(parts)):
+        end = ".".join(parts[-length:])
+        if sum(other == end or other.endswith(f".{end}") for other in settings) == 1:
+            return end
+    return key
+
+
+def table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of a table whose columns are as wide as their content; the first row is the head."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def ending(planned: Planned, ended: Mapping[str, Outcome]) -> str:
+    """What became of the runs; of those that did not finish, why, and where it can be read."""
+    counts = {kind: [name for name, outcome in ended.items() if outcome.kind == kind] for kind in KINDS}
+    lines = [", ".join(f"{len(names)} {kind}" for kind, names in counts.items() if names) or "nothing was to be done"]
+    for name in counts[FAILED]:
+        lines += [f"{name} failed: {ended[name].remark}", f"  log: {planned.log(name)}"]
+    lines += [f"{name} was not started: {ended[name].remark}" for name in counts[NOT_STARTED]]
+    return "\n".join(lines)
+
+
+KINDS = (FINISHED, INTERRUPTED, FAILED, NOT_STARTED)
