@@ -60,9 +60,11 @@ def _locate(loc: Sequence[int | str], root: type[BaseModel]) -> tuple[str, type[
 
 
 def _items_of(annotation: Any) -> Any:
-    """What a `dict[str, X]` or `list[X]` holds, where X has sections; None of all else."""
-    arguments = get_args(annotation)
-    return arguments[-1] if get_origin(annotation) in (dict, list) and sections_of(arguments[-1]) else None
+    """What a `dict[str, X]`, or a `list[X]` of sections, holds; None of all else."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is dict:
+        return arguments[-1]
+    return arguments[-1] if origin is list and sections_of(arguments[-1]) else None
 
 
 def sections_of(annotation: Any) -> list[type[BaseModel]]:
