@@ -147,8 +147,9 @@ def sweep(args: argparse.Namespace) -> int:
         return 0
     planned = refuse_changed(planned)
     executor = build_executor(args, planned.folder, gpus)
-    save(planned)
+    planned.folder.mkdir(parents=True, exist_ok=True)
     lock = lock_folder(planned.folder)  # one sweep at a time
+    save(planned)
     finished = [name for name in planned.drawn if planned.state(name).kind == FINISHED]
     done = [n for n in finished if not missing(planned.run_folder(n), experiment.evaluate)]
     names = [name for name in chosen if name not in done]

@@ -35,13 +35,23 @@ class Executor:
     again: bool = False  # whether a run that was interrupted from outside, by preemption, is submitted again
 
 
+def import_submitit() -> Any:
+    """The library, which nothing else here needs. Raises ValueError where it is not installed."""
+    try:
+        import submitit
+    except ImportError as error:
+        raise ValueError(
+            f"experiments are run by submitit, which is not here ({error}): pip install -e .[sweeps]"
+        ) from error
+    return submitit
+
+
 def local_executor(folder: Path, *, slots: int, gpus: Sequence[str] = (), gpus_per_run: int = 1) -> Executor:
     """`slots` runs at a time on this machine. `gpus`: the ids of its GPUs, of which each slot has `gpus_per_run` of its own.
 
     Without GPUs the slots share the cores. Raises ValueError where there are not as many GPUs.
     """
-    import submitit
-
+    submitit = import_submitit()
     if gpus and slots * gpus_per_run > len(gpus):
         raise ValueError(
             f"{slots} run(s) at a time with {gpus_per_run} GPU(s) each need {slots * gpus_per_run}, but there are {len(gpus)}: "
@@ -83,9 +93,7 @@ def _deaf_to_interrupts() -> Iterator[None]:
 
 def debug_executor(folder: Path) -> Executor:
     """One run after another, watched by this process itself, so that a debugger can look at what submits it."""
-    import submitit
-
-    executor = submitit.DebugExecutor(folder)
+    executor = import_submitit().DebugExecutor(folder)
     return Executor(lambda works: [executor.submit(work) for work in works], lambda jobs: False, slots=1)
 
 
@@ -95,8 +103,7 @@ def slurm_executor(folder: Path, *, parameters: Mapping[str, Any], slots: int | 
     A job that is preempted or runs out of time saves and is queued again. Jobs outlive the command that submitted them, and are
     found again by the next one. Raises ValueError for an unknown parameter, and where there is no SLURM.
     """
-    import submitit
-
+    submitit = import_submitit()
     try:
         executor = submitit.SlurmExecutor(folder, max_num_timeout=1000)
     except RuntimeError as error:

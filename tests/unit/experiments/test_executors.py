@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,11 @@ import submitit
 from guidance.config import dump_config, parse_config
 from guidance.experiments.estimates import duration, expected_pace
 from guidance.experiments.evaluation import missing
-from guidance.experiments.jobs.executors import JOBS, local_executor, slurm_executor
+from guidance.experiments.jobs.executors import JOBS, debug_executor, local_executor, slurm_executor
 from guidance.experiments.jobs.work import Work
 from guidance.experiments.schema import EvaluatedSettings
 from guidance.runs.settings import flatten
-from tests.support.sweeps import BASE, save_checkpoint
+from tests.unit.experiments.pretended import BASE, save_checkpoint
 
 NAN = float("nan")
 
@@ -76,6 +77,13 @@ def test_what_slurm_does_not_know(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(shutil, "which", lambda name: name)
     with pytest.raises(ValueError, match=r"Unavailable parameter\(s\): \['memory'\]"):
         slurm_executor(tmp_path, parameters={"memory": 1})
+
+
+def test_without_submitit_it_is_said_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "submitit", None)
+    for executor in (lambda: local_executor(tmp_path, slots=1), lambda: debug_executor(tmp_path)):
+        with pytest.raises(ValueError, match=r"pip install -e \.\[sweeps\]"):
+            executor()
 
 
 def test_who_gets_which_gpu_and_how_many_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

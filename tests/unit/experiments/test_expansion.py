@@ -12,7 +12,7 @@ from guidance.experiments.expansion import expand, groups, parse_configs, points
 from guidance.experiments.reading import dump_experiment, load_experiment
 from guidance.experiments.schema import GroupSettings
 from guidance.results.plan_file import Plan
-from tests.support.sweeps import BASE, TWO_STAGES, experiment
+from tests.unit.experiments.pretended import BASE, TWO_STAGES, experiment
 
 LR, WEIGHT = "optimizer.lr", "objective.localization.weight"
 

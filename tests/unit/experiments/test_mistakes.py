@@ -10,7 +10,7 @@ import yaml
 
 from guidance.experiments.expansion import expand, parse_configs
 from guidance.experiments.reading import load_experiment, parse_experiment
-from tests.support.sweeps import BASE, TWO_STAGES, experiment
+from tests.unit.experiments.pretended import BASE, TWO_STAGES, experiment
 
 GROUP: dict[str, Any] = {"base": BASE, "groups": {"g": {}}}
 FROM = {"from": "s"}

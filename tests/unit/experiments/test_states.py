@@ -13,7 +13,7 @@ from guidance.config import Config, dump_config, override_config, parse_config
 from guidance.experiments.choices import choose
 from guidance.experiments.outcomes import Outcome, error_line, last_step, read_outcome, write_outcome
 from guidance.experiments.states import config_to_resume, state_of
-from tests.support.sweeps import BASE, save_checkpoint
+from tests.unit.experiments.pretended import BASE, save_checkpoint
 
 
 def write_run(folder: Path, config: Config, **saved: Any) -> None:

@@ -18,7 +18,7 @@ from guidance.experiments.overview import ending, plan_table
 from guidance.experiments.planning import Planned, prepare, refuse_changed, save
 from guidance.experiments.schema import Experiment
 from guidance.results.plan_file import read_plan
-from tests.support.sweeps import TWO_STAGES, Pretended, experiment
+from tests.unit.experiments.pretended import TWO_STAGES, Pretended, experiment
 
 ALL = [f"{group}/{i:04d}" for group in ("baseline", "energy") for i in range(4)]
 

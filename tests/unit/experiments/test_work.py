@@ -19,7 +19,7 @@ import pytest
 from guidance.experiments.jobs import work as module
 from guidance.experiments.jobs.work import Work
 from guidance.experiments.planning import Planned, prepare
-from tests.support.sweeps import Pretended, experiment, outcome_of
+from tests.unit.experiments.pretended import Pretended, experiment, outcome_of
 
 RUN = "g/0000"
 

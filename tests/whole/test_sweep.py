@@ -1,0 +1,144 @@
+"""launch/sweep.py with real trainings: one is killed and goes on, one diverges; the shipped experiments and templates."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from guidance.config import check_processes
+from guidance.data import generate_demo
+from guidance.experiments.expansion import expand, parse_configs
+from guidance.experiments.reading import load_experiment
+from launch import sweep
+from tests.support.runs import assert_same, snapshot
+
+ROOT = Path(__file__).parents[2]
+EXPERIMENTS = sorted((ROOT / "configs/experiments").rglob("*.yaml"))
+SMALL = {
+    "data.num_train": 40, "data.num_val": 10, "data.num_test": 11, "data.image_size": 32, "data.num_workers": 0,
+    "trainer.epochs": 2, "trainer.batch_size": 8, "trainer.checkpoint_every": 2, "log.every": 1, "log.probe_images": 0,
+    "log.tensorboard": False, "trainer.device": "cpu",
+}  # fmt: skip
+
+
+@pytest.fixture
+def experiment(tmp_path: Path) -> Path:
+    """Two runs that are the same, and one whose learning rate is much too high."""
+    generate_demo(tmp_path / "data", num_train=40, num_val=10, num_test=11, image_size=32)
+    content = {
+        "base": str(ROOT / "configs/demo.yaml"), "set": SMALL | {"data.root": str(tmp_path / "data")},
+        "groups": {"whole": {}, "killed": {}, "diverging": {"set": {"optimizer.lr": 1e30}}}, "evaluate": {"splits": ["test"]},
+    }  # fmt: skip
+    (tmp_path / "three.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+    return tmp_path / "three.yaml"
+
+
+def kill_in_the_second_epoch(folder: Path) -> None:
+    log = folder / "metrics.jsonl"
+    while not (log.exists() and '"step": 7' in log.read_text()):
+        time.sleep(0.005)
+    os.kill(json.loads((folder / ".lock").read_text())["pid"], signal.SIGKILL)
+
+
+def test_a_killed_run_goes_on_bit_by_bit_and_a_diverging_one_stops_nothing(
+    experiment: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "out"
+    command = [str(experiment), "--output", str(output), "--debug"]
+    killer = threading.Thread(target=kill_in_the_second_epoch, args=(output / "runs/killed/0000",), daemon=True)
+    killer.start()
+    assert sweep.main(command) == 1
+    killer.join(10)
+    told = capsys.readouterr().out
+    assert "1 finished, 2 failed" in told
+    assert "killed/0000 failed: it was ended by SIGKILL" in told
+    assert re.search(r"diverging/0000 failed: the loss is not finite at step \d", told)
+    assert f"log: {output}/logs/diverging/0000.log" in told
+    assert sweep.main([*command, "--only", "killed"]) == 0
+    runs = output / "runs"
+    assert_same(snapshot(runs / "killed/0000"), snapshot(runs / "whole/0000"))
+    for name in ("whole", "killed"):
+        fronts = {path.stem for path in (runs / name / "0000/checkpoints/pareto").glob("*.pt")}
+        results = [path.name.split(".")[:2] for path in (runs / name / "0000/results").glob("*.json")]
+        assert sorted(results) == [[stem, "test"] for stem in sorted(fronts)]
+    assert sweep.main([*command, "--only", "whole", "killed"]) == 0
+    assert "2 runs, 2 of them finished" in capsys.readouterr().out
+    assert sweep.main([*command, "--plan"]) == 0
+    table = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in table[1:4]] == ["whole/0000", "killed/0000", "diverging/0000"]
+    assert [line.split()[4] for line in table[1:4]] == [
+        "finished",
+        "finished",
+        "failed:",
+    ] or "failed at epoch" in table[3]
+    assert sweep.main([*command, "--set", "optimizer.momentum=0.5"]) == 2
+    assert "whole/0000: optimizer.momentum: 0.9 in the folder, 0.5 in the experiment" in capsys.readouterr().err
+
+
+def test_one_sweep_at_a_time(experiment: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    hold = "import fcntl, sys; f = open(sys.argv[1], 'a'); fcntl.lockf(f, fcntl.LOCK_EX); print(flush=True); sys.stdin.read()"
+    (tmp_path / "out").mkdir()
+    holder = subprocess.Popen(
+        [sys.executable, "-S", "-c", hold, str(tmp_path / "out/.lock")], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert holder.stdout is not None
+    holder.stdout.readline()
+    assert sweep.main([str(experiment), "--output", str(tmp_path / "out")]) == 2
+    holder.communicate()
+    assert "is in use by another process" in capsys.readouterr().err
+    assert not (tmp_path / "out/plan.json").exists()
+
+
+def test_wrong_options_are_told(experiment: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert sweep.main([str(experiment), "--output", str(tmp_path), "--only", "hole", "--plan"]) == 2
+    assert "--only hole: the experiment has diverging, killed, whole" in capsys.readouterr().err
+    for options, message in (
+        (["--slots", "0"], "--slots 0 is not above 0"),
+        (["--nodes", "2"], "--nodes needs --slurm"),
+    ):
+        with pytest.raises(SystemExit):
+            sweep.main([str(experiment), *options])
+        assert message in capsys.readouterr().err
+    assert sweep.main([str(experiment), "--processes", "3", "--plan"]) == 2
+    assert "8 images cannot be shared equally by 3" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda p: str(p.relative_to(ROOT / "configs/experiments")))
+def test_every_shipped_experiment_expands_and_its_configs_are_valid(path: Path) -> None:
+    drawn = expand(load_experiment(path))
+    configs = parse_configs(drawn)
+    assert len(configs) == len(drawn) > 0
+    for config in configs.values():
+        check_processes(config, 1)
+
+
+@pytest.mark.parametrize("name", ["multi_node.sh", "slurm.sbatch"])
+def test_templates_are_scripts_that_resume(name: str) -> None:
+    path = ROOT / "launch" / name
+    subprocess.run(["bash", "-n", str(path)], check=True)
+    joined = path.read_text().replace("\\\n", " ")
+    (command,) = [line for line in joined.splitlines() if "torchrun " in line and not line.lstrip().startswith("#")]
+    for part in (
+        "launch/train.py --resume",
+        "--nnodes=",
+        "--node_rank=",
+        "--nproc_per_node=",
+        "--master_addr=",
+        '"$@"',
+    ):
+        assert part in command, part
+    if name == "slurm.sbatch":
+        directives = re.findall(r"^#SBATCH (--\S+)", path.read_text(), re.MULTILINE)
+        assert {"--requeue", "--signal=B:USR1@180", "--ntasks-per-node=1", "--open-mode=append"} <= set(directives)
+        assert "trap stop USR1" in joined
+        assert "scontrol requeue" in joined
