@@ -35,7 +35,7 @@ groups:
     set: {objective.localization.loss: energy}
     grid: {objective.localization.weight: [5.0e-4, 1.0e-3]}
 """
-# Two epochs of a step each. What BEHAVIOUR/<group>_<number> says: fail, diverge, hang, killed (once), slow; nothing: it trains.
+# Two epochs of a step each. What BEHAVIOUR/<group>_<number> says: fail, quiet, diverge, hang, killed (once), slow; nothing: it trains.
 TRAIN = r"""
 import json, os, shutil, signal, sys, time
 from pathlib import Path
@@ -55,6 +55,9 @@ with open(here / "started", "a") as file:
 if behaviour == "fail":
     print("Traceback ...\nerror: no such image\nlast words")
     sys.exit(2)
+if behaviour == "quiet":
+    print("some words")
+    sys.exit(3)
 for epoch in range(done + 1, 3):
     if behaviour == "diverge":
         print("error: the loss is not finite at step 1: total.")

@@ -128,6 +128,8 @@ def test_what_is_still_to_be_evaluated(tmp_path: Path) -> None:
     write("epoch_0001.test.aaaaaaaa", config=flat | {"evaluation.blur": 3.0})
     assert lacking() == first + second
     refitted = flat | {"evaluation.attribution.depth": "final", "evaluation.iou_threshold": "fit"}
+    write("epoch_0002.test.bbbbbbbb", config=refitted, iou_threshold_from="fitted on val")
+    assert lacking() == first + second
     write("epoch_0002.test.bbbbbbbb", config=refitted, iou_threshold_from="fitted on val, for this")
     assert lacking() == first + second[:1]
     assert missing(tmp_path, []) == []

@@ -48,6 +48,7 @@ def test_a_run_that_trains(planned: Planned, pretended: Pretended) -> None:
     ("behaviour", "remark"),
     [
         ("fail", "no such image (exit code 2)"),
+        ("quiet", "some words (exit code 3)"),
         ("diverge", "the loss is not finite at step 1: total. (exit code 2)"),
         ("killed", "it was ended by SIGKILL, as by the system where memory runs out"),
     ],
