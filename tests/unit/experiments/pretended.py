@@ -35,7 +35,7 @@ groups:
     set: {objective.localization.loss: energy}
     grid: {objective.localization.weight: [5.0e-4, 1.0e-3]}
 """
-# Two epochs of a step each. What BEHAVIOUR/<group>_<number> says: fail, quiet, diverge, hang, killed (once), slow; nothing: it trains.
+# Two epochs of a step each. What a file <group>_<number> in BEHAVIOUR says: fail, quiet, diverge, hang, killed (once), slow.
 TRAIN = r"""
 import json, os, shutil, signal, sys, time
 from pathlib import Path
