@@ -38,16 +38,27 @@ def defined(metrics: Sequence[str], runs: Mapping[str, Sequence[Saved]]) -> list
 
 
 def merge(runs: Mapping[str, Sequence[Saved]], metrics: Sequence[str], resolution: float) -> MergedFront:
-    """One front over all runs. ValueError, naming the run, for a checkpoint without one of the metrics."""
+    """One front over all runs. ValueError, naming the run, for a checkpoint without one of the metrics.
+
+    A checkpoint whose value of one of them is NaN is not on the front, whatever the others are (see `undefined`): what is
+    not known is no reason to select a net. ValueError where none is left.
+    """
     row = ParetoFront(metrics, resolution=resolution).row
-    pool = [(run, saved) for run, checkpoints in runs.items() for saved in checkpoints]
-    points = []
-    for run, saved in pool:
-        try:
-            points.append(row(saved.candidate))
-        except ValueError as error:
-            raise ValueError(f"run {run}: {error} Choose among them with --metrics.") from error
-    front = sorted(non_dominated(points, resolution), key=lambda i: _descending(points[i]))
+    pool, points = [], []
+    for run, checkpoints in runs.items():
+        for saved in checkpoints:
+            try:
+                point = row(saved.candidate)
+            except ValueError as error:
+                raise ValueError(f"run {run}: {error} Choose among them with --metrics.") from error
+            if not any(map(math.isnan, point)):
+                pool.append((run, saved))
+                points.append(point)
+    if not points:
+        raise ValueError(
+            f"no checkpoint has a value of each of {', '.join(metrics)}, so there is no front; choose fewer with --metrics"
+        )
+    front = sorted(non_dominated(points, resolution), key=lambda i: [-value for value in points[i]])
     balanced = knee([points[i] for i in front])
     members = [
         Member(*pool[i], is_knee=place == balanced, evaluated={}, evaluated_with={}) for place, i in enumerate(front)
@@ -55,8 +66,9 @@ def merge(runs: Mapping[str, Sequence[Saved]], metrics: Sequence[str], resolutio
     return MergedFront(runs, tuple(members), tuple(metrics), resolution)
 
 
-def _descending(point: Sequence[float]) -> list[float]:
-    return [math.inf if math.isnan(value) else -value for value in point]
+def undefined(values: Mapping[str, float], metrics: Sequence[str]) -> tuple[str, ...]:
+    """The metrics of a front that are NaN, or absent, in `values`: what has any is on no front of several runs."""
+    return tuple(metric for metric in metrics if math.isnan(values.get(metric, math.nan)))
 
 
 class Member(NamedTuple):
@@ -97,6 +109,13 @@ class MergedFront:
         return hypervolume(points, self.reference)
 
     @property
+    def left_out(self) -> tuple[tuple[str, Saved, tuple[str, ...]], ...]:
+        """(run, checkpoint, metrics): the checkpoints that are not on the front because they have no value of these."""
+        pool = [(run, saved) for run, checkpoints in self.runs.items() for saved in checkpoints]
+        found = [(run, saved, undefined(saved.candidate.values, self.metrics)) for run, saved in pool]
+        return tuple(each for each in found if each[2])
+
+    @property
     def knee(self) -> Member:
         """The member nearest to the ideal point."""
         return next(member for member in self.members if member.is_knee)
@@ -115,10 +134,12 @@ class MergedFront:
     def describe(self) -> str:
         """How many are on it, and how much it dominates."""
         total = sum(map(len, self.runs.values()))
+        nan = [f"{run}, epoch {saved.epoch}: {', '.join(names)}" for run, saved, names in self.left_out]
+        unknown = f"\nnot on the front, because a metric has no value (NaN): {'; '.join(nan)}" if nan else ""
         return (
             f"{len(self.members)} of {total} checkpoints are on the front; * marks the knee\n"
             f"hypervolume over {', '.join(self.bounded)} from {_listed(self.reference)}{_turned(self.bounded)}: "
-            f"{self.volume:.4f}{_left_out(self)}"
+            f"{self.volume:.4f}{_unbounded(self)}{unknown}"
         )
 
 
@@ -127,7 +148,7 @@ def _listed(reference: Sequence[float]) -> str:
     return f"{reference[0]:g}" if len(set(reference)) == 1 else ", ".join(f"{value:g}" for value in reference)
 
 
-def _left_out(front: MergedFront) -> str:
+def _unbounded(front: MergedFront) -> str:
     names = [name for name in front.metrics if name not in front.bounded]
     return f" (without {', '.join(names)}, which {'has' if len(names) == 1 else 'have'} no bounds)" if names else ""
 

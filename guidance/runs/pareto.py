@@ -49,7 +49,8 @@ def non_dominated(points: Points, resolution: float = 0.005) -> list[int]:
     """Ascending indices of the points ([N, D], larger is better) that no other point dominates.
 
     Values are rounded to the nearest multiple of `resolution` first (0: compared exactly). Of points that are then
-    equal the earliest stays. NaN counts as the worst possible value, so a lone point of NaNs is still a front.
+    equal the earliest stays. NaN counts as the worst possible value, so a lone point of NaNs is still a front: what a run
+    stores depends on it. Fronts over several runs leave such points out first (`guidance.results`).
     """
     if len(points) == 0:
         return []

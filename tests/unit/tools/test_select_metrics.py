@@ -8,7 +8,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
@@ -44,12 +43,20 @@ def test_settings_come_from_the_configs_of_the_runs(tmp_path: Path, capsys: pyte
     assert (tmp_path / "front.csv").exists()
 
 
-def test_unknown_values_do_not_break_the_files(tmp_path: Path) -> None:
-    write_run(tmp_path / "a", (math.nan, 0.5, math.nan), (0.5, 0.4, 0.1))
+def test_what_is_not_known_is_not_on_the_front_and_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Epoch 1 has the best EPG, and no F1; nothing dominates epoch 3, of which nothing is known."""
+    nan = math.nan
+    write_run(tmp_path / "a", (nan, 0.5, nan), (0.5, 0.4, 0.1), (nan, nan, nan))
     assert tool.main([str(tmp_path / "a")]) == 0
-    members = front(tmp_path / "a")["members"]
-    assert [m["metrics"]["f1"] for m in members] == [0.5, None]
-    assert np.isfinite(front(tmp_path / "a")["hypervolume"])
+    content = front(tmp_path / "a")
+    assert [m["epoch"] for m in content["members"]] == [2]
+    assert [(m["epoch"], m["metrics"]["f1"]) for m in content["others"]] == [(1, None), (3, None)]
+    assert content["hypervolume"] == pytest.approx(0.02)
+    said = "not on the front, because a metric has no value (NaN): a, epoch 1: f1, iou; a, epoch 3: f1, epg, iou\n"
+    assert said in capsys.readouterr().out
+    write_run(tmp_path / "b", (nan, 0.5, 0.5), (0.5, nan, 0.5), (0.5, 0.5, nan))
+    assert tool.main([str(tmp_path / "b")]) == 2
+    assert "no checkpoint has a value of each of f1, epg, iou, so there is no front" in capsys.readouterr().err
 
 
 def write_lower(folder: Path, *rows: tuple[float, float]) -> Path:
