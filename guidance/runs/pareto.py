@@ -188,9 +188,7 @@ class _Staircase:
             end, height = self.x[left], self.y[left]
             left -= 1
         gained += (end - self.x[left]) * (y - height)
-        # A step at the same x lies in front of `right` no longer: it is lower, or the point would add nothing.
-        stop = right + 1 if self.x[right] == x else right
-        self.x[left + 1 : stop], self.y[left + 1 : stop] = [x], [y]
+        self.x[left + 1 : right], self.y[left + 1 : right] = [x], [y]
         return gained
 
 
