@@ -54,7 +54,8 @@ class Planned:
     def plan(self) -> Plan:
         """As plan.json has it."""
         name = self.experiment.name or self.folder.name
-        return Plan(name, groups(self.experiment), tuple(item.run for item in self.drawn.values()))
+        runs = tuple(item.run for item in self.drawn.values())
+        return Plan(name, groups(self.experiment), runs, self.experiment.scale or "")
 
 
 def prepare(experiment: Experiment, folder: Path, *, processes: int = 1) -> Planned:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
@@ -85,6 +85,7 @@ class Experiment(_Named):
     """An experiment. What an item does not say, its `base` says."""
 
     name: str = ""
+    scale: Literal["full", "small"] | None = None  # as in the papers, or less; claims about numbers need "full"
     base: Path | dict[str, Any]  # a config: a file, relative to the file that names it, or its content
     settings: Settings = Field(default={}, alias="set")  # of all runs
     seeds: Seeds = Field(default=[0])

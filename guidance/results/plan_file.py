@@ -48,6 +48,7 @@ class Plan:
     name: str
     groups: tuple[Group, ...]
     runs: tuple[PlannedRun, ...]
+    scale: str = ""  # "full" as in the papers, or "small"; empty where the experiment does not say
 
     def __post_init__(self) -> None:
         known = {group.name for group in self.groups}
@@ -67,7 +68,7 @@ class Plan:
 def write_plan(folder: Path, plan: Plan) -> None:
     """Write the plan of the experiment in `folder`; settings must be plain types."""
     content = {
-        "name": plan.name,
+        "name": plan.name, "scale": plan.scale,
         "groups": [{"name": g.name, "label": g.label, "baseline": g.baseline} for g in plan.groups],
         "runs": [
             {"name": r.name, "group": r.group, "seed": r.seed, "folder": str(r.folder), "settings": dict(r.settings),
@@ -86,7 +87,8 @@ def read_plan(folder: Path) -> Plan:
     try:
         content = json.loads(path.read_text())
         groups = tuple(Group(g["name"], g["label"], bool(g["baseline"])) for g in content["groups"])
-        return Plan(str(content["name"]), groups, tuple(_read_run(r, folder) for r in content["runs"]))
+        runs = tuple(_read_run(r, folder) for r in content["runs"])
+        return Plan(str(content["name"]), groups, runs, str(content.get("scale", "")))
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is not a plan of an experiment: {error}") from error
 

@@ -1,0 +1,1 @@
+"""The claims of the papers, judged by the runs of an experiment."""
