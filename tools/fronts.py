@@ -22,11 +22,9 @@ from pathlib import Path
 
 from guidance import cli
 from guidance.results.groups.asking import add_arguments, choose_metrics, choose_resolution, read_asked
-from guidance.results.groups.baseline import baselines
-from guidance.results.groups.epochs import VAL, Experiment
-from guidance.results.groups.files import FrontReport, write_fronts
-from guidance.results.groups.group_fronts import Selection, group_fronts
-from guidance.results.groups.tables import baseline_lines, compare_groups, comparison_table, group_rows, group_table
+from guidance.results.groups.epochs import VAL
+from guidance.results.groups.files import describe_fronts, report_fronts, write_fronts
+from guidance.results.groups.group_fronts import Selection
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -47,26 +45,6 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def compare(experiment: Experiment, selection: Selection, resamples: int) -> FrontReport:
-    """The fronts of the groups on a split, beside each other and the baseline."""
-    fronts, notes = group_fronts(experiment, selection)
-    found = compare_groups(fronts, resamples=resamples)
-    return FrontReport(experiment, selection, fronts, baselines(experiment, fronts), found, notes)
-
-
-def tell(report: FrontReport) -> None:
-    """Print the tables of a split."""
-    metrics, split = report.selection.metrics, report.selection.split
-    print(f"{split} split{'' if split == VAL else ', selected on validation'}; mean +- standard deviation over seeds")
-    print(group_table(group_rows(report.experiment, report.fronts), metrics))
-    for line in baseline_lines(report.baselines, metrics):
-        print(line)
-    if len(report.fronts) > 1 and report.comparisons:
-        print("probability that the group of the line has the larger hypervolume than that of the column:")
-        print(comparison_table(report.fronts, report.comparisons))
-    print()
-
-
 def run(args: argparse.Namespace) -> None:
     """Do what the command does."""
     experiment, read = read_asked(args, by=args.by)
@@ -74,11 +52,11 @@ def run(args: argparse.Namespace) -> None:
     resolution = choose_resolution(experiment, args.resolution)
     evaluated = {split for run in experiment.runs for epoch in run.epochs for split in epoch.metrics}
     splits = dict.fromkeys(args.split or [VAL, *({"test"} & evaluated)])
-    reports = [compare(experiment, Selection(metrics, split, resolution), args.resamples) for split in splits]
+    reports = [report_fronts(experiment, Selection(metrics, split, resolution), args.resamples) for split in splits]
     notes = [*read, *empty]
     written = write_fronts(args.output or args.experiment or Path("fronts"), reports, notes)
     for report in reports:
-        tell(report)
+        print(f"{describe_fronts(report)}\n")
     for note in dict.fromkeys([*notes, *(note for report in reports for note in report.notes)]):
         print(f"note: {note}", file=sys.stderr)
     print(f"written: {', '.join(map(str, written))}")

@@ -1,15 +1,24 @@
-"""Compare runs on a split: one table of metrics, and a picture of the same images with each run's attribution maps.
+"""Compare runs on a split, or report an experiment: the fronts of its groups, and the claims of the papers.
 
     python tools/report.py runs/demo_unguided runs/demo_guided --split test --output runs/demo
-    python tools/report.py EXPERIMENT --split test --output runs/report --html
+    python tools/report.py EXPERIMENT [EXPERIMENT ...]
+    python tools/report.py EXPERIMENT --html
 
-A run folder stands for its last checkpoint; checkpoints can be named too. Writes report.json and maps.png. With --html it
-writes report.html in place of maps.png: one file that needs no network, with fronts, curves, tables, maps, masks and EPG by
-size, of run folders or of the folder of an experiment; nets are loaded, and report.json is written, of --detailed runs.
+Runs: one table of metrics, and a picture of the same images with each run's attribution maps (report.json, maps.png). A run
+folder stands for its last checkpoint; checkpoints can be named too.
+
+Experiments (folders with a plan.json): no net is loaded. Tables of the fronts, and a verdict on each claim of
+configs/claims/claims.yaml (reproduced, not reproduced, inconclusive, not run; never reproduced from one seed) by what
+launch/evaluate.py has written; the rules are those of guidance/results/claims/verdicts.py. Writes claims.json, claims.csv and
+claims.md into --output, or the first experiment. A claim over several data sets needs the experiments of all.
+
+--html writes report.html in place of maps.png: one file that needs no network, with fronts, claims, curves, tables, maps, masks
+and EPG by size, of run folders or of one experiment; nets are loaded, and report.json is written, of --detailed runs.
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,9 +31,21 @@ from guidance.inference import Evaluation, evaluate_in_detail, load_run
 from guidance.models import BACKBONES
 from guidance.pictures.layout import write_png
 from guidance.pictures.probe import Probe
+from guidance.results.claims.claim_file import read_claims
+from guidance.results.claims.judging import Verdict, judge_claims
+from guidance.results.claims.report import claims_table, write_claims
 from guidance.results.files import write_report
+from guidance.results.groups.asking import choose_metrics, choose_resolution
+from guidance.results.groups.epochs import VAL, read_experiment
+from guidance.results.groups.files import describe_fronts, report_fronts
+from guidance.results.groups.group_fronts import Selection
+from guidance.results.plan_file import PLAN, Plan, read_plan
 from guidance.results.tables import run_table
 from guidance.runs.logs import Image
+
+ROOT = Path(__file__).resolve().parents[1]
+CLAIMS, PAPERS = ROOT / "configs/claims/claims.yaml", ROOT / "docs/papers.yaml"
+RESAMPLES = 1000
 
 
 def draw_maps(paths: Sequence[Path], titles: Sequence[str], split: str, count: int, device: torch.device) -> Image:
@@ -56,14 +77,80 @@ def report(paths: Sequence[Path], split: str, output: Path, images: int) -> None
     print(f"written to {output}/report.json and {output}/maps.png")
 
 
-def report_as_html(paths: Sequence[Path], split: str, output: Path, *, images: int, detailed: int) -> None:
-    """The same with --html."""
+def report_experiments(
+    folders: Sequence[Path], split: str, output: Path, *, claims: Path, papers: Path, names: Sequence[str]
+) -> tuple[Verdict, ...]:
+    """Print the fronts of each experiment and the verdicts on the claims, and write the verdicts into `output`.
+
+    `names`: NAME=GROUP, what the experiments call a group of the claims; `papers`: the file of published numbers. ValueError
+    for a folder without a plan, an experiment without an epoch, and what is wrong in the file of claims.
+    """
+    plans = [read_plan(folder) for folder in folders]
+    known = read_claims(claims, papers)
+    for plan in plans:
+        tell_fronts(plan, split)
+    verdicts = judge_claims(known, plans, names=dict(map(_pair, names)))
+    print(f"{claims_table(verdicts)}\n")
+    print(f"written to {', '.join(map(str, write_claims(output, verdicts)))}")
+    return verdicts
+
+
+def tell_fronts(plan: Plan, split: str) -> None:
+    """The tables of fronts, on validation and on the split; or why there are none."""
+    experiment = read_experiment(plan)
+    notes = list(experiment.notes)
+    print(f"{plan.name}\n")
+    try:
+        metrics, empty = choose_metrics(experiment, None)
+        resolution = choose_resolution(experiment, None)
+        notes += empty
+        for each in dict.fromkeys((VAL, split)):
+            report = report_fronts(experiment, Selection(metrics, each, resolution), RESAMPLES)
+            print(f"{describe_fronts(report)}\n")
+            notes += report.notes
+    except ValueError as error:  # the claims need no common front
+        notes.append(f"{error} (fronts: tools/fronts.py)")
+    for note in dict.fromkeys(notes):
+        print(f"note: {note}", file=sys.stderr)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    role, equals, name = text.partition("=")
+    if not (role and equals and name):
+        raise ValueError(f"--rename {text}: expected NAME=GROUP, such as energy=bcos_energy")
+    return role, name
+
+
+def report_as_html(
+    paths: Sequence[Path], split: str, output: Path, *, images: int, detailed: int, verdicts: Sequence[Verdict] = ()
+) -> None:
+    """The runs, or an experiment with its `verdicts`, as report.html."""
     from reports.page import Choices, write_html  # beside this file
 
     choices = Choices(split, images, detailed)
-    found = write_html(paths, output / "report.html", choices, cli.available_device())
+    found = write_html(paths, output / "report.html", choices, cli.available_device(), verdicts)
     write_numbers(found, split, output)
     print(f"written to {output}/report.json and {output}/report.html")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Do what the command does."""
+    experiments = [path for path in args.runs if (path / PLAN).is_file()]
+    if experiments and (len(experiments) < len(args.runs) or (args.html and len(experiments) > 1)):
+        raise ValueError(
+            "expected either run folders, or experiments (folders with a plan.json), and with --html a single experiment"
+        )
+    output = args.output or (experiments[0] if experiments else Path("report"))
+    verdicts: tuple[Verdict, ...] = ()
+    if experiments:
+        verdicts = report_experiments(
+            experiments, args.split, output, claims=args.claims, papers=args.papers, names=args.rename
+        )
+    if args.html:
+        counts = {"images": args.images, "detailed": args.detailed}
+        report_as_html(args.runs, args.split, output, **counts, verdicts=verdicts)
+    elif not experiments:
+        report(args.runs, args.split, output, args.images)
 
 
 def write_numbers(found: Mapping[str, Evaluation], split: str, output: Path) -> None:
@@ -75,19 +162,24 @@ def write_numbers(found: Mapping[str, Evaluation], split: str, output: Path) -> 
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = cli.build_parser(__doc__)
+    about, _, details = (__doc__ or "").partition("\n\n")
+    parser = cli.build_parser(about)
+    parser.epilog = details
     cli.add_imports(parser)
-    parser.add_argument("runs", nargs="+", type=Path, help="run folders or checkpoints; with --html, or an experiment")
+    parser.add_argument("runs", nargs="+", type=Path, help="run folders or checkpoints, or folders of experiments")
     parser.add_argument("--split", default="test")
-    parser.add_argument("--output", type=Path, default=Path("report"), help="folder of what is written")
+    parser.add_argument("--output", type=Path, help="folder of what is written (default: report, or the experiment)")
     parser.add_argument("--images", type=int, default=6, help="rows of the picture")
     parser.add_argument("--html", action="store_true", help="write report.html")
     parser.add_argument("--detailed", type=int, default=12, metavar="N", help="with --html: runs whose maps it shows")
+    parser.add_argument("--claims", type=Path, default=CLAIMS, help="file of the claims")
+    parser.add_argument("--papers", type=Path, default=PAPERS, help="file of the published numbers")
+    parser.add_argument(
+        "--rename", action="append", default=[], metavar="NAME=GROUP",
+        help="the experiment's name for a group of the claims; any number of times",
+    )  # fmt: skip
     args = parser.parse_args(argv)
-    if args.html:
-        counts = {"images": args.images, "detailed": args.detailed}
-        return cli.run(lambda: report_as_html(args.runs, args.split, args.output, **counts))
-    return cli.run(lambda: report(args.runs, args.split, args.output, args.images))
+    return cli.run(lambda: run(args))
 
 
 if __name__ == "__main__":

@@ -9,13 +9,14 @@ from typing import Any, NamedTuple
 import torch
 
 from guidance.inference import Evaluation
+from guidance.results.claims.judging import Verdict
+from guidance.results.claims.report import as_row
 from guidance.results.html.content import (
     VALIDATION,
     describe,
     describe_metrics,
     plan_of_folders,
     point,
-    read_claims,
     started,
 )
 from guidance.results.html.page import write_page
@@ -32,10 +33,13 @@ class Choices(NamedTuple):
     detailed: int = 12  # runs whose nets are loaded, for maps, masks and rows of single images
 
 
-def write_html(paths: Sequence[Path], output: Path, choices: Choices, device: torch.device) -> dict[str, Evaluation]:
+def write_html(
+    paths: Sequence[Path], output: Path, choices: Choices, device: torch.device, verdicts: Sequence[Verdict] = ()
+) -> dict[str, Evaluation]:
     """Write the page to `output`; returns what the detailed runs reached on the split. ValueError without Plotly."""
     plotly = plotly_script()
     content, found = describe_report(paths, choices, device)
+    content |= {"claims": [as_row(verdict) for verdict in verdicts]}
     size = write_page(output, content, plotly=plotly)
     print(f"{output}: {len(content['runs'])} runs, maps of {len(found)}, {size / 1e6:.1f} MB")
     return found
@@ -56,8 +60,7 @@ def describe_report(
     if picked:
         detail = describe_detail(picked, found, choices.images, device)
         detail |= {"split": choices.split, "runs": [run.name for run in picked]}
-    claims = read_claims(paths[0]) if experiment else []
-    return content | {"detail": detail, "claims": claims, "metrics": describe_metrics(content)}, found
+    return content | {"detail": detail, "claims": [], "metrics": describe_metrics(content)}, found
 
 
 def _add_points(content: dict[str, Any], found: dict[str, Evaluation], split: str) -> None:

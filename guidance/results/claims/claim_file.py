@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from guidance.results.claims.values import CHECKPOINTS, Quantity
-from guidance.results.claims.verdicts import EXPECTATIONS, Published
+from guidance.results.claims.values import BEST, CHECKPOINTS, FRONT, Quantity
+from guidance.results.claims.verdicts import EXPECTATIONS, MARGINAL, Published
 from guidance.types import check_options, lookup
 
-CLAIM = ("id", "paper", "where", "claim", "checks", "numbers", "not_built")
-CHECK = ("expect", "group", "than", "metric", "than_metric", "value", "within", "published", "unit", "decides",
-         "split", "at", "by", "evaluated", "than_evaluated")  # fmt: skip
+CLAIM = ("id", "paper", "where", "claim", "checks", "numbers", "settings", "not_built")
+CHECK = ("expect", "group", "over", "metric", "than", "than_over", "than_metric", "value", "within", "published", "unit",
+         "decides", "split", "at", "by", "evaluated", "settings")  # fmt: skip
 UNITS = {"percent": 0.01, "one": 1.0}
 
 
@@ -31,6 +31,14 @@ class Check:
     margin: float | None = None
     published: Published | None = None
     decides: bool = True
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """All that it needs."""
+        named = [self.group, self.quantity.over]
+        if isinstance(self.other, tuple):
+            named += [self.other[0], self.other[1].over]
+        return tuple(dict.fromkeys(filter(None, named)))
 
 
 @dataclass(frozen=True)
@@ -77,7 +85,7 @@ def _told(error: Exception) -> str:
 
 def _claim(entry: Mapping[str, Any], printed: Mapping[str, Any]) -> Claim:
     check_options(entry, CLAIM, "a claim")
-    checks = tuple(_check(check, printed) for check in entry.get("checks", ()))
+    checks = tuple(_check(check, printed, entry.get("settings", {})) for check in entry.get("checks", ()))
     reason = entry.get("not_built", "")
     if bool(checks) == bool(reason):
         raise ValueError("expected either checks, or why there are none (not_built)")
@@ -89,23 +97,16 @@ def _claim(entry: Mapping[str, Any], printed: Mapping[str, Any]) -> Claim:
     )
 
 
-def _check(entry: Mapping[str, Any], printed: Mapping[str, Any]) -> Check:
+def _check(entry: Mapping[str, Any], printed: Mapping[str, Any], shared: Mapping[str, Any]) -> Check:
+    """`shared`: what all runs of the claim must say."""
     check_options(entry, CHECK, "a check")
-    expect, metric, group = entry["expect"], entry.get("metric", ""), entry["group"]
+    expect, group, quantity = entry["expect"], entry["group"], _quantity(entry, shared)
     if expect not in EXPECTATIONS:
         raise ValueError(f"a check cannot expect {expect!r}; it can expect {', '.join(EXPECTATIONS)}")
-    at = lookup({name: name for name in CHECKPOINTS}, entry.get("at", "best"), "choice of a checkpoint")
-    by, split = tuple(entry.get("by", ())), entry.get("split", "test")
-    if not metric and at != "front":
-        raise ValueError("a check needs a metric, or `at: front` and the metrics `by`")
-    if at == "front":
-        metric = "hypervolume"
-    quantity = Quantity(metric, split, at, by, dict(entry.get("evaluated", {})))
     other: tuple[str, Quantity] | float | None = None
-    if {"than", "than_metric", "than_evaluated"} & set(entry):
-        evaluated = dict(entry.get("than_evaluated", quantity.where))
-        compared = Quantity(entry.get("than_metric", metric), split, at, by, evaluated)
-        other = entry.get("than", group), compared
+    if {"than", "than_metric"} & set(entry):
+        metric, over = entry.get("than_metric", quantity.metric), entry.get("than_over", "")
+        other = entry.get("than", group), replace(quantity, metric=metric, over=over, settings=shared)
     elif "value" in entry:
         other = float(entry["value"])
     published = None
@@ -115,9 +116,22 @@ def _check(entry: Mapping[str, Any], printed: Mapping[str, Any]) -> Check:
         raise ValueError(
             "a number is compared with what is `published`; anything else with a group (`than`) or a `value`"
         )
-    if (expect == "same") != ("within" in entry):
-        raise ValueError("`within` belongs to `same`")
+    needs_margin = expect in MARGINAL or (published is not None and not published.deviation > 0)
+    if needs_margin != ("within" in entry):
+        raise ValueError(
+            f"`within` belongs to {', '.join(MARGINAL)}, and to a number that is printed without a standard deviation"
+        )
     return Check(expect, group, quantity, other, entry.get("within"), published, bool(entry.get("decides", True)))
+
+
+def _quantity(entry: Mapping[str, Any], shared: Mapping[str, Any]) -> Quantity:
+    at = lookup({name: name for name in CHECKPOINTS}, entry.get("at", BEST), "choice of a checkpoint")
+    metric, by = entry.get("metric", ""), tuple(entry.get("by", ()))
+    if bool(metric) == (at == FRONT) or (at == FRONT and not by):
+        raise ValueError("a check needs a metric, or `at: front` and the metrics `by`")
+    settings = {**shared, **entry.get("settings", {})}
+    where = dict(entry.get("evaluated", {}))
+    return Quantity(metric or "hypervolume", entry.get("split", "test"), at, by, entry.get("over", ""), where, settings)
 
 
 def _published(number: Any, unit: float) -> Published:

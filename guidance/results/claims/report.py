@@ -1,4 +1,4 @@
-"""Verdicts on all claims: judged, and as text, CSV, Markdown and JSON."""
+"""Verdicts on claims as text, CSV, Markdown and JSON."""
 
 from __future__ import annotations
 
@@ -6,105 +6,80 @@ import csv
 import io
 import json
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from guidance.evaluation.metrics import is_known, metric_of
 from guidance.results.claims.claim_file import Check, Claim
-from guidance.results.claims.values import measure
-from guidance.results.claims.verdicts import NOT_RUN, VERDICTS, Judged, Values, conclude, judge
-from guidance.results.plan_file import Plan
+from guidance.results.claims.judging import JudgedCheck, Verdict, counts
+from guidance.results.claims.values import BEST, FRONT, SPEED, Quantity
+from guidance.results.claims.verdicts import NOT_RUN, Judged
 from guidance.results.tables import align
 from guidance.runs.files import finite, write_atomically
 
 COLUMNS = ("claim", "paper", "where", "says", "check", "published", "ours", "sd", "seeds", "compared with", "difference",
-           "low", "high", "verdict", "reason", "scale")  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """A claim, what became of its checks, and the verdict."""
-
-    claim: Claim
-    verdict: str
-    judged: tuple[tuple[Check, Judged], ...]
-    scale: str  # of the experiment, empty where it is not said
-
-    @property
-    def reason(self) -> str:
-        """Why, for people: of the checks that made the verdict."""
-        if self.claim.not_built:
-            return self.claim.not_built
-        deciding = [
-            j for check, j in self.judged if check.decides and (j.verdict == self.verdict or len(self.judged) == 1)
-        ]
-        return "; ".join(dict.fromkeys(judged.reason for judged in deciding)) or "only some of its checks could be run"
-
-
-def judge_claims(claims: Sequence[Claim], plan: Plan, *, names: Mapping[str, str] | None = None) -> tuple[Verdict, ...]:
-    """Every claim, by the runs of an experiment. `names`: group of a claim -> the experiment's name for it."""
-    return tuple(_judge(claim, plan, names or {}) for claim in claims)
-
-
-def _judge(claim: Claim, plan: Plan, names: Mapping[str, str]) -> Verdict:
-    judged = []
-    for check in claim.checks:
-        ours = measure(plan, names.get(check.group, check.group), check.quantity)
-        other: Values | float | None = None
-        if isinstance(check.other, tuple):
-            group, quantity = check.other
-            other = measure(plan, names.get(group, group), quantity)
-        else:
-            other = check.other
-        found = judge(
-            check.expect, check.quantity.metric, ours, other,
-            margin=check.margin, published=check.published, scale=plan.scale,
-        )  # fmt: skip
-        judged.append((check, found))
-    verdict = conclude([found for check, found in judged if check.decides])
-    return Verdict(claim, verdict, tuple(judged), plan.scale)
+           "low", "high", "verdict", "decides", "reason", "experiment", "scale")  # fmt: skip
 
 
 def describe(check: Check) -> str:
-    """A check in words, such as "EPG of energy is better than that of l1"."""
+    """A check in words, such as "EPG of energy is better than that of l1 (test, best EPG)"."""
     quantity = check.quantity
-    name = f"hypervolume over {', '.join(quantity.by)}" if quantity.at == "front" else _label(quantity.metric)
+    mine = f"{_label(quantity)} of {_group(check.group, quantity)}"
+    where = f" ({', '.join((quantity.split, *_choice(quantity), *(f'{k}={v}' for k, v in quantity.where.items())))})"
     if check.expect == "number":
-        return f"{name} of {check.group} is as published"
-    than = f"{check.other}" if not isinstance(check.other, tuple) else check.other[0]
-    if isinstance(check.other, tuple) and check.other[1].metric != quantity.metric:
-        than = f"{_label(check.other[1].metric)} of {than}"
-    how = f"the same within {check.margin:g} as" if check.expect == "same" else f"{check.expect} than"
-    where = f" ({quantity.split}, {quantity.at})"
-    return f"{name} of {check.group} is {how} {than}{where}"
+        return f"{mine} is as published{where}"
+    if isinstance(check.other, tuple):
+        group, other = check.other
+        theirs = f"{_label(other)} of {_group(group, other)}"
+    else:
+        theirs = f"{check.other:g}"
+    margin = 0.0 if check.margin is None else check.margin
+    relations = {"same": f"is the same within {margin:g} as", "not_worse": f"is at most {margin:g} worse than"}
+    return f"{mine} {relations.get(check.expect, f'is {check.expect} than')} {theirs}{where}"
 
 
-def _label(metric: str) -> str:
-    return metric_of(metric).label if is_known(metric) else metric
+def _group(name: str, quantity: Quantity) -> str:
+    return f"{name} over {quantity.over}" if quantity.over else name
+
+
+def _label(quantity: Quantity) -> str:
+    name = f"hypervolume of {', '.join(map(_name, quantity.by))}" if quantity.at == FRONT else _name(quantity.metric)
+    return f"gain in {name}" if quantity.over else name
+
+
+def _name(metric: str) -> str:
+    return metric_of(metric).label or metric if is_known(metric) else metric.replace("_", " ")
+
+
+def _choice(quantity: Quantity) -> list[str]:
+    if quantity.at == FRONT or quantity.metric == SPEED:
+        return []
+    by = quantity.by or (quantity.metric,)
+    return [f"best {_name(by[0])}" if quantity.at == BEST else f"knee of {', '.join(map(_name, by))}"]
 
 
 def claims_table(verdicts: Sequence[Verdict]) -> str:
-    """A line for each claim with its deciding checks below it, and how many had which verdict."""
-    rows = [["claim", "verdict", "seeds", "ours", "other", "difference", "95 % interval"]]
+    """A line for each claim with the reason, its checks that were run below it, and how many claims had which verdict."""
+    lines = []
     for verdict in verdicts:
-        rows.append([f"{verdict.claim.name} {_short(verdict.claim.text)}", verdict.verdict, "", "", "", "", ""])
-        for check, judged in verdict.judged:
-            if judged.verdict == NOT_RUN:
-                continue
-            rows.append([
-                f"   {describe(check)}", judged.verdict, str(len(judged.seeds)), _mean(judged), _number(judged.other),
-                _number(judged.difference), _interval(judged.interval),
-            ])  # fmt: skip
-    return f"{align(rows, left=2)}\n\n{counts(verdicts)}"
+        lines += ["", f"{verdict.claim.name}: {verdict.claim.text}"]
+        lines.append(f"  {verdict.verdict.upper()} ({verdict.claim.paper}, {verdict.claim.where}): {verdict.reason}")
+        if verdict.claim.numbers:
+            lines.append(f"  published: {'; '.join(_published(verdict.claim))}")
+        rows = [_cells(each) for each in verdict.checks if each.judged.verdict != NOT_RUN]
+        if rows:
+            head = ["", "verdict", "seeds", "ours", "compared with", "difference", "95 % interval"]
+            lines += [f"    {line}" for line in align([head, *rows], left=2).splitlines()]
+    return "\n".join([*lines[1:], "", counts(verdicts)])
 
 
-def counts(verdicts: Sequence[Verdict]) -> str:
-    """How many claims had which verdict, and at which scale."""
-    each = ", ".join(f"{sum(v.verdict == name for v in verdicts)} {name}" for name in VERDICTS)
-    scale = verdicts[0].scale if verdicts else ""
-    return f"{len(verdicts)} claims: {each}; scale: {scale or 'not said'}"
+def _cells(each: JudgedCheck) -> list[str]:
+    judged = each.judged
+    return [
+        describe(each.check), judged.verdict if each.check.decides else f"({judged.verdict})", str(len(judged.seeds)),
+        _mean(judged), _number(judged.other), _number(judged.difference), _interval(judged.interval),
+    ]  # fmt: skip
 
 
 def write_claims(folder: Path, verdicts: Sequence[Verdict]) -> list[Path]:
@@ -129,30 +104,33 @@ def as_row(verdict: Verdict) -> dict[str, Any]:
     claim = verdict.claim
     return {
         "claim": claim.name, "says": claim.text, "where": f"{claim.paper}, {claim.where}", "published": _published(claim),
-        "ours": [f"{describe(check)}: {_ours(judged)}" for check, judged in verdict.judged if judged.seeds],
+        "ours": [f"{describe(each.check)}: {_ours(each)}" for each in verdict.checks if each.judged.seeds],
         "scale": verdict.scale, "verdict": verdict.verdict, "reason": verdict.reason,
     }  # fmt: skip
 
 
 def _published(claim: Claim) -> list[str]:
-    return [f"{label} {_printed(number)}" for label, number in claim.numbers.items()]
+    return [f"{label}: {_printed(number)}" for label, number in claim.numbers.items()]
 
 
-def _ours(judged: Judged) -> str:
+def _ours(each: JudgedCheck) -> str:
+    judged = each.judged
     other = "" if math.isnan(judged.other) else f" against {judged.other:.4f}"
-    return f"{_mean(judged)}{other} ({len(judged.seeds)} seed{'s' if len(judged.seeds) != 1 else ''}; {judged.verdict})"
+    seeds = f"{len(judged.seeds)} seed{'s' if len(judged.seeds) != 1 else ''}"
+    return f"{_mean(judged)}{other} ({seeds}; {judged.verdict}{'' if each.check.decides else ', shown only'})"
 
 
 def _lines(verdict: Verdict) -> list[dict[str, Any]]:
     claim = verdict.claim
-    same = {"claim": claim.name, "paper": claim.paper, "where": claim.where, "says": claim.text, "scale": verdict.scale}
+    same = {"claim": claim.name, "paper": claim.paper, "where": claim.where, "says": claim.text}
     lines: list[dict[str, Any]] = []
-    for check, j in verdict.judged:
+    for each in verdict.checks:
+        j, published = each.judged, each.check.published
         numbers = {"ours": j.ours, "sd": j.deviation, "compared with": j.other, "difference": j.difference,
                    "low": j.interval[0], "high": j.interval[1]}  # fmt: skip
-        published = "" if check.published is None else check.published.mean
-        words = {"check": describe(check), "published": published, "seeds": len(j.seeds), "verdict": j.verdict,
-                 "reason": "; ".join((j.reason, *j.notes))}  # fmt: skip
+        words = {"check": describe(each.check), "published": "" if published is None else published.mean,
+                 "seeds": len(j.seeds), "verdict": j.verdict, "decides": each.check.decides,
+                 "reason": "; ".join((j.reason, *j.notes)), "experiment": each.experiment, "scale": each.scale}  # fmt: skip
         lines.append({**same, **{name: finite(value) for name, value in numbers.items()}, **words})
     return lines or [same | {"verdict": verdict.verdict, "reason": verdict.reason}]
 
@@ -183,7 +161,3 @@ def _number(value: float) -> str:
 
 def _interval(interval: tuple[float, float]) -> str:
     return "-" if math.isnan(interval[0]) else f"{interval[0]:.4f} to {interval[1]:.4f}"
-
-
-def _short(text: str, width: int = 70) -> str:
-    return text if len(text) <= width else f"{text[: width - 3].rstrip()}..."

@@ -2,15 +2,19 @@
 
 The rules, for one check:
 
-- Without a result of a group that the check needs it is *not run*. A seed that was evaluated and has no number (NaN) makes it
-  *inconclusive*, and is named: leaving out the seeds that failed would favour what fails. A seed without a result is named too.
+- Without a result of a group that the check needs, and where no seed has a value of the metric (NaN), it is *not run*. One seed
+  without a value, beside others that have one, makes it *inconclusive*: leaving out what fails would favour what fails. A seed
+  without a result is named, and the others decide.
 - With one seed on either side it is *inconclusive*: a claim is never reproduced, or refuted, by one seed.
 - Directions ("better", "worse" by the metric's own direction; "higher", "lower" as numbers): the 95 % interval of the mean
   difference, by a paired t-test where both sides have the same seeds, else by Welch's. Above 0 as claimed: *reproduced*;
   below: *not reproduced*; 0 inside: *inconclusive*.
 - "same": the interval lies within the margin: *reproduced*; it does not meet it: *not reproduced*; else *inconclusive*.
-- "number": the distance of our mean from the published one is at most twice the larger of the two standard deviations:
-  *reproduced*, else *not reproduced*. Only of an experiment of the scale "full": at another, *inconclusive*.
+  "not_worse": the same with the margin on the worse side alone.
+- "number": our mean is at most the margin away from the published one, and its own 95 % interval reaches no further than the
+  margin to either side: *reproduced*; that interval does not meet the margin: *not reproduced*; else *inconclusive*, so that
+  runs that scatter reproduce nothing. The margin is twice the published standard deviation, or that of the check where none is
+  printed. Only of an experiment of the scale "full": at another, *inconclusive*.
 
 A claim is *reproduced* where all checks that decide are, *not reproduced* where one is not, *not run* where none was run, and
 else *inconclusive*.
@@ -21,14 +25,15 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from guidance.evaluation.metrics import metric_of
 
 REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE, NOT_RUN = "reproduced", "not reproduced", "inconclusive", "not run"
 VERDICTS = (REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE, NOT_RUN)
-EXPECTATIONS = ("better", "worse", "higher", "lower", "same", "number")
+EXPECTATIONS = ("better", "worse", "higher", "lower", "same", "not_worse", "number")
+MARGINAL = ("same", "not_worse")  # they need a margin
 CONFIDENCE = 0.95
 TINY = 1e-12  # what rounding makes of equal differences
 FULL = "full"  # the scale at which numbers are compared
@@ -51,6 +56,12 @@ class Values(NamedTuple):
     def finite(self) -> dict[int, float]:
         """Without the seeds that have no number."""
         return {seed: value for seed, value in self.by_seed.items() if math.isfinite(value)}
+
+    @property
+    def mean(self) -> float:
+        """Over the seeds that have a number; NaN without any."""
+        found = self.finite.values()
+        return statistics.fmean(found) if found else math.nan
 
 
 @dataclass(frozen=True)
@@ -80,60 +91,62 @@ def judge(
 ) -> Judged:
     """The verdict on one check, by the rules above.
 
-    `other`: the values that ours are compared with, or a constant; `margin` of "same", `published` of "number". Raises
-    ValueError for an expectation that is unknown, or that lacks what it needs.
+    `other`: the values that ours are compared with, or a constant; `margin` of "same" and "not_worse", and of a "number"
+    without a printed deviation; `published` of "number". Raises ValueError for an expectation that is unknown, or that lacks
+    what it needs.
     """
     if expect not in EXPECTATIONS:
         raise ValueError(f"a check cannot expect {expect!r}; it can expect {', '.join(EXPECTATIONS)}")
     sides = [ours, *([other] if isinstance(other, Values) else [])]
-    notes = tuple(note for side in sides for note in (*side.notes, *_without_number(side, metric)))
     found = ours.finite
     numbers = list(found.values())
-    mean = statistics.fmean(numbers) if numbers else math.nan
-    spread = statistics.stdev(numbers) if len(numbers) > 1 else math.nan
-    base = Judged(NOT_RUN, "", mean, spread, tuple(sorted(found)), notes=notes)
+    middle = other.mean if isinstance(other, Values) else math.nan if other is None else float(other)
+    base = Judged(
+        NOT_RUN, "", ours.mean, statistics.stdev(numbers) if len(numbers) > 1 else math.nan, tuple(sorted(found)), middle,
+        notes=tuple(note for side in sides for note in side.notes),
+    )  # fmt: skip
     for side in sides:
-        if not side.by_seed:
-            return _with(base, NOT_RUN, "; ".join(side.notes) or "no run has been evaluated")
-        if len(side.finite) < len(side.by_seed):
-            return _with(base, INCONCLUSIVE, _without_number(side, metric)[0])
+        if not side.finite:
+            without = f"no seed has a value of {metric}" if side.by_seed else ""
+            return replace(base, reason="; ".join(filter(None, (*side.notes, without))) or "no run has been evaluated")
+    base = replace(base, verdict=INCONCLUSIVE)
+    for side in sides:
+        missing = [str(seed) for seed in sorted(side.by_seed) if seed not in side.finite]
+        if missing:
+            return replace(base, reason=f"no value of {metric} for seed {', '.join(missing)}")
     if any(len(side.finite) < 2 for side in sides):
-        return _with(base, INCONCLUSIVE, "one seed decides nothing")
+        return replace(base, reason="one seed decides nothing")
     if expect == "number":
-        return _number(base, published, scale)
+        return _number(base, numbers, published, margin, scale)
     if other is None:
         raise ValueError(f"a check that expects {expect!r} compares with something: another group, or a value")
-    difference, interval, how = _difference(found, other.finite if isinstance(other, Values) else other)
-    middle = other if isinstance(other, float | int) else statistics.fmean(other.finite.values())
-    base = Judged(
-        NOT_RUN, "", mean, spread, base.seeds, middle, difference, interval, notes=notes
-    )  # fmt: skip
-    return _same(base, margin, how) if expect == "same" else _direction(base, _sign(expect, metric), how)
+    difference, interval, how = _difference(found, other.finite if isinstance(other, Values) else middle)
+    base = replace(base, difference=difference, interval=interval)
+    if expect in MARGINAL:
+        return _marginal(base, margin, 0 if expect == "same" else _sign("better", metric), how)
+    return _direction(base, _sign(expect, metric), how)
 
 
-def _with(judged: Judged, verdict: str, reason: str) -> Judged:
-    return Judged(
-        verdict, reason, judged.ours, judged.deviation, judged.seeds, judged.other, judged.difference, judged.interval,
-        judged.notes,
-    )  # fmt: skip
-
-
-def _without_number(side: Values, metric: str) -> list[str]:
-    missing = sorted(set(side.by_seed) - set(side.finite))
-    return [f"no value of {metric} for seed {', '.join(map(str, missing))}"] if missing else []
-
-
-def _number(base: Judged, published: Published | None, scale: str) -> Judged:
-    if published is None:
-        raise ValueError("a check that expects a number needs the published one")
-    if scale != FULL:
-        return _with(
-            base, INCONCLUSIVE, f"published numbers are compared at full scale only, this is {scale or 'not said'}"
+def _number(
+    base: Judged, numbers: Sequence[float], published: Published | None, margin: float | None, scale: str
+) -> Judged:
+    allowed = margin if margin is not None else 2 * published.deviation if published is not None else math.nan
+    if published is None or not allowed > 0:
+        raise ValueError(
+            "a check that expects a number needs the published one, with its standard deviation or a margin"
         )
-    allowed = 2 * max(value for value in (published.deviation, base.deviation) if not math.isnan(value))
-    distance = abs(base.ours - published.mean)
-    verdict = REPRODUCED if distance <= allowed else NOT_REPRODUCED
-    return _with(base, verdict, f"{distance:.4g} from the published number, {allowed:.4g} allowed")
+    _, (low, high), _ = _difference(dict(enumerate(numbers)), published.mean)
+    base = replace(base, other=published.mean, difference=base.ours - published.mean, interval=(low, high))
+    if scale != FULL:
+        reason = f"published numbers are compared at full scale only, this is {scale or 'not said'}"
+        return replace(base, verdict=INCONCLUSIVE, reason=reason)
+    near, sharp = abs(base.difference) <= allowed, (high - low) / 2 <= allowed
+    apart = low > allowed or high < -allowed
+    verdict = NOT_REPRODUCED if apart else REPRODUCED if near and sharp else INCONCLUSIVE
+    reason = f"{abs(base.difference):.4g} from the published number, {allowed:.4g} allowed"
+    return replace(
+        base, verdict=verdict, reason=reason + ("" if sharp else f"; known to {(high - low) / 2:.4g} (95 %) only")
+    )
 
 
 def _sign(expect: str, metric: str) -> int:
@@ -150,18 +163,21 @@ def _direction(base: Judged, sign: int, how: str) -> Judged:
     low, high = sorted(sign * end for end in base.interval)
     verdict = REPRODUCED if low > 0 else NOT_REPRODUCED if high < 0 else INCONCLUSIVE
     said = {REPRODUCED: "as claimed", NOT_REPRODUCED: "the other way round", INCONCLUSIVE: "the interval holds 0"}
-    return _with(base, verdict, f"{said[verdict]} ({how})")
+    return replace(base, verdict=verdict, reason=f"{said[verdict]} ({how})")
 
 
-def _same(base: Judged, margin: float | None, how: str) -> Judged:
+def _marginal(base: Judged, margin: float | None, sign: int, how: str) -> Judged:
+    """`sign`: 0 for a margin to both sides; else +1 where larger is better, -1 where smaller is."""
     if margin is None or not margin > 0:
-        raise ValueError("a check that expects 'same' needs a margin above 0")
-    low, high = base.interval
-    if -margin <= low and high <= margin:
-        return _with(base, REPRODUCED, f"the same within {margin:g} ({how})")
-    if low > margin or high < -margin:
-        return _with(base, NOT_REPRODUCED, f"they differ by more than {margin:g} ({how})")
-    return _with(base, INCONCLUSIVE, f"the interval reaches beyond {margin:g} ({how})")
+        raise ValueError("a check that expects 'same' or 'not_worse' needs a margin above 0")
+    low, high = sorted((sign or 1) * end for end in base.interval)
+    if -margin <= low and (high <= margin or sign):
+        said = f"not worse by more than {margin:g}" if sign else f"the same within {margin:g}"
+        return replace(base, verdict=REPRODUCED, reason=f"{said} ({how})")
+    if high < -margin or (low > margin and not sign):
+        said = "worse" if sign else "they differ"
+        return replace(base, verdict=NOT_REPRODUCED, reason=f"{said} by more than {margin:g} ({how})")
+    return replace(base, verdict=INCONCLUSIVE, reason=f"the interval reaches beyond {margin:g} ({how})")
 
 
 def _difference(
@@ -176,17 +192,21 @@ def _difference(
         differences = [a - b for a, b in zip(values, others, strict=True)]
         middle = statistics.fmean(differences)
         how = f"{'paired t-test' if isinstance(other, Mapping) else 't-test'}, {len(values)} seeds"
-        if max(differences) - min(differences) < TINY:  # without any spread the test has no interval
+        if _width(differences) < TINY:  # without any spread the test has no interval
             return middle, (middle, middle), how
         interval = stats.ttest_1samp(differences, 0).confidence_interval(CONFIDENCE)
     else:
         others = list(other.values())
         middle = statistics.fmean(values) - statistics.fmean(others)
         how = f"Welch's test, {len(values)} and {len(others)} seeds"
-        if len(set(values)) == len(set(others)) == 1:
+        if max(_width(values), _width(others)) < TINY:
             return middle, (middle, middle), how
         interval = stats.ttest_ind(values, others, equal_var=False).confidence_interval(CONFIDENCE)
     return middle, (float(interval.low), float(interval.high)), how
+
+
+def _width(values: Sequence[float]) -> float:
+    return max(values) - min(values)
 
 
 def conclude(deciding: Sequence[Judged]) -> str:

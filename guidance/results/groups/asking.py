@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from guidance.evaluation.metrics import metric_of, oriented
-from guidance.results.groups.epochs import VAL, Experiment, read_experiment, regroup
+from guidance.results.groups.epochs import VAL, ExperimentRuns, read_experiment, regroup
 from guidance.results.plan_file import Plan, plan_of_runs, read_plan
 from guidance.runs.paths import suggest_folder
 
@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=Path, metavar="DIR", help="default: EXPERIMENT, or the folder fronts")
 
 
-def read_asked(args: argparse.Namespace, *, by: Sequence[str] = ()) -> tuple[Experiment, tuple[str, ...]]:
+def read_asked(args: argparse.Namespace, *, by: Sequence[str] = ()) -> tuple[ExperimentRuns, tuple[str, ...]]:
     """The experiment that the arguments name, grouped by settings if there are any, and notes on its runs."""
     where = {}
     for text in args.evaluated:
@@ -68,7 +68,7 @@ def _plan(args: argparse.Namespace) -> Plan:
     return plan_of_runs(groups, baseline=args.baseline)
 
 
-def choose_metrics(experiment: Experiment, asked: Sequence[str] | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def choose_metrics(experiment: ExperimentRuns, asked: Sequence[str] | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The metrics of the fronts, and notes on those that no epoch has a value of, which are left out.
 
     ValueError for one that cannot select, for one that no run has, and where none is left.
@@ -91,7 +91,7 @@ def choose_metrics(experiment: Experiment, asked: Sequence[str] | None) -> tuple
     return kept, (f"without {', '.join(empty)}: no epoch has a value (NaN){hint}",) if empty else ()
 
 
-def choose_resolution(experiment: Experiment, asked: float | None) -> float:
+def choose_resolution(experiment: ExperimentRuns, asked: float | None) -> float:
     """To multiples of what values are rounded before they are compared; ValueError below 0."""
     resolution = float(_shared(experiment, "pareto.resolution", 0.005) if asked is None else asked)
     if not resolution >= 0:
@@ -101,7 +101,7 @@ def choose_resolution(experiment: Experiment, asked: float | None) -> float:
     return resolution
 
 
-def _shared(experiment: Experiment, key: str, default: Any) -> Any:
+def _shared(experiment: ExperimentRuns, key: str, default: Any) -> Any:
     """What the configs of all runs say; ValueError if they differ."""
     found: dict[str, Any] = {}
     for run in experiment.runs:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from guidance.evaluation.metrics import metric_of
-from guidance.results.groups.epochs import Experiment, RunEpoch
+from guidance.results.groups.epochs import ExperimentRuns, RunEpoch
 from guidance.results.groups.group_fronts import GroupFront, Spread
 from guidance.results.plan_file import Group
 
@@ -26,7 +26,7 @@ class Baseline:
         return Spread.over(epoch.metrics[self.split].get(metric, math.nan) for epoch in self.epochs)
 
 
-def baselines(experiment: Experiment, fronts: Mapping[str, GroupFront]) -> tuple[Baseline, ...]:
+def baselines(experiment: ExperimentRuns, fronts: Mapping[str, GroupFront]) -> tuple[Baseline, ...]:
     """The baseline of each group of baselines that has a front: of each seed the epoch that classifies best on validation.
 
     By the first metric that needs no regions, such as F1 (the first of all where all need them).
@@ -43,7 +43,12 @@ def baselines(experiment: Experiment, fronts: Mapping[str, GroupFront]) -> tuple
         started = [epoch for epoch in front.epochs if epoch.run in starts]
         chosen = GroupFront(group, front.selection, tuple(started)) if started else front
         metrics = front.selection.metrics
-        metric = next((name for name in metrics if "regions" not in metric_of(name).needs), metrics[0])
+        metric = classification(metrics) or metrics[0]
         best = tuple(chosen.best_of(seed, metric) for seed in chosen.seeds)
         found.append(Baseline(group, front.selection.split, metric, best))
     return tuple(found)
+
+
+def classification(metrics: Iterable[str]) -> str | None:
+    """The first of the metrics that needs no regions, such as F1."""
+    return next((name for name in metrics if "regions" not in metric_of(name).needs), None)

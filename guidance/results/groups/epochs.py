@@ -47,7 +47,7 @@ class GroupRun:
 
 
 @dataclass(frozen=True)
-class Experiment:
+class ExperimentRuns:
     """A plan with what its runs have found, and `notes` on what is unfinished or cannot be read."""
 
     plan: Plan
@@ -59,24 +59,24 @@ class Experiment:
         return tuple(run for run in self.runs if run.planned.group == group and run.epochs)
 
 
-def read_experiment(plan: Plan, *, where: Mapping[str, Any] | None = None) -> Experiment:
+def read_experiment(plan: Plan, *, where: Mapping[str, Any] | None = None, only_own: bool = False) -> ExperimentRuns:
     """Read the runs of a plan; what is missing, unfinished or damaged is noted, and the others count.
 
     Metrics on the validation split are those of metrics.jsonl (every epoch; where lines are lost, of the checkpoints of the
-    front); on other splits those of results/*.json, `where` as in `read_evaluations`. The seed is that of the run's config,
-    if it has one. ValueError where no run has an epoch.
+    front); on other splits those of results/*.json, `where` and `only_own` as in `read_evaluations`. The seed is that of the
+    run's config, if it has one. ValueError where no run has an epoch.
     """
     notes: list[str] = []
-    runs = tuple(_read_run(planned, where or {}, notes) for planned in plan.runs)
+    runs = tuple(_read_run(planned, where or {}, only_own, notes) for planned in plan.runs)
     if not any(run.epochs for run in runs):
         looked = ", ".join(str(run.folder) for run in plan.runs[:3])
         raise ValueError(f"no run of {plan.name} has an epoch yet; looked for {METRICS} in {looked or 'no folder'}")
     notes += [f"{group.label}: no run has an epoch yet" for group in plan.groups
               if not any(run.epochs for run in runs if run.planned.group == group.name)]  # fmt: skip
-    return Experiment(plan, runs, tuple(notes))
+    return ExperimentRuns(plan, runs, tuple(notes))
 
 
-def regroup(experiment: Experiment, keys: Sequence[str]) -> Experiment:
+def regroup(experiment: ExperimentRuns, keys: Sequence[str]) -> ExperimentRuns:
     """The same runs in groups of equal settings (dotted names of their configs); the groups of baselines stay as they are.
 
     ValueError for a setting that no config has.
@@ -101,13 +101,13 @@ def regroup(experiment: Experiment, keys: Sequence[str]) -> Experiment:
     )
 
 
-def _read_run(planned: PlannedRun, where: Mapping[str, Any], notes: list[str]) -> GroupRun:
+def _read_run(planned: PlannedRun, where: Mapping[str, Any], only_own: bool, notes: list[str]) -> GroupRun:
     folder = planned.folder
     try:
         config = _config(folder)
         lines = read_log(folder / METRICS) if (folder / METRICS).is_file() else []
         found = _logged(lines) | _only_saved(folder, {int(line["epoch"]) for line in lines if "epoch" in line})
-        evaluated = read_evaluations(folder, config, where)
+        evaluated = read_evaluations(folder, config, where, only_own=only_own)
     except (ValueError, OSError, yaml.YAMLError) as error:
         notes.append(f"{planned.name} is left out: {error}")
         return GroupRun(planned, planned.seed, {}, (), math.nan)

@@ -20,14 +20,15 @@ class _Found(NamedTuple):
 
 
 def read_evaluations(
-    folder: Path, config: Mapping[str, Any], where: Mapping[str, Any]
+    folder: Path, config: Mapping[str, Any], where: Mapping[str, Any], *, only_own: bool = False
 ) -> dict[tuple[int, int], dict[str, dict[str, float]]]:
     """(epoch, step) -> split -> metrics, of the results of a run.
 
     A checkpoint may have been evaluated on a split with several settings (another attribution, another region). Then those
     count that were made with the run's own `config` (flat). `where` asks for others: name -> value as text, of a setting of the
-    evaluation ("depth") or of its config ("evaluation.region"); results that differ do not count. ValueError where that
-    leaves no choice, naming the files, and for a file that is damaged.
+    evaluation ("depth") or of its config ("evaluation.region"); results that differ do not count. `only_own`: nor do those
+    that differ from the run's config in anything else, even where there is no other. ValueError where several are left,
+    naming the files, and for a file that is damaged.
     """
     found: dict[tuple[int, int, str], list[_Found]] = {}
     for path in sorted((folder / RESULTS).glob("*.json")):
@@ -37,7 +38,9 @@ def read_evaluations(
             found.setdefault((settings["epoch"], settings["step"], settings["split"]), []).append(result)
     chosen: dict[tuple[int, int], dict[str, dict[str, float]]] = {}
     for (epoch, step, split), results in found.items():
-        chosen.setdefault((epoch, step), {})[split] = dict(_choose(results, config, split).metrics)
+        own = [found for found in results if _is_own(found, config, where)]
+        if own or not only_own:
+            chosen.setdefault((epoch, step), {})[split] = dict(_choose(results, own, split).metrics)
     return chosen
 
 
@@ -58,10 +61,10 @@ def _setting(found: _Found, name: str) -> str:
     return str(found.settings.get(name, found.settings.get("config", {}).get(name)))
 
 
-def _choose(results: list[_Found], config: Mapping[str, Any], split: str) -> _Found:
-    own = [found for found in results if _is_own(found, config)] if len(results) > 1 else results
-    if len({found.settings.get("iou_threshold") for found in own}) == 1:
-        return max(own, key=lambda found: len(found.metrics))
+def _choose(results: list[_Found], own: list[_Found], split: str) -> _Found:
+    likely = own or (results if len(results) == 1 else [])
+    if len({found.settings.get("iou_threshold") for found in likely}) == 1:
+        return max(likely, key=lambda found: len(found.metrics))
     listed = ", ".join(f"{found.path.name} ({_describe(found)})" for found in results)
     raise ValueError(
         f"epoch {results[0].settings['epoch']} was evaluated on {split} with several settings, and "
@@ -69,9 +72,10 @@ def _choose(results: list[_Found], config: Mapping[str, Any], split: str) -> _Fo
     )
 
 
-def _is_own(found: _Found, config: Mapping[str, Any]) -> bool:
+def _is_own(found: _Found, config: Mapping[str, Any], where: Mapping[str, Any]) -> bool:
     settings = found.settings.get("config", {})
-    return all(settings[name] == config[name] for name in settings.keys() & config.keys() if name not in _FREE)
+    free = {*_FREE, *where}
+    return all(settings[name] == config[name] for name in settings.keys() & config.keys() if name not in free)
 
 
 def _describe(found: _Found) -> str:

@@ -1,4 +1,4 @@
-"""The fronts of groups as files: JSON with everything, CSV with a line per epoch, and a picture for each split."""
+"""The fronts of groups as text and files: JSON with everything, CSV with a line per epoch, and a picture for each split."""
 
 from __future__ import annotations
 
@@ -10,12 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from guidance.pictures.front_panels import plot_fronts
-from guidance.results.groups.baseline import Baseline
+from guidance.results.groups.baseline import Baseline, baselines
 from guidance.results.groups.comparison import FrontComparison
-from guidance.results.groups.epochs import VAL, Experiment, RunEpoch
-from guidance.results.groups.group_fronts import GroupFront, Selection, Spread
+from guidance.results.groups.epochs import VAL, ExperimentRuns, RunEpoch
+from guidance.results.groups.group_fronts import GroupFront, Selection, Spread, group_fronts
 from guidance.results.groups.panels import front_panels
-from guidance.results.groups.tables import group_rows
+from guidance.results.groups.tables import (
+    baseline_lines,
+    compare_groups,
+    comparison_table,
+    group_rows,
+    group_table,
+)
 from guidance.runs.files import finite, plain, write_atomically
 
 JSON, CSV = "fronts.json", "fronts.csv"
@@ -28,12 +34,33 @@ Place = tuple[str, int, int]  # run, epoch, step
 class FrontReport:
     """What is known of the fronts of an experiment on a split."""
 
-    experiment: Experiment
+    experiment: ExperimentRuns
     selection: Selection
     fronts: Mapping[str, GroupFront]
     baselines: tuple[Baseline, ...]
     comparisons: Mapping[tuple[str, str], FrontComparison]
     notes: tuple[str, ...]
+
+
+def report_fronts(experiment: ExperimentRuns, selection: Selection, resamples: int) -> FrontReport:
+    """The fronts of the groups on a split, beside each other and the baseline."""
+    fronts, notes = group_fronts(experiment, selection)
+    found = compare_groups(fronts, resamples=resamples)
+    return FrontReport(experiment, selection, fronts, baselines(experiment, fronts), found, notes)
+
+
+def describe_fronts(report: FrontReport) -> str:
+    """The tables of a split."""
+    metrics, split = report.selection.metrics, report.selection.split
+    lines = [
+        f"{split} split{'' if split == VAL else ', selected on validation'}; mean +- standard deviation over seeds"
+    ]
+    lines.append(group_table(group_rows(report.experiment, report.fronts), metrics))
+    lines += baseline_lines(report.baselines, metrics)
+    if len(report.fronts) > 1 and report.comparisons:
+        lines.append("probability that the group of the line has the larger hypervolume than that of the column:")
+        lines.append(comparison_table(report.fronts, report.comparisons))
+    return "\n".join(lines)
 
 
 def write_fronts(output: Path, reports: Sequence[FrontReport], notes: Sequence[str] = ()) -> list[Path]:
@@ -134,7 +161,7 @@ def _marks(report: FrontReport) -> tuple[set[Place], set[Place], set[Place]]:
     return places(members), places(of_seeds), places(front.knee for front in fronts)
 
 
-def _settings(experiment: Experiment) -> Sequence[str]:
+def _settings(experiment: ExperimentRuns) -> Sequence[str]:
     """`SHOWN`, and each setting that is not the same in all configs."""
     configs = [run.config for run in experiment.runs if run.config]
     names = dict.fromkeys(name for config in configs for name in config)

@@ -15,7 +15,7 @@ from functools import cached_property
 
 from guidance.evaluation.metrics import metric_of, oriented
 from guidance.results.fronts import undefined
-from guidance.results.groups.epochs import VAL, Experiment, RunEpoch
+from guidance.results.groups.epochs import VAL, ExperimentRuns, RunEpoch
 from guidance.results.plan_file import Group
 from guidance.runs.pareto import hypervolume, knee, non_dominated
 
@@ -135,7 +135,7 @@ class GroupFront:
         return Spread.over(choose(seed).metrics[split].get(metric, math.nan) for seed in self.seeds)
 
 
-def group_fronts(experiment: Experiment, selection: Selection) -> tuple[dict[str, GroupFront], tuple[str, ...]]:
+def group_fronts(experiment: ExperimentRuns, selection: Selection) -> tuple[dict[str, GroupFront], tuple[str, ...]]:
     """The front of each group, by its name, and notes on what is left out.
 
     An epoch without a value (NaN) of a metric, on validation or on the split that is shown, is on no front and is named. A

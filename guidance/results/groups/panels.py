@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from guidance.pictures.front_panels import Cross, FrontPanel, FrontSeries, turned
 from guidance.results.groups.attainment import attainment_surface, median_count
 from guidance.results.groups.baseline import Baseline
-from guidance.results.groups.epochs import Experiment, RunEpoch
+from guidance.results.groups.epochs import ExperimentRuns, RunEpoch
 from guidance.results.groups.group_fronts import GroupFront
 from guidance.results.groups.traits import Traits, depth_order, traits_of
 
@@ -19,7 +19,7 @@ Pair = tuple[str, str]
 
 
 def front_panels(
-    experiment: Experiment, fronts: Mapping[str, GroupFront], baselines: Sequence[Baseline]
+    experiment: ExperimentRuns, fronts: Mapping[str, GroupFront], baselines: Sequence[Baseline]
 ) -> list[list[FrontPanel | None]]:
     """Rows of panels, for `pictures.front_panels.plot_fronts`; the groups of baselines are crosses only, unless alone.
 

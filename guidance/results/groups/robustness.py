@@ -10,7 +10,7 @@ from typing import Any
 from guidance.evaluation.metrics import metric_of
 from guidance.pictures.robustness import Curve, CurvePanel
 from guidance.results.groups.baseline import baselines
-from guidance.results.groups.epochs import Experiment, GroupRun
+from guidance.results.groups.epochs import ExperimentRuns, GroupRun
 from guidance.results.groups.group_fronts import GroupFront, Selection, Spread, group_fronts
 from guidance.results.groups.traits import DEPTH, depth_order, traits_of
 from guidance.results.plan_file import Group
@@ -39,7 +39,7 @@ class Robustness:
     notes: tuple[str, ...]
 
 
-def robustness(experiment: Experiment, setting: str, selection: Selection, *, at: str = KNEE) -> Robustness:
+def robustness(experiment: ExperimentRuns, setting: str, selection: Selection, *, at: str = KNEE) -> Robustness:
     """The metrics of each value of `setting` (a dotted name), seed by seed, at one epoch of each seed.
 
     `at`: "knee", the balanced compromise of a seed's front over all weights and epochs, or "best:METRIC", the epoch whose
@@ -95,7 +95,7 @@ def _values(runs: Sequence[GroupRun], setting: str) -> list[Any]:
     return sorted(values, key=str)
 
 
-def _series(experiment: Experiment, runs: Sequence[GroupRun], setting: str) -> dict[str, str]:
+def _series(experiment: ExperimentRuns, runs: Sequence[GroupRun], setting: str) -> dict[str, str]:
     """Name of each group -> the label of its series."""
     groups = {
         group.name: group.label for group in experiment.plan.groups if any(r.planned.group == group.name for r in runs)

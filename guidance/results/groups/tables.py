@@ -9,12 +9,12 @@ from itertools import permutations
 from guidance.evaluation.metrics import metric_of
 from guidance.results.groups.baseline import Baseline
 from guidance.results.groups.comparison import FrontComparison, compare_fronts
-from guidance.results.groups.epochs import Experiment
+from guidance.results.groups.epochs import ExperimentRuns
 from guidance.results.groups.group_fronts import GroupFront, Selection, Spread
 from guidance.results.tables import align
 
 
-def group_rows(experiment: Experiment, fronts: Mapping[str, GroupFront]) -> list[dict[str, str | int | Spread]]:
+def group_rows(experiment: ExperimentRuns, fronts: Mapping[str, GroupFront]) -> list[dict[str, str | int | Spread]]:
     """A row for each group: counts, and the spread over seeds of hypervolume, of the knee and of the best of each metric."""
     rows = []
     for name, front in fronts.items():

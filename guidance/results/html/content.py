@@ -22,7 +22,6 @@ from guidance.runs.settings import flatten
 
 VALIDATION = "validation"
 DIGITS = 5  # significant ones of every number in the page
-CLAIMS = "claims.json"
 Config = Mapping[str, Any]
 
 
@@ -192,17 +191,3 @@ def describe_metrics(content: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         name: {"label": row.label, "higher": row.higher_is_better, "table": name in RUN_METRICS}
         for name, row in rows.items()
     }
-
-
-def read_claims(folder: Path) -> list[dict[str, Any]]:
-    """The rows of the experiment's claims, in any shape; none without a file. ValueError for what is no list of tables."""
-    path = folder / CLAIMS
-    if not path.is_file():
-        return []
-    try:
-        claims = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} cannot be read: {error}") from error
-    if not isinstance(claims, list) or not all(isinstance(claim, dict) for claim in claims):
-        raise ValueError(f"{path} is not a list of claims, each with its columns by their names")
-    return claims

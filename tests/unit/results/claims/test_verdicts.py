@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 
@@ -80,7 +81,7 @@ def test_against_a_constant() -> None:
 @pytest.mark.parametrize("expect", ["better", "number", "same"])
 def test_one_seed_decides_nothing(expect: str) -> None:
     """However clear the numbers are."""
-    extra = {"margin": 0.5} if expect == "same" else {}
+    extra: dict[str, Any] = {"margin": 0.5} if expect == "same" else {}
     for one, reason in ((of(0.9), "one seed decides nothing"), (of(0.9, NAN), "no value of epg for seed 1")):
         found = judge(
             expect, "epg", one, None if expect == "number" else of(0.1, 0.1), published=Published(0.9, 1), **extra
@@ -96,26 +97,36 @@ def test_what_is_missing_and_what_has_no_number() -> None:
     assert (found.verdict, found.reason, found.seeds) == (NOT_RUN, "no group l1", (0, 1))
     assert judge("better", "epg", missing, of(0.5, 0.6)).verdict == NOT_RUN
     found = judge("better", "epg", of(NAN, NAN), of(0.5, 0.6))
-    assert (found.verdict, found.reason) == (INCONCLUSIVE, "no value of epg for seed 0, 1")
-    found = judge("better", "epg", of(0.7, NAN, 0.71, 0.72), of(0.5, 0.6, 0.52, 0.53))
-    assert (found.verdict, found.seeds, found.notes) == (INCONCLUSIVE, (0, 2, 3), ("no value of epg for seed 1",))
+    assert (found.verdict, found.reason) == (NOT_RUN, "no seed has a value of epg")
+    found = judge("better", "epg", of(0.7, NAN, 0.71, NAN), of(0.5, 0.6, 0.52, 0.53))
+    assert (found.verdict, found.seeds, found.reason) == (INCONCLUSIVE, (0, 2), "no value of epg for seed 1, 3")
+    assert (found.ours, found.other) == pytest.approx((0.705, 0.5375))  # shown all the same
+    late = Values({0: 0.7, 1: 0.71, 2: 0.72}, ("energy, seed 3: no result",))
+    found = judge("better", "epg", late, of(0.5, 0.6, 0.52, 0.53))
+    assert (found.verdict, found.notes) == (REPRODUCED, late.notes)
 
 
 @pytest.mark.parametrize(
-    ("ours", "published", "verdict"),
+    ("ours", "published", "margin", "verdict"),
     [
-        ((0.55, 0.57), (0.58, 0.01), REPRODUCED),  # 0.02 away; twice the published deviation is 0.02, ours 0.0283
-        ((0.56, 0.56), (0.581, 0.01), NOT_REPRODUCED),  # 0.021 away
-        ((0.56, 0.56), (0.58, 0.0101), REPRODUCED),
-        ((0.5, 0.6), (0.68, 0.01), REPRODUCED),  # 0.13 away; twice our deviation is 0.141
-        ((0.5, 0.6), (0.70, NAN), NOT_REPRODUCED),  # 0.15
-        ((0.5, 0.6), (0.68, NAN), REPRODUCED),
+        # Our interval of 0.56, 0.57, 0.58, 0.59 reaches 0.02054 to both sides of 0.575.
+        ((0.56, 0.57, 0.58, 0.59), (0.58, 0.011), None, REPRODUCED),
+        ((0.56, 0.57, 0.58, 0.59), (0.58, 0.010), None, INCONCLUSIVE),  # we know it less well than 0.02
+        ((0.56, 0.57, 0.58, 0.59), (0.599, 0.011), None, INCONCLUSIVE),  # 0.024 away, and 0.022 is in the interval
+        ((0.56, 0.57, 0.58, 0.59), (0.619, 0.011), None, NOT_REPRODUCED),  # 0.044 away
+        ((0.56, 0.57, 0.58, 0.59), (0.60, NAN), 0.03, REPRODUCED),
+        ((0.56, 0.57, 0.58, 0.59), (0.63, NAN), 0.03, NOT_REPRODUCED),
+        ((0.56, 0.56), (0.58, 0.0101), None, REPRODUCED),
+        ((0.56, 0.56), (0.58, 0.0099), None, NOT_REPRODUCED),
+        ((0.1, 0.5, 0.9), (0.5, 0.01), None, INCONCLUSIVE),  # its mean is right, by accident
     ],
 )
-def test_numbers(ours: tuple[float, ...], published: tuple[float, float], verdict: str) -> None:
-    assert judge("number", "epg", of(*ours), published=Published(*published), scale="full").verdict == verdict
+def test_numbers(ours: tuple[float, ...], published: tuple[float, float], margin: float | None, verdict: str) -> None:
+    paper = Published(*published)
+    found = judge("number", "epg", of(*ours), published=paper, margin=margin, scale="full")
+    assert (found.verdict, found.other) == (verdict, published[0])
     for scale, told in (("small", "this is small"), ("", "this is not said")):
-        found = judge("number", "epg", of(*ours), published=Published(*published), scale=scale)
+        found = judge("number", "epg", of(*ours), published=paper, margin=margin, scale=scale)
         assert (found.verdict, told in found.reason) == (INCONCLUSIVE, True)
 
 
@@ -128,6 +139,21 @@ def test_the_same_within_a_margin() -> None:
     assert judge("same", "epg", far, other, margin=0.05).verdict == NOT_REPRODUCED
     assert judge("same", "epg", other, far, margin=0.05).verdict == NOT_REPRODUCED
     assert judge("same", "epg", other, ours, margin=0.044).verdict == INCONCLUSIVE
+
+
+def test_not_worse_by_a_margin() -> None:
+    """The same numbers; better by any amount is not worse, and for a metric that is better lower all is turned."""
+    ours, other, far = of(0.51, 0.62, 0.73), of(0.5, 0.6, 0.7), of(0.61, 0.72, 0.83)
+    for metric, sides in (("epg", lambda a, b: (a, b)), ("sparsity", lambda a, b: (b, a))):
+
+        def verdict(a: Values, b: Values, margin: float, metric: str = metric, sides: Any = sides) -> str:
+            return judge("not_worse", metric, *sides(a, b), margin=margin).verdict
+
+        assert verdict(ours, other, 0.005) == verdict(far, other, 0.005) == REPRODUCED
+        assert verdict(ours, other, 0.004) == INCONCLUSIVE  # the interval reaches to -0.0048
+        assert verdict(other, ours, 0.045) == REPRODUCED
+        assert verdict(other, ours, 0.044) == INCONCLUSIVE
+        assert verdict(other, far, 0.05) == NOT_REPRODUCED
 
 
 def test_of_all_checks_that_decide() -> None:
@@ -149,6 +175,7 @@ def test_of_all_checks_that_decide() -> None:
         ("better", "epg_size_correlation", of(0.1, 0.2), "neither better nor worse: expect 'higher' or 'lower'"),
         ("better", "epg", None, "compares with something"),
         ("same", "epg", of(0.1, 0.2), "needs a margin above 0"),
+        ("not_worse", "epg", of(0.1, 0.2), "needs a margin above 0"),
         ("number", "epg", None, "needs the published one"),
     ],
 )

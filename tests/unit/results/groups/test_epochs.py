@@ -98,6 +98,23 @@ def test_results_of_several_settings(tmp_path: Path) -> None:
     assert tested(iou_threshold="0.3") == 0.6
 
 
+def test_only_the_own_results_where_that_is_asked(tmp_path: Path) -> None:
+    """A single result of other settings stands for the run's own, unless these alone shall count."""
+    folder = write_epochs(tmp_path / "a", ROWS, config=CONFIG)
+    plan = plan_of_runs({"A": [folder]})
+    shifted = {"seed": 7, "evaluation": {"region": "box", "crop": "shifted"}}
+    write_evaluation(folder, 2, {"f1": 0.9}, config=shifted | {"trainer": {"epochs": 5}})
+
+    def tested(**settings: Any) -> dict[str, float] | None:
+        return read_experiment(plan, **settings).runs[0].epochs[1].metrics.get("test")
+
+    assert tested() == {"f1": 0.9}
+    assert tested(only_own=True) is tested(only_own=True, where={"evaluation.crop": "shifted"}) is None
+    write_evaluation(folder, 2, {"f1": 0.8}, config=shifted)
+    assert tested(only_own=True, where={"evaluation.crop": "shifted"}) == {"f1": 0.8}
+    assert tested(where={"evaluation.crop": "shifted"}) == {"f1": 0.8}  # of two, that which differs in nothing else
+
+
 def test_results_that_belong_to_no_epoch(tmp_path: Path) -> None:
     folder = write_epochs(tmp_path / "a", ROWS, config=CONFIG)
     path = write_evaluation(folder, 2, {"f1": 0.5}, config=CONFIG)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from guidance.results.groups.baseline import baselines
-from guidance.results.groups.epochs import Experiment, read_experiment
+from guidance.results.groups.epochs import ExperimentRuns, read_experiment
 from guidance.results.groups.group_fronts import GroupFront, Selection, Spread, group_fronts
 from guidance.results.groups.tables import compare_groups, group_rows, group_table
 from guidance.results.plan_file import Group, Plan, PlannedRun
@@ -22,7 +22,7 @@ VAL, TEST = Selection(("f1", "epg"), "val", 0.0), Selection(("f1", "epg"), "test
 
 def experiment(
     folder: Path, groups: dict[str, list[tuple[int, Rows]]], *, start: str | None = None, **writing: Any
-) -> Experiment:
+) -> ExperimentRuns:
     """(seed, rows of f1 and epg) of each run; the group "base" is the baseline, and the others start from `start`."""
     runs = []
     for group, found in groups.items():

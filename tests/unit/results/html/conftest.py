@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ import torch
 
 from guidance.assembly import build_trainer
 from guidance.models import BACKBONES, Backbone
+from guidance.results.claims.verdicts import VERDICTS
 from guidance.results.html.page import write_page
 from guidance.results.plan_file import Group, Plan, PlannedRun, write_plan
 from tests.support.runs import CPU, build_tiny, tiny_config
@@ -54,14 +54,18 @@ def experiment(demo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
         rows.append(PlannedRun("energy/0002", "energy", 2, Path("runs/energy/0002"), rows[1].settings))
         groups = (Group("baseline", "Baseline", True), Group("energy", f"Energy {EVIL}"), Group("aim", "AIM"))
         write_plan(folder, Plan(f"R1 {EVIL}", groups, tuple(rows)))
-        claims = [{"claim": "R1", "published": 0.72, "ours": None, "verdict": EVIL}, {"claim": "R2", "note": ["a", 1]}]
-        (folder / "claims.json").write_text(json.dumps(claims))
         yield folder
 
 
 @pytest.fixture(scope="session")
 def content(experiment: Path) -> dict[str, Any]:
-    return describe_report([experiment], Choices(split="test", images=2), CPU)[0]
+    """With claims as `claims.report.as_row` makes them."""
+    claims = [
+        {"claim": f"R{number}", "says": EVIL, "where": "Fig. 5", "published": ["a: 1", "b: 2"], "ours": [EVIL] * number,
+         "scale": "small", "verdict": verdict, "reason": "why"}
+        for number, verdict in enumerate(VERDICTS)
+    ]  # fmt: skip
+    return describe_report([experiment], Choices(split="test", images=2), CPU)[0] | {"claims": claims}
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,6 @@ from guidance.results.html.content import (
     front_metrics,
     plan_of_folders,
     point,
-    read_claims,
     saved_epochs,
     started,
 )
@@ -110,16 +109,6 @@ def test_the_metrics_of_the_fronts(tmp_path: Path) -> None:
     assert latest(tmp_path) == front / "epoch_best.pt"
     (tmp_path / "checkpoints/last.pt").touch()
     assert latest(tmp_path) == tmp_path / "checkpoints/last.pt"
-
-
-def test_claims(tmp_path: Path) -> None:
-    assert read_claims(tmp_path) == []
-    (tmp_path / "claims.json").write_text('[{"claim": "R1"}]')
-    assert read_claims(tmp_path) == [{"claim": "R1"}]
-    for broken in ("{", '{"a": 1}', "[1]"):
-        (tmp_path / "claims.json").write_text(broken)
-        with pytest.raises(ValueError, match=r"claims\.json"):
-            read_claims(tmp_path)
 
 
 def test_a_box() -> None:
