@@ -27,6 +27,7 @@ from guidance.experiments.expansion import select
 from guidance.experiments.jobs.execution import SweepInterruptedError, execute
 from guidance.experiments.jobs.executors import Executor, debug_executor, local_executor, slurm_executor
 from guidance.experiments.jobs.work import Work
+from guidance.experiments.keeping import prune
 from guidance.experiments.outcomes import FINISHED
 from guidance.experiments.overview import ending, plan_table
 from guidance.experiments.planning import LOGS, Planned, prepare, refuse_changed, save
@@ -124,6 +125,8 @@ def make_work(
     write_atomically(config, dump_config(config_to_resume(folder, planned.configs[name])))
     imports = [word for module in args.imports or () for word in ("--import", module)]
     train = [str(TRAIN), "--config", str(config), "--output", str(folder), "--resume", *imports]
+    if planned.state(name).kind == FINISHED:
+        train = []  # only evaluations are missing
     evaluate = [item.model_dump(mode="json", by_alias=True) for item in planned.experiment.evaluate]
     return Work(
         name, folder, planned.log(name), train, processes, environment, args.timeout, evaluate, args.imports or ()
@@ -152,6 +155,8 @@ def sweep(args: argparse.Namespace) -> int:
     save(planned)
     finished = [name for name in planned.drawn if planned.state(name).kind == FINISHED]
     done = [n for n in finished if not missing(planned.run_folder(n), experiment.evaluate)]
+    for name in done:
+        prune(planned, name)  # what was interrupted, and what an earlier start was asked to keep
     names = [name for name in chosen if name not in done]
     print(f"{planned.folder}: {len(chosen)} runs, {len(chosen) - len(names)} of them finished", flush=True)
     again = f"go on with: python {shlex.join(sys.argv)}"

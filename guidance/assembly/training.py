@@ -27,6 +27,7 @@ from guidance.runs.locks import RunLock
 from guidance.runs.logs import open_loggers
 from guidance.runs.paths import last_checkpoint
 from guidance.runs.settings import check_config, flatten
+from guidance.runs.shedding import is_shed
 from guidance.training.options import Minimum, TrainingOptions
 from guidance.training.random_states import seed_rng
 from guidance.training.trainer import Trainer
@@ -136,6 +137,11 @@ def resumable_state(folder: Path, config: Config) -> dict[str, Any] | None:
         LOG.info("nothing to resume in %s: starting from the beginning", folder)
         return None
     state = checkpoint.load(path)
+    if is_shed(state):
+        raise ValueError(
+            f"{path} has finished, and its experiment kept its weights but not the state of its optimizer (`keep`), so it "
+            f"cannot be trained further. To start a new run from its weights, set model.weights={path}, with another --output"
+        )
     if not isinstance(state.get("trainer"), dict):
         raise ValueError(
             f"{path} holds weights, but nothing to go on with: it is a checkpoint of the Pareto front, which has no state of "

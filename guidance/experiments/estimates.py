@@ -1,4 +1,4 @@
-"""How many steps a run takes, and how long that may be, from what other runs took."""
+"""How much a run trains on, and how long its steps may take, from what other runs took."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
+from typing import NamedTuple
 
 from guidance.assembly import build_source
 from guidance.config import Config
@@ -16,26 +17,33 @@ from guidance.runs.paths import METRICS
 RATE = "step/images_per_second"
 
 
-def steps_per_epoch() -> Callable[[Config], int | str]:
-    """What gives the steps of an epoch of a run, or says why that is not known; it reads each training split once."""
-    sizes: dict[str, int | str] = {}
+class Split(NamedTuple):
+    """How much there is to train on."""
 
-    def steps(config: Config) -> int | str:
+    images: int
+    classes: int
+
+
+def training_splits() -> Callable[[Config], Split | str]:
+    """What gives the training split of a run, or says why it is not known; it reads each once."""
+    found: dict[str, Split | str] = {}
+
+    def split(config: Config) -> Split | str:
         key = config.data.model_dump_json()
-        if key not in sizes:
-            sizes[key] = _size(config)
-        size = sizes[key]
-        return size if isinstance(size, str) else size // config.trainer.batch_size
+        if key not in found:
+            found[key] = _read_split(config)
+        return found[key]
 
-    return steps
+    return split
 
 
-def _size(config: Config) -> int | str:
+def _read_split(config: Config) -> Split | str:
     root = config.data.root
     if not root.is_dir():
         return f"the data are not at {root}"  # some sets would be generated there
     try:
-        return len(build_source(config, config.data.train_split).records)
+        source = build_source(config, config.data.train_split)
+        return Split(len(source.records), len(source.classes))
     except (ValueError, OSError) as error:
         return str(error).splitlines()[0]
 

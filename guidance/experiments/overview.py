@@ -6,11 +6,13 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from guidance.experiments.estimates import duration, expected_pace, paces, steps_per_epoch
+from guidance.experiments.estimates import duration, expected_pace, paces, training_splits
 from guidance.experiments.evaluation import missing
 from guidance.experiments.jobs.execution import NOT_STARTED
+from guidance.experiments.keeping import Disk, disk_of_runs, size
 from guidance.experiments.outcomes import FAILED, FINISHED, INTERRUPTED, Outcome
 from guidance.experiments.planning import Planned
+from guidance.experiments.schema import ALL, BEST, FRONT
 from guidance.experiments.states import RunState
 
 UNKNOWN = "unknown until the first run"
@@ -29,23 +31,25 @@ def describe_state(planned: Planned, name: str, state: RunState) -> str:
 
 
 def plan_table(planned: Planned, states: Mapping[str, RunState], *, slots: int = 1) -> str:
-    """A line for each of the runs in `states`: settings, seed, state, steps and time still to go; and the sum.
+    """A line for each of the runs in `states`: settings, seed, state, steps and time still to go, disk; and the sum.
 
     `slots`: runs at a time, which share the sum.
     """
-    names = list(states)
     outcomes = {name: planned.outcome(name) for name in planned.drawn}
     folders = {name: planned.run_folder(name) for name in planned.drawn}
     known = paces(folders, planned.configs, outcomes)
-    per_epoch, problems = steps_per_epoch(), set()
+    splits, problems = training_splits(), set()
+    disk = disk_of_runs(planned, {name: state.kind == FINISHED for name, state in states.items()}, splits)
     rows, total_steps, total_seconds = [], 0.0, 0.0
-    for name in names:
-        item, config, state = planned.drawn[name], planned.configs[name], states[name]
-        steps = per_epoch(config)
-        if isinstance(steps, str):
-            problems.add(steps)
-        left = math.nan if isinstance(steps, str) else max(0, steps * config.trainer.epochs - state.step)
-        left = 0 if state.kind == FINISHED else left
+    for name, state in states.items():
+        item, config = planned.drawn[name], planned.configs[name]
+        split = splits(config)
+        if isinstance(split, str):
+            problems.add(split)
+        steps = (
+            math.nan if isinstance(split, str) else split.images // config.trainer.batch_size * config.trainer.epochs
+        )
+        left = 0 if state.kind == FINISHED else max(steps - state.step, 0)  # NaN stays
         group = [known[other] for other, drawn in planned.drawn.items() if drawn.run.group == item.run.group]
         seconds = 0.0 if left == 0 else left * expected_pace(known[name], group, list(known.values()))
         total_steps, total_seconds = total_steps + left, total_seconds + seconds
@@ -53,10 +57,12 @@ def plan_table(planned: Planned, states: Mapping[str, RunState], *, slots: int =
         rows.append([
             name, settings or "-", str(item.run.seed), str(item.run.start or item.stage or "-"),
             describe_state(planned, name, state), "unknown" if math.isnan(left) else f"{left:.0f}", duration(seconds),
+            size(disk[name].finished),
         ])  # fmt: skip
-    lines = table([["run", "settings", "seed", "from", "state", "steps to go", "time"], *rows])
+    lines = table([["run", "settings", "seed", "from", "state", "steps to go", "time", "disk"], *rows])
     lines.append(_sum(len(rows), total_steps, total_seconds, slots))
-    lines += [f"steps are unknown: {problem}" for problem in sorted(problems)]
+    lines.append(_disk(planned, [disk[name] for name in states], slots))
+    lines += [f"steps and disk are unknown: {problem}" for problem in sorted(problems)]
     if planned.gone:
         gone = ", ".join(run.name for run in planned.gone)
         lines.append(f"no longer in the file, and left alone: {gone}")
@@ -67,6 +73,13 @@ def _sum(count: int, steps: float, seconds: float, slots: int) -> str:
     told_steps = "an unknown number of" if math.isnan(steps) else f"{steps:.0f}"
     time = f"time {UNKNOWN}" if math.isnan(seconds) else f"about {duration(seconds / slots)}"
     return f"{count} runs, {told_steps} steps to go, {time}" + (f", {slots} at a time" if slots > 1 else "")
+
+
+def _disk(planned: Planned, disk: Sequence[Disk], slots: int) -> str:
+    keep, finished = planned.experiment.keep, size(sum(run.finished for run in disk))
+    extra = sum(sorted((run.extra for run in disk), reverse=True)[:slots])
+    more = f", and up to {size(extra)} more while they train" if extra else ""
+    return f"disk of the finished runs: about {finished} ({KEPT[keep]}){more}"
 
 
 def _short(key: str, settings: Mapping[str, Any]) -> str:
@@ -95,4 +108,9 @@ def ending(planned: Planned, ended: Mapping[str, Outcome]) -> str:
     return "\n".join(lines)
 
 
+KEPT = {
+    ALL: "`keep: all`: they can be trained for more epochs",
+    FRONT: "`keep: front`: weights only; `all` keeps what training for more epochs needs",
+    BEST: "`keep: best`: of each front the weights that are best in a metric; stages keep theirs",
+}
 KINDS = (FINISHED, INTERRUPTED, FAILED, NOT_STARTED)

@@ -13,6 +13,7 @@ from guidance.evaluation.metrics import is_known, oriented
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]  # it names a folder
 Seeds = Annotated[list[Seed], Field(min_length=1)]
+ALL, FRONT, BEST = "all", "front", "best"  # what is kept of a finished run, see guidance/experiments/keeping.py
 Settings = dict[str, Any]  # dotted name of a setting of a config -> its value
 
 
@@ -92,6 +93,7 @@ class Experiment(_Named):
     stages: dict[Name, StageSettings] = Field(default={})
     groups: dict[Name, GroupSettings] = Field(default={})
     evaluate: list[EvaluatedSettings] = Field(default=[])
+    keep: Literal["all", "front", "best"] = "front"  # of a finished and evaluated run
 
     @field_validator("evaluate", mode="before")
     @classmethod

@@ -13,6 +13,7 @@ from guidance.runs import checkpoint
 from guidance.runs.logs.json_lines import read_log
 from guidance.runs.paths import CONFIG, METRICS, last_checkpoint
 from guidance.runs.settings import differences
+from guidance.runs.shedding import is_shed
 from guidance.training.options import Minimum
 
 WEIGHTS = "model.weights"
@@ -48,6 +49,11 @@ def state_of(folder: Path, config: Config, outcome: Outcome | None = None) -> Ru
     epoch, step = state["epoch"], state["step"]
     if epoch >= config.trainer.epochs or _gave_up(config, state):
         return RunState(FINISHED, epoch, step)
+    if is_shed(state):
+        ends = f"{epoch} epochs trained, {config.trainer.epochs} in the experiment"
+        return RunState(
+            CHANGED, epoch, step, f"{ends}; it cannot go on, because `keep` was not all when it had finished"
+        )
     if outcome is not None and outcome.kind == FAILED:
         return RunState(FAILED, epoch, step, outcome.remark)
     return RunState(INTERRUPTED, epoch, step)

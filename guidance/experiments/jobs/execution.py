@@ -15,6 +15,7 @@ from tqdm import tqdm
 from guidance.experiments.evaluation import missing
 from guidance.experiments.jobs.executors import Executor
 from guidance.experiments.jobs.work import Work
+from guidance.experiments.keeping import prune
 from guidance.experiments.outcomes import FAILED, FINISHED, INTERRUPTED, Outcome, write_outcome
 from guidance.experiments.planning import Planned, save, with_weights
 from guidance.experiments.states import epochs_logged
@@ -110,6 +111,8 @@ class Sweep:
             del self.jobs[name]
             self.slots.pop(name, None)
             outcome = self._outcome(name, job)
+            if outcome.kind == FINISHED:
+                prune(self.planned, name)
             if outcome.kind == INTERRUPTED and self.executor.again and step > self.preempted.get(name, -1):
                 self.waiting.insert(0, name)  # it comes further each time
                 self.preempted[name] = step

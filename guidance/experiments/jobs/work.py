@@ -36,7 +36,7 @@ class Work:
     name: str
     folder: Path  # of the run
     log: Path  # what the training prints is added to it
-    train: Sequence[str]  # launch/train.py and its arguments
+    train: Sequence[str]  # launch/train.py and its arguments; empty where only evaluations are missing
     processes: int = 1  # on each machine
     environment: Mapping[str, str] = field(default_factory=dict)
     timeout: float | None = None  # minutes without a new line in metrics.jsonl, after which the run hangs
@@ -90,7 +90,7 @@ class Work:
         before, start = last_step(self.folder / METRICS), log.stat().st_size if log.exists() else 0
         begin = time.monotonic()
         try:
-            code, hung = self._train(log)
+            code, hung = self._train(log) if self.train else (0, False)
         except OSError as error:
             return Outcome(FAILED, f"it cannot be started: {error}")
         seconds, steps = time.monotonic() - begin, max(0, last_step(self.folder / METRICS) - before)

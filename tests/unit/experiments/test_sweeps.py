@@ -197,17 +197,17 @@ def test_the_plan_tells_state_steps_and_time(tmp_path: Path, pretended: Pretende
     planned = prepare(what, folder)
     lines = plan_table(planned, {name: planned.state(name) for name in planned.drawn}).splitlines()
     assert [line.split() for line in lines[:2]] == [
-        ["run", "settings", "seed", "from", "state", "steps", "to", "go", "time"],
-        ["baseline/0000", "lr", "0.001", "0", "-", "new", "8", "unknown"],
+        ["run", "settings", "seed", "from", "state", "steps", "to", "go", "time", "disk"],
+        ["baseline/0000", "lr", "0.001", "0", "-", "new", "8", "unknown", "134", "MB"],
     ]  # fmt: skip
-    assert lines[3].split() == ["energy/0000", "weight", "0.0005", "0", "baseline", "new", "8", "unknown"]
-    assert lines[-1] == "4 runs, 32 steps to go, time unknown until the first run"
+    assert lines[3].split() == ["energy/0000", "weight", "0.0005", "0", "baseline", "new", "8", "unknown", "134", "MB"]
+    assert lines[-2] == "4 runs, 32 steps to go, time unknown until the first run"
     done = pretended.work(planned, "baseline/0000")()
     pace = done.seconds / 2
     lines = plan_table(planned, {name: planned.state(name) for name in planned.drawn}, slots=2).splitlines()
     assert lines[1].split()[5:8] == ["finished", "0", "0"]
-    assert lines[-1] == f"4 runs, 24 steps to go, about {24 * pace / 2:.0f} s, 2 at a time"
+    assert lines[-2] == f"4 runs, 24 steps to go, about {24 * pace / 2:.0f} s, 2 at a time"
     planned = prepare(experiment(set=data | {"data.root": str(tmp_path / "none")}, seeds=[0]), folder)
     lines = plan_table(planned, {"energy/0000": planned.state("energy/0000")}).splitlines()
-    assert lines[-1] == f"steps are unknown: the data are not at {tmp_path / 'none'}"
+    assert lines[-1] == f"steps and disk are unknown: the data are not at {tmp_path / 'none'}"
     assert not (tmp_path / "none").exists()
