@@ -55,8 +55,10 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "--processes", type=int, metavar="N", help="of each run, on each machine (default: one for each GPU)"
     )
     parser.add_argument(
-        "--timeout", type=float, metavar="MINUTES", help="a run that logs nothing for so long has failed"
-    )
+        "--timeout", type=float, default=60, metavar="MINUTES",
+        help="a run hangs, and is ended as failed, when its training or evaluation adds nothing to its log or metrics.jsonl "
+        "for so long; both tell their progress once a minute (default: 60; 0: never)",
+    )  # fmt: skip
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--slurm", action="store_true", help="submit job arrays to SLURM")
     where.add_argument(
@@ -74,7 +76,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     for name in ("slots", "gpus", "processes", "nodes", "time", "timeout"):
         value = getattr(args, name)
-        if value is not None and (value < 0 or (value == 0 and name != "gpus")):
+        if value is not None and (value < 0 or (value == 0 and name not in ("gpus", "timeout"))):
             parser.error(f"--{name} {value} is not above 0")
     if args.nodes > 1 and not args.slurm:
         parser.error("--nodes needs --slurm; on this machine a run has --processes")
@@ -129,7 +131,15 @@ def make_work(
         train = []  # only evaluations are missing
     evaluate = [item.model_dump(mode="json", by_alias=True) for item in planned.experiment.evaluate]
     return Work(
-        name, folder, planned.log(name), train, processes, environment, args.timeout, evaluate, args.imports or ()
+        name,
+        folder,
+        planned.log(name),
+        train,
+        processes,
+        environment,
+        args.timeout or None,
+        evaluate,
+        args.imports or (),
     )
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from guidance.runs.files import write_atomically
 
 NEW, INTERRUPTED, FINISHED, CHANGED, FAILED = "new", "interrupted", "finished", "changed", "failed"
+UNFINISHED = 75  # exit code (EX_TEMPFAIL) of an evaluation whose run is not trained to its end
 ERROR = re.compile(r"^(error: |(\w+\.)*\w*(Error|Exception|Interrupt)\b)")
 
 

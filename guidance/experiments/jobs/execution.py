@@ -22,6 +22,7 @@ from guidance.experiments.states import epochs_logged
 from guidance.progress import Progress
 
 NOT_STARTED = "not started"
+HOW = {FAILED: "failed", INTERRUPTED: "was interrupted", NOT_STARTED: "was not started"}
 
 
 class SweepInterruptedError(Exception):
@@ -98,9 +99,14 @@ class Sweep:
         lost = [other for other in candidates if other in self.ended and other not in self.finished]
         if lost:
             self.waiting.remove(name)
-            self._tell(name, Outcome(NOT_STARTED, f"it starts from {', '.join(lost)}, which did not finish"))
+            self._tell(name, Outcome(NOT_STARTED, f"it starts from {', and from '.join(map(self._how, lost))}"))
             return False
         return all(other in self.finished for other in candidates)
+
+    def _how(self, name: str) -> str:
+        """How a run ended that others wait for in vain, and if it waited itself, for what."""
+        ended = self.ended[name]
+        return f"{name}, which {HOW[ended.kind]}" + (f" ({ended.remark})" if ended.kind == NOT_STARTED else "")
 
     def _collect(self, bar: Progress) -> None:
         """Take note of the jobs that have ended."""

@@ -1,4 +1,4 @@
-"""One run as it is submitted: the command that trains it, watched, and the evaluation of its front.
+"""One run as it is submitted: the command that trains it, and the one that evaluates its front, both watched.
 
 It is pickled and may start on another machine, so it holds plain types; while it waits, it needs no torch.
 """
@@ -6,7 +6,6 @@ It is pickled and may start on another machine, so it holds plain types; while i
 from __future__ import annotations
 
 import json
-import logging
 import os
 import shlex
 import signal
@@ -21,12 +20,21 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from guidance.experiments.outcomes import FAILED, FINISHED, INTERRUPTED, Outcome, error_line, last_step, write_outcome
+from guidance.experiments.outcomes import (
+    FAILED,
+    FINISHED,
+    INTERRUPTED,
+    UNFINISHED,
+    Outcome,
+    error_line,
+    last_step,
+    write_outcome,
+)
 from guidance.runs.paths import METRICS
 
-LOG = logging.getLogger(__name__)
 GRACE, FORCE = 90.0, 45.0  # seconds for a checkpoint; for torchrun to end its processes
 STOPS = ("SIGTERM", "SIGHUP")
+EVALUATION = (sys.executable, "-m", "guidance.experiments.jobs.evaluating")
 
 
 @dataclass
@@ -39,7 +47,9 @@ class Work:
     train: Sequence[str]  # launch/train.py and its arguments; empty where only evaluations are missing
     processes: int = 1  # on each machine
     environment: Mapping[str, str] = field(default_factory=dict)
-    timeout: float | None = None  # minutes without a new line in metrics.jsonl, after which the run hangs
+    timeout: float | None = (
+        None  # minutes without anything new in log and metrics.jsonl, after which it hangs; None: never
+    )
     evaluate: Sequence[Mapping[str, Any]] = ()  # as in the file of the experiment
     imports: Sequence[str] = ()
 
@@ -84,32 +94,42 @@ class Work:
             *self.train,
         ]  # fmt: skip
 
+    def evaluation(self) -> list[str]:
+        """How the front is evaluated: in a process of its own, which can be watched and ended as the training is."""
+        return [*EVALUATION, str(self.folder), json.dumps([dict(item) for item in self.evaluate]), *self.imports]
+
     def _run(self) -> Outcome:
         log = self.log if _node() == 0 else self.log.with_suffix(f".node{_node()}.log")
         log.parent.mkdir(parents=True, exist_ok=True)
-        before, start = last_step(self.folder / METRICS), log.stat().st_size if log.exists() else 0
-        begin = time.monotonic()
-        try:
-            code, hung = self._train(log) if self.train else (0, False)
-        except OSError as error:
-            return Outcome(FAILED, f"it cannot be started: {error}")
+        before, begin = last_step(self.folder / METRICS), time.monotonic()
+        ended = self._execute(self.command(), log) if self.train else None
+        if ended is not None:
+            return ended
         seconds, steps = time.monotonic() - begin, max(0, last_step(self.folder / METRICS) - before)
+        if self.evaluate and _node() == 0:
+            ended = self._execute(self.evaluation(), log, "its evaluation: ")
+        return replace(ended or Outcome(FINISHED), seconds=seconds, steps=steps)
+
+    def _execute(self, command: list[str], log: Path, what: str = "") -> Outcome | None:
+        """None where the command has ended well; else how it ended."""
+        start = _size(log)
+        try:
+            code, hung = self._watch(command, log)
+        except OSError as error:
+            return Outcome(FAILED, f"{what}it cannot be started: {error}")
         if hung:
-            return Outcome(
-                FAILED, f"it hangs: no new line in metrics.jsonl for {self.timeout:g} minutes, so it was ended"
-            )
-        if self._stopping:
+            quiet = f"nothing new in its log and metrics.jsonl for {self.timeout:g} minutes"
+            return Outcome(FAILED, f"{what}it hangs: {quiet}, so it was ended")
+        if self._stopping or code == UNFINISHED:
             return Outcome(INTERRUPTED)
         if code:
             with open(log, "rb") as file:
                 file.seek(start)
-                return Outcome(FAILED, error_line(file.read().decode(errors="replace"), code))
-        kind, remark = self._evaluate() if self.evaluate and _node() == 0 else (FINISHED, "")
-        return Outcome(kind, remark, seconds, steps)
+                return Outcome(FAILED, what + error_line(file.read().decode(errors="replace"), code))
+        return None
 
-    def _train(self, log: Path) -> tuple[int, bool]:
+    def _watch(self, command: list[str], log: Path) -> tuple[int, bool]:
         """The exit code, and whether it was ended because nothing came any more."""
-        command = self.command()
         with open(log, "ab") as file:
             file.write(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')} {shlex.join(command)}\n".encode())
             file.flush()
@@ -118,11 +138,10 @@ class Work:
             self._process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, start_new_session=True)
         process, hung = self._process, False
         try:
-            seen, when = -1, time.monotonic()
+            seen, when = (-1, -1), time.monotonic()
             while process.poll() is None:
-                with suppress(OSError):
-                    size = (self.folder / METRICS).stat().st_size
-                    seen, when = (seen, when) if size == seen else (size, time.monotonic())
+                now = _size(log), _size(self.folder / METRICS)  # guidance.progress adds a line once a minute
+                seen, when = (seen, when) if now == seen else (now, time.monotonic())
                 hung = self.timeout is not None and time.monotonic() - when > self.timeout * 60
                 if hung or self._stopping:
                     break
@@ -153,28 +172,6 @@ class Work:
                     return
         process.terminate()
 
-    def _evaluate(self) -> tuple[str, str]:
-        """How it ended, and what went wrong."""
-        import importlib
-
-        for module in self.imports:
-            importlib.import_module(module)
-        from guidance.config import load_config
-        from guidance.experiments.evaluation import evaluate_front
-        from guidance.experiments.schema import EvaluatedSettings
-        from guidance.experiments.states import state_of
-        from guidance.runs.paths import CONFIG
-
-        try:
-            if state_of(self.folder, load_config(self.folder / CONFIG)).kind != FINISHED:
-                return INTERRUPTED, ""  # someone has stopped the training itself
-            wanted = [EvaluatedSettings.model_validate(item) for item in self.evaluate]
-            evaluate_front(self.folder, wanted, stop=lambda: self._stopping)
-        except Exception as error:  # whatever it is, it is this run's
-            LOG.exception("%s", self.name)
-            return FAILED, f"its evaluation: {(str(error) or type(error).__name__).splitlines()[0]}"
-        return INTERRUPTED if self._stopping else FINISHED, ""
-
     @contextmanager
     def _stopped_by_signals(self) -> Iterator[None]:
         former = {name: signal.getsignal(getattr(signal, name)) for name in STOPS}
@@ -193,6 +190,13 @@ class Work:
         finally:
             for name, handler in former.items():
                 signal.signal(getattr(signal, name), handler)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:  # it is not there yet
+        return 0
 
 
 def _wait(process: subprocess.Popen[bytes], seconds: float) -> bool:

@@ -81,7 +81,7 @@ def test_one_that_fails_does_not_stop_the_rest(
     assert told.splitlines()[0] == "4 finished, 2 failed, 2 not started"
     assert "baseline/0003 failed: the loss is not finite at step 1: total. (exit code 2)" in told
     assert f"  log: {folder}/logs/baseline/0003.log" in told
-    assert "energy/0001 was not started: it starts from baseline/0003, which did not finish" in told
+    assert "energy/0001 was not started: it starts from baseline/0003, which failed" in told
     assert "energy/0000: failed: it was ended by SIGKILL" in capsys.readouterr().out
     pretended.behave("baseline/0003", "")
     assert set(kinds(start(folder, pretended, local(folder))).values()) == {"finished"}

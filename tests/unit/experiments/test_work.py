@@ -70,7 +70,38 @@ def test_a_run_that_hangs_is_ended(planned: Planned, pretended: Pretended, monke
     pretended.behave(RUN, "hang")
     found = replace(pretended.work(planned, RUN), timeout=0.5 / 60)()
     assert found.kind == "failed"
-    assert found.remark.startswith("it hangs: no new line in metrics.jsonl for 0.00833")
+    assert found.remark.startswith("it hangs: nothing new in its log and metrics.jsonl for 0.00833")
+
+
+@pytest.mark.parametrize(
+    ("code", "seconds", "kind", "remark"),
+    [
+        ("", None, "finished", ""),
+        ("import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(60)", 0.6, "failed",
+         "its evaluation: it hangs: nothing new in its log and metrics.jsonl for 0.01 minutes, so it was ended"),
+        ("import time\nfor _ in range(9): print('.', flush=True); time.sleep(0.2)", 1.5, "finished", ""),
+        ("print('error: there is no split x'); raise SystemExit(2)", None, "failed",
+         "its evaluation: there is no split x (exit code 2)"),
+        ("raise SystemExit(75)", None, "interrupted", ""),
+    ],
+    ids=["well", "hanging", "slow", "failing", "not trained"],
+)  # fmt: skip
+def test_an_evaluation_is_watched_as_a_training_is(
+    planned: Planned, pretended: Pretended, monkeypatch: pytest.MonkeyPatch, code: str, seconds: float | None, kind: str,
+    remark: str,
+) -> None:  # fmt: skip
+    """Of a run that needs no more training. The slow one takes longer than the timeout, but prints."""
+    monkeypatch.setattr(module, "GRACE", 0.3)
+    monkeypatch.setattr(module, "FORCE", 0.1)
+    monkeypatch.setattr(module, "EVALUATION", (sys.executable, "-S", "-c", code))
+    wanted = [{"splits": ["test"], "set": {"evaluation.blur": 1.0}}]
+    timeout = None if seconds is None else seconds / 60
+    job = replace(pretended.work(planned, RUN), train=(), evaluate=wanted, imports=["mine"], timeout=timeout)
+    assert job.evaluation()[4:] == [str(job.folder), json.dumps(wanted), "mine"]
+    found = job()
+    assert (found.kind, found.remark) == (kind, remark)
+    assert outcome_of(planned, RUN)["kind"] == kind
+    assert pretended.started == []
 
 
 def test_a_run_that_is_asked_to_stop_saves_and_goes_on(planned: Planned, pretended: Pretended) -> None:
