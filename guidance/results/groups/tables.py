@@ -56,9 +56,15 @@ def baseline_lines(baselines: Sequence[Baseline], metrics: Sequence[str]) -> lis
     return [
         f"baseline {baseline.group.label}: "
         + ", ".join(f"{metric_of(metric).label} {spread_text(baseline.at(metric))}" for metric in metrics)
-        + f" (of each seed the epoch with the best {metric_of(baseline.by).label} on validation)"
+        + f" (of each seed the epoch {_which(baseline)})"
         for baseline in baselines
     ]
+
+
+def _which(baseline: Baseline) -> str:
+    if baseline.started_from:
+        return "that other runs start from"
+    return f"with the best {metric_of(baseline.by).label} on validation"
 
 
 def compare_groups(

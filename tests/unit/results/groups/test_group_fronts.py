@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from guidance.results.groups.baseline import baselines
 from guidance.results.groups.epochs import ExperimentRuns, read_experiment
 from guidance.results.groups.group_fronts import GroupFront, Selection, Spread, group_fronts
-from guidance.results.groups.tables import compare_groups, group_rows, group_table
+from guidance.results.groups.tables import baseline_lines, compare_groups, group_rows, group_table
 from guidance.results.plan_file import Group, Plan, PlannedRun
 from tests.support.checkpoints import write_epochs
 
@@ -114,6 +115,23 @@ def test_the_baseline_is_what_classifies_best(tmp_path: Path) -> None:
     found = experiment(tmp_path / "one", groups, start="base/0")
     (baseline,) = baselines(found, group_fronts(found, VAL)[0])
     assert (baseline.at("f1").mean, baseline.at("f1").seeds) == (0.7, 1)
+    assert "the epoch with the best F1 on validation" in baseline_lines([baseline], ["f1"])[0]
+
+
+@pytest.mark.parametrize(("weights", "f1"), [("pareto/epoch_0001.pt", 0.5), ("last.pt", 0.6), ("elsewhere.pt", 0.7)])
+def test_the_baseline_is_the_checkpoint_that_runs_start_from(tmp_path: Path, weights: str, f1: float) -> None:
+    """A stage may choose by another metric, or the last one; where the plan does not say, F1 does."""
+    groups: dict[str, list[tuple[int, Rows]]] = {
+        "base": [(0, [(0.5, 0.9), (0.7, 0.1), (0.6, 0.2)]), (0, [(0.9, 0.9)])], "a": [(0, [(0.5, 0.5)]), (1, [(0.4, 0.4)])],
+    }  # fmt: skip
+    found = experiment(tmp_path, groups, start="base/0")
+    place = Path("runs/base/0/checkpoints") / weights
+    runs = tuple(replace(r, planned=replace(r.planned, weights=place if r.planned.start else None)) for r in found.runs)
+    found = replace(found, runs=runs)
+    (baseline,) = baselines(found, group_fronts(found, VAL)[0])
+    assert (baseline.at("f1").mean, baseline.at("f1").seeds) == (f1, 1)
+    assert baseline.started_from == (f1 < 0.7)
+    assert ("the epoch that other runs start from" in baseline_lines([baseline], ["f1"])[0]) == (f1 < 0.7)
 
 
 def test_spreads_and_tables(tmp_path: Path) -> None:
