@@ -20,6 +20,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from guidance.experiments.jobs.processes import ended_with_parent, is_locked, wait_for_end
 from guidance.experiments.outcomes import (
     FAILED,
     FINISHED,
@@ -75,7 +76,7 @@ class Work:
         self._stopping = True
         if self._process is not None:
             self._ask_to_stop(self._process)
-            _wait(self._process, GRACE)
+            wait_for_end(self._process, GRACE)
         return DelayedSubmission(replace(self))
 
     def command(self) -> list[str]:
@@ -101,6 +102,7 @@ class Work:
     def _run(self) -> Outcome:
         log = self.log if _node() == 0 else self.log.with_suffix(f".node{_node()}.log")
         log.parent.mkdir(parents=True, exist_ok=True)
+        self._wait_for_lock()
         before, begin = last_step(self.folder / METRICS), time.monotonic()
         ended = self._execute(self.command(), log) if self.train else None
         if ended is not None:
@@ -135,7 +137,9 @@ class Work:
             file.flush()
             # In a session of its own: signals to the group of this process, such as that of ctrl-C, reach it through us alone.
             self._started = time.time()
-            self._process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, start_new_session=True)
+            self._process = subprocess.Popen(
+                command, stdout=file, stderr=subprocess.STDOUT, start_new_session=True, preexec_fn=ended_with_parent()
+            )
         process, hung = self._process, False
         try:
             seen, when = (-1, -1), time.monotonic()
@@ -150,13 +154,19 @@ class Work:
             self._end(process)
         return process.returncode, hung
 
+    def _wait_for_lock(self) -> None:
+        """Let a training whose watcher was killed write its checkpoint; who else holds the run, it will say itself."""
+        end = time.monotonic() + GRACE
+        while not self._stopping and time.monotonic() < end and is_locked(self.folder / ".lock"):
+            time.sleep(0.2)
+
     def _end(self, process: subprocess.Popen[bytes]) -> None:
         """End the training if it has not ended: after its checkpoint, if it can write one."""
         if process.poll() is None:
             self._ask_to_stop(process)
-            if not _wait(process, GRACE):
+            if not wait_for_end(process, GRACE):
                 process.terminate()
-                _wait(process, FORCE)
+                wait_for_end(process, FORCE)
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)  # with what it has left behind, such as loader workers
         process.wait()
@@ -197,19 +207,6 @@ def _size(path: Path) -> int:
         return path.stat().st_size
     except OSError:  # it is not there yet
         return 0
-
-
-def _wait(process: subprocess.Popen[bytes], seconds: float) -> bool:
-    """Whether the process has ended by then. It takes no lock of `Popen`, which who was interrupted may hold."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        try:
-            if os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
-                return True
-        except ChildProcessError:
-            return True
-        time.sleep(0.1)
-    return False
 
 
 @contextmanager

@@ -126,6 +126,34 @@ def test_a_run_that_is_asked_to_stop_saves_and_goes_on(planned: Planned, pretend
     assert [line.split()[1] for line in pretended.started] == ["0", "1"]
 
 
+def test_a_training_whose_watcher_is_killed_saves_and_ends(planned: Planned, pretended: Pretended, tmp_path: Path) -> None:
+    """As by `kill -9` of a sweep and all that it has started, which does not reach the session of the training."""
+    pretended.behave(RUN, "slow")
+    (tmp_path / "job").write_bytes(pickle.dumps(pretended.work(planned, RUN)))
+    code = f"import pickle; pickle.load(open({str(tmp_path / 'job')!r}, 'rb'))()"
+    watcher = subprocess.Popen([sys.executable, "-c", code])
+    _until((planned.run_folder(RUN) / "metrics.jsonl").exists)
+    watcher.kill()
+    watcher.wait()
+    _until(lambda: planned.log(RUN).read_text().endswith("stopped\n"))
+
+
+def test_a_run_waits_until_who_held_it_has_ended(planned: Planned, pretended: Pretended) -> None:
+    lock = planned.run_folder(RUN) / ".lock"
+    lock.parent.mkdir(parents=True)
+    hold = "import fcntl, sys; f = open(sys.argv[1], 'a'); fcntl.lockf(f, fcntl.LOCK_EX); print(flush=True); sys.stdin.read()"
+    holder = subprocess.Popen(
+        [sys.executable, "-S", "-c", hold, str(lock)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert holder.stdout is not None
+    holder.stdout.readline()
+    started = []
+    threading.Timer(0.5, lambda: (started.extend(pretended.started), holder.communicate())).start()
+    assert pretended.work(planned, RUN)().kind == "finished"
+    assert started == []
+    assert len(pretended.started) == 1
+
+
 def test_before_a_job_is_taken_away_the_training_has_saved(planned: Planned, pretended: Pretended) -> None:
     """submitit calls `checkpoint` in a signal handler, wherever the job is, and pickles what it returns to start it again."""
     pretended.behave(RUN, "slow")
