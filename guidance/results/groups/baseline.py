@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from guidance.evaluation.metrics import metric_of
-from guidance.results.groups.epochs import Experiment, RunEpoch
+from guidance.results.groups.epochs import ExperimentRuns, RunEpoch
 from guidance.results.groups.group_fronts import GroupFront, Spread
 from guidance.results.plan_file import Group
 from guidance.runs.paths import epoch_name, last_checkpoint
@@ -29,7 +29,7 @@ class Baseline:
         return Spread.over(epoch.metrics[self.split].get(metric, math.nan) for epoch in self.epochs)
 
 
-def baselines(experiment: Experiment, fronts: Mapping[str, GroupFront]) -> tuple[Baseline, ...]:
+def baselines(experiment: ExperimentRuns, fronts: Mapping[str, GroupFront]) -> tuple[Baseline, ...]:
     """The baseline of each group of baselines that has a front: an epoch of each seed.
 
     Where the plan says from which checkpoint runs start (`PlannedRun.weights`), it is that one: a stage may choose it by
@@ -47,13 +47,13 @@ def baselines(experiment: Experiment, fronts: Mapping[str, GroupFront]) -> tuple
         started = tuple(epoch for epoch in front.epochs if epoch.run in runs)
         chosen = GroupFront(group, front.selection, exact or started or front.epochs)
         metrics = front.selection.metrics
-        metric = next((name for name in metrics if "regions" not in metric_of(name).needs), metrics[0])
+        metric = classification(metrics) or metrics[0]
         best = tuple(chosen.best_of(seed, metric) for seed in chosen.seeds)
         found.append(Baseline(group, front.selection.split, metric, best, bool(exact)))
     return tuple(found)
 
 
-def _started(experiment: Experiment) -> tuple[set[str], set[tuple[str, int]]]:
+def _started(experiment: ExperimentRuns) -> tuple[set[str], set[tuple[str, int]]]:
     """The runs that others start from, and of these the epochs, where they are known."""
     last = {run.planned.name: max((epoch.epoch for epoch in run.epochs), default=0) for run in experiment.runs}
     runs, epochs = set(), set()
@@ -66,3 +66,8 @@ def _started(experiment: Experiment) -> tuple[set[str], set[tuple[str, int]]]:
             is_last = planned.weights.name == last_checkpoint(Path()).name
             epochs |= {(planned.start, number) for number in (named or [numbers[-1]] * is_last)}
     return runs, epochs
+
+
+def classification(metrics: Iterable[str]) -> str | None:
+    """The first of the metrics that needs no regions, such as F1."""
+    return next((name for name in metrics if "regions" not in metric_of(name).needs), None)
