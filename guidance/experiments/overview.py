@@ -63,10 +63,18 @@ def plan_table(planned: Planned, states: Mapping[str, RunState], *, slots: int =
     lines.append(_sum(len(rows), total_steps, total_seconds, slots))
     lines.append(_disk(planned, [disk[name] for name in states], slots))
     lines += [f"steps and disk are unknown: {problem}" for problem in sorted(problems)]
+    lines += _published(planned, {planned.drawn[name].run.group for name in states})
     if planned.gone:
         gone = ", ".join(run.name for run in planned.gone)
         lines.append(f"no longer in the file, and left alone: {gone}")
     return "\n".join(lines)
+
+
+def _published(planned: Planned, groups: set[str]) -> list[str]:
+    """Which protocols of the papers the groups are."""
+    how = "a small variant of" if planned.experiment.scale == "small" else "published as"
+    parts = {name: part for name, part in planned.experiment.parts.items() if name in groups and part.published}
+    return [f"{name} is {how} {', '.join(part.published)} (docs/papers.yaml)" for name, part in parts.items()]
 
 
 def _sum(count: int, steps: float, seconds: float, slots: int) -> str:

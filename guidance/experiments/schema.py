@@ -27,6 +27,8 @@ class RunsSettings(_Named):
 
     label: str = ""  # for people; the name of the group where it is empty
     baseline: bool = False  # what the other groups are compared with
+    # Protocols of docs/papers.yaml that every run agrees with; where the scale is small, those that it is a small variant of.
+    published: list[Annotated[str, Field(min_length=1)]] = Field(default=[])
     base: Path | dict[str, Any] | None = None  # another config than that of the experiment
     start: str | None = Field(default=None, alias="from")  # stage whose weights it starts from
     settings: Settings = Field(default={}, alias="set")  # of all its runs
@@ -122,6 +124,10 @@ class Experiment(_Named):
         _in_order(self.stages)
         for name, part in self.parts.items():
             self._check_start(name, part)
+            if part.published and self.scale is None:
+                raise ValueError(
+                    f"{name}.published needs `scale: full`, or `scale: small` for a variant with other values"
+                )
         return self
 
     def _check_start(self, name: str, part: RunsSettings) -> None:

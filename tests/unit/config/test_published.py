@@ -9,14 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from guidance.config import load_config
 from tests.support.configs import CONFIGS
+from tests.unit.config.papers import CHOICES, FAMILIES, KEYS, PAPERS, PROTOCOLS, ROOT, departures, flat, wanted
 
-ROOT = Path(__file__).parents[3]
-PAPERS: dict[str, Any] = yaml.safe_load((ROOT / "docs/papers.yaml").read_text())
-PROTOCOLS: dict[str, dict[str, Any]] = PAPERS["protocols"]
 FIRST = re.compile(r"# (Published|Example): (.+)")
 PUBLISHED_SETTING = re.compile(r"[Tt]he published setting is (\w+\.yaml)")
 
@@ -39,27 +36,6 @@ def resolved(path: Path, *changes: str) -> Mapping[str, Any]:
     return flat(load_config(path, list(changes)).model_dump(mode="json"))
 
 
-def flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in content.items():
-        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return found
-
-
-def departures(protocol: Mapping[str, Any], settings: Mapping[str, Any]) -> list[str]:
-    """The settings that are not what the paper says, or, where it leaves them open, not what the file says we chose."""
-    wanted = dict(protocol["values"]) | {key: ours for key, (ours, _) in protocol.get("not_given", {}).items()}
-    return [key for key, value in wanted.items() if not agrees(value, settings, key)]
-
-
-def agrees(value: Any, settings: Mapping[str, Any], key: str) -> bool:
-    if key not in settings:
-        return False
-    choices = value["one_of"] if isinstance(value, dict) else [value]
-    # True is no 1.
-    return any(settings[key] == c and isinstance(settings[key], bool) == isinstance(c, bool) for c in choices)
-
-
 CLAIMS = [(path, name) for path in CONFIGS for name in published_ids(path)]
 
 
@@ -79,14 +55,20 @@ def test_the_first_line_says_what_a_config_is(path: Path) -> None:
         assert name in PROTOCOLS, f"{path.name}: docs/papers.yaml has no protocol {name}"
 
 
-@pytest.mark.parametrize("name", PROTOCOLS)
+@pytest.mark.parametrize("name", FAMILIES)
 def test_protocols_and_configs_name_each_other(name: str) -> None:
-    protocol = PROTOCOLS[name]
-    assert set(protocol) <= {"source", "values", "not_given", "others", "configs"}
+    protocol = FAMILIES[name]
+    assert set(protocol) <= KEYS
     assert protocol["source"]
-    assert protocol["values"]
-    assert not set(protocol["values"]) & set(protocol.get("not_given", {})), "given or not?"
-    assert sorted(protocol["configs"]) == sorted(path.stem for path, claimed in CLAIMS if claimed == name)
+    own = {ident: row for ident, row in PROTOCOLS.items() if row["family"] == name}
+    assert own
+    for row in own.values():
+        assert row["values"]
+        assert not set(row["values"]) & set(row["not_given"]), "given or not?"
+        assert row.get("from") is None or row["from"] in PROTOCOLS
+        for value in wanted(row).values():
+            assert not isinstance(value, dict) or (len(value) == 1 and set(value) <= set(CHOICES))
+    assert sorted(protocol["configs"]) == sorted({path.stem for path, claimed in CLAIMS if claimed in own})
 
 
 @pytest.mark.parametrize(("path", "name"), CLAIMS, ids=lambda v: v.stem if isinstance(v, Path) else v)

@@ -32,6 +32,8 @@ FROM = {"from": "s"}
         (GROUP | {"groups": {"g": {"list": [{"x.y": 1}], "grid": {"x.y": [2]}}}}, r"groups.g: x.y is varied, and `list`"),
         (GROUP | {"groups": {"g": {"list": [{}]}}}, r"groups.g.list: an item is empty"),
         (GROUP | {"groups": {"g": {"grid": {"seed": [1, 2]}}}}, r"groups.g: seed: give it as `seeds"),
+        (GROUP | {"groups": {"g": {"published": ["a/b"]}}}, r"g.published needs `scale: full`, or `scale: small`"),
+        (GROUP | {"scale": "full", "groups": {"g": {"published": [""]}}}, r"- groups.g.published.0: .*at least 1"),
         (GROUP | {"groups": {"g": FROM}}, r"groups.g.from: there is no stage 's'; stages: none"),
         (GROUP | {"groups": {"g": FROM, "s": {}}}, r"there is no stage 's' \(it is a group: move it to `stages`\)"),
         (GROUP | {"stages": {"g": {}}}, r"'g' is a stage and a group"),

@@ -211,3 +211,13 @@ def test_the_plan_tells_state_steps_and_time(tmp_path: Path, pretended: Pretende
     lines = plan_table(planned, {"energy/0000": planned.state("energy/0000")}).splitlines()
     assert lines[-1] == f"steps and disk are unknown: the data are not at {tmp_path / 'none'}"
     assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize(("scale", "how"), [("full", "published as"), ("small", "a small variant of")])
+def test_the_plan_says_which_rows_of_papers_the_groups_are(tmp_path: Path, scale: str, how: str) -> None:
+    content = yaml.safe_load(TWO_STAGES)
+    content["groups"]["energy"]["published"] = ["paper/row", "paper/another"]
+    planned = prepare(experiment(yaml.safe_dump(content), scale=scale), tmp_path)
+    told = f"energy is {how} paper/row, paper/another (docs/papers.yaml)"
+    assert plan_table(planned, {name: planned.state(name) for name in planned.drawn}).splitlines()[-1] == told
+    assert "paper" not in plan_table(planned, {"baseline/0000": planned.state("baseline/0000")})
