@@ -72,14 +72,26 @@ class Run:
             logits = self.model(self.read(path)).logits[0]
         return dict(zip(self.classes, logits.tolist(), strict=True))
 
-    def explain(self, path: str | Path, target: str) -> Tensor:
-        """Attribution map [H, W] of class `target`, signed, upsampled to the net's input, by the run's own method."""
+    def explain(self, path: str | Path, target: str, *, against: Sequence[str] = ()) -> Tensor:
+        """Attribution map [H, W] of class `target`, signed, upsampled to the net's input, by the run's own method.
+
+        `against`: the classes that compete with it, where the method has a lens (evaluation.attribution.lens), instead of
+        those that the lens would choose. Raises ValueError for an unknown class, and for `against` without a lens.
+        """
         classes = {name: i for i, name in enumerate(self.classes)}
         images = self.read(path)
         method, depth = build_attribution(self.config)
-        chosen = torch.tensor([lookup(classes, target, "class")], device=images.device)
-        seed = one_hot(chosen, len(classes))
-        raw = explain(self.model, images, Request(method, depth, torch.zeros_like(chosen), seed)).maps
+        if against and self.config.evaluated_attribution.lens is None:
+            raise ValueError(
+                "against names classes, but no lens lets them compete; load the run with "
+                "overrides=['evaluation.attribution.lens.classes=top2'], or another class set"
+            )
+        chosen = torch.tensor([lookup(classes, name, "class") for name in (target, *against)], device=images.device)
+        request = Request(
+            method, depth, torch.zeros_like(chosen[:1]), one_hot(chosen[:1], len(classes)),
+            classes=chosen[None, 1:] if against else None,
+        )  # fmt: skip
+        raw = explain(self.model, images, request).maps
         return upsample(raw.detach(), (images.shape[2], images.shape[3]))[0].cpu()
 
 
@@ -190,6 +202,6 @@ def _settings(run: Run, split: str, threshold: float, origin: str) -> dict[str, 
     config["data.root"] = str(run.config.data.root.resolve())
     return {
         "split": split, "epoch": run.epoch, "step": run.step,
-        "attribution": attribution.method, "depth": attribution.depth, "region": evaluation.region,
+        "attribution": attribution.title, "depth": attribution.depth, "region": evaluation.region,
         "iou_threshold": threshold, "iou_threshold_from": origin, "config": config,
     }  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from guidance.attribution import ATTRIBUTIONS, Method
+from guidance.attribution import ATTRIBUTIONS, Method, with_lens
 from guidance.config import Config
 from guidance.config.modes import MODES
 from guidance.config.sections import AttributionSettings
@@ -34,6 +34,17 @@ def build_attribution(config: Config) -> tuple[Method, str]:
 
 
 def build_method(settings: AttributionSettings) -> Method:
-    """The method of a section, with its options."""
-    method = lookup(ATTRIBUTIONS, settings.method, "attribution")
-    return method.bind(settings.chosen(settings.method, method, "attribution"))
+    """The method of a section, with its options, and through the lens where it has one."""
+    row = lookup(ATTRIBUTIONS, settings.method, "attribution")
+    method = row.bind(settings.chosen(settings.method, row, "attribution"))
+    lens = settings.lens
+    if lens is None:
+        return method
+    return with_lens(
+        method,
+        classes=lens.classes,
+        inverse_temperatures=lens.inverse_temperatures,
+        normalize=lens.normalize,
+        magnitude=lens.magnitude,
+        threshold=lens.threshold,
+    )

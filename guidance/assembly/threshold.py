@@ -56,11 +56,12 @@ def refit_threshold(config: Config, trained: Config) -> Config:
 def describe_evaluation(config: Config, threshold: str) -> str:
     """What decides the localisation scores, for people; `threshold` says where that of IoU comes from."""
     attribution, evaluation = config.evaluated_attribution, config.evaluation
-    method = build_method(attribution)
-    chosen = ", ".join(f"{name} {value}" for name, value in method.options.items())
+    chosen = ", ".join(f"{name} {value}" for name, value in build_method(attribution.without_lens()).options.items())
     options = f" ({chosen})" if chosen else ""
+    lens = "" if attribution.lens is None else f" + lens ({attribution.lens.description})"
     crop = "" if evaluation.crop == "none" else f", {evaluation.crop} crop"
-    return f"{attribution.method}{options} at {attribution.depth}, region {evaluation.region}{crop}, IoU threshold {threshold}"
+    where = f"{attribution.method}{options}{lens} at {attribution.depth}"
+    return f"{where}, region {evaluation.region}{crop}, IoU threshold {threshold}"
 
 
 def stored_threshold(

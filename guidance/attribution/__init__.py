@@ -12,6 +12,7 @@ from guidance.attribution.explain import (
     one_hot,
     run,
 )
+from guidance.attribution.lens import needed_classes, with_lens
 from guidance.attribution.methods import ATTRIBUTIONS
 from guidance.attribution.request import Explainable, Method, Request
 
@@ -25,7 +26,9 @@ __all__ = [
     "check_explainable",
     "explain",
     "method_of",
+    "needed_classes",
     "needs_gradient",
     "one_hot",
     "run",
+    "with_lens",
 ]

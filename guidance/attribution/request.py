@@ -41,7 +41,7 @@ class Request:
     depth: str
     rows: Tensor  # [M] long: row of the batch; M may be 0
     seed: Tensor  # [M, K] float: weights of the logits
-    # [M, C] long: classes that compete for the evidence of each map, for wrappers of methods
+    # [M, C] long: classes that compete for the evidence of each map, for wrappers of methods; see `Method.needs_classes`
     classes: Tensor | None = None
     create_graph: bool = False  # whether a loss on the maps can be trained through
     # The most maps of one image, over all processes if the net synchronises statistics; None counts them here, at the price of
@@ -73,6 +73,8 @@ class Method:
     settings: Sequence[str] = ()
     needs: Sequence[str] = ()  # of TRAITS: nets without them cannot give it
     remark: Callable[[Explainable], str] | None = None  # what it means for a net, where that differs between nets
+    # whether `Request.classes` must name the classes that each map's image has (guidance.attribution.lens.label_classes)
+    needs_classes: bool = False
 
     def __post_init__(self) -> None:
         if self.one_gradient not in ("never", "homogeneous", "always"):

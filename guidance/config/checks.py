@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from guidance.attribution import ATTRIBUTIONS
+from guidance.attribution.lens import find_class_set
 from guidance.config.modes import MODES
-from guidance.config.sections import AttributionSettings
+from guidance.config.sections import AttributionSettings, LensSettings
 from guidance.evaluation.metrics import METRICS, oriented
 from guidance.losses import LOCALIZATION_LOSSES
 from guidance.models import BACKBONES, Backbone
@@ -69,7 +70,8 @@ def check_attributions(config: Config, backbone: Backbone) -> None:
     guided, own = config.objective.attribution, config.evaluation.attribution
     lookup(ATTRIBUTIONS, guided.method, "objective.attribution.method")
     where = {
-        name: "objective" if getattr(own, name) is None else "evaluation" for name in ("method", "depth", "options")
+        name: "objective" if getattr(own, name) is None else "evaluation"
+        for name in ("method", "depth", "options", "lens")
     }
     used = [(config.evaluated_attribution, where)]
     if config.objective.localization.weight > 0:
@@ -96,10 +98,21 @@ def check_attribution(
             f"{lacks}; it gives {gives}"
         )
     attribution.chosen(attribution.method, method, f"{place['options']}.attribution")
+    if attribution.lens is not None:
+        check_lens(config, attribution.lens, f"{place['lens']}.attribution.lens")
     net, depths = config.mode.depths(config, backbone)
     if attribution.depth not in depths:
         raise ValueError(
             f"{place['depth']}.attribution.depth: {net} has no depth {attribution.depth!r}; it has {', '.join(depths)}"
+        )
+
+
+def check_lens(config: Config, lens: LensSettings, place: str) -> None:
+    """Raise ValueError for a set of competing classes in which, on these data, nothing competes."""
+    if isinstance(lens.classes, str) and find_class_set(lens.classes)[0].choose is None and config.data.single_label:
+        raise ValueError(
+            f"{place}.classes: images of {config.data.name} have one class, so that under {lens.classes} nothing competes "
+            "with it; use another set, such as top2"
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, ClassVar, Protocol
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
@@ -41,6 +41,8 @@ class WithOptions(Section):
     """A section that chooses a row of a table, such as a loss: rows may have options that are no settings of their own here."""
 
     options: dict[str, Any] = Field(default_factory=dict)  # of the chosen row, by name
+    # A config that does not use these is stored as it was when there were none.
+    unstored: ClassVar[Sequence[str]] = ("options",)
 
     def chosen(self, name: str, row: HasOptions, place: str) -> dict[str, Any]:
         """What this section says about the options of the `row` that it calls `name`: in its own settings, or in `options`.
@@ -61,12 +63,9 @@ class WithOptions(Section):
         return {setting: getattr(self, setting) for setting in row.settings} | self.options
 
     @model_serializer(mode="wrap")
-    def _without_empty_options(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # A config that needs no options is stored as it was when there were none.
+    def _without_what_is_empty(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         content: dict[str, Any] = handler(self)
-        if not self.options:
-            content.pop("options", None)
-        return content
+        return {name: value for name, value in content.items() if value or name not in self.unstored}
 
 
 @dataclass(frozen=True)

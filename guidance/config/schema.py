@@ -55,15 +55,8 @@ class Config(Section):
 
     @property
     def evaluated_attribution(self) -> AttributionSettings:
-        """The attribution that evaluation uses: the guided one, with what `evaluation.attribution` says.
-
-        Another method does not inherit the options of the guided one.
-        """
-        own, guided = self.evaluation.attribution, self.objective.attribution
-        changed = own.model_dump(exclude_none=True)
-        same = own.method in (None, guided.method)
-        changed["options"] = {**(guided.options if same else {}), **own.options}
-        return self.objective.attribution.model_copy(update=changed)
+        """The attribution that evaluation uses: the guided one, with what `evaluation.attribution` says."""
+        return self.evaluation.attribution.merged(self.objective.attribution)
 
     @property
     def guiding_weights(self) -> dict[str, float]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
+from guidance.attribution.lens import INVERSE_TEMPERATURES, find_class_set
 from guidance.config.fields import FREE, Count, Fraction, FreeOnResume, NotNegative, Positive, Section, WithOptions
 
 
@@ -24,18 +25,91 @@ class LocalizationSettings(WithOptions):
     area: Literal["pixels", "fraction"] = "pixels"  # energy_star: unit of the box size
 
 
+NO_LENS = "none"  # as `lens`, or as its `classes`: an evaluation without the lens of the run
+
+
+def _known_classes(classes: str | list[int]) -> str | list[int]:
+    if isinstance(classes, str) and classes != NO_LENS:
+        find_class_set(classes)
+    return classes
+
+
+def _says_none(lens: object) -> bool:
+    return lens == NO_LENS or (isinstance(lens, dict) and lens.get("classes") == NO_LENS)
+
+
+ClassIndex = Annotated[int, Field(ge=0)]
+Competing = Annotated[str | Annotated[list[ClassIndex], Field(min_length=1)], AfterValidator(_known_classes)]
+InverseTemperatures = Annotated[list[Positive], Field(min_length=1)]
+AboveChance = Annotated[float, Field(ge=0, lt=1)]
+
+
+class LensSettings(Section):
+    """Attribution Lens around the method, see guidance.attribution.lens."""
+
+    classes: Competing = "top2"  # a name in CLASS_SETS, or the classes that compete, by their positions
+    inverse_temperatures: InverseTemperatures = Field(default=[*INVERSE_TEMPERATURES])
+    normalize: bool = False  # maps compete after division by their joint largest magnitude
+    magnitude: bool = False  # magnitudes compete
+    threshold: AboveChance = 0.0  # how far above chance a class must lie
+
+    @property
+    def description(self) -> str:
+        """For people: the classes, and what is not as by default."""
+        classes = self.classes if isinstance(self.classes, str) else "classes " + ", ".join(map(str, self.classes))
+        usual = LensSettings(classes=self.classes).model_dump()
+        return ", ".join([classes, *(f"{k} {v}" for k, v in self.model_dump().items() if v != usual[k])])
+
+
+class EvaluatedLensSettings(Section):
+    """What is left out is as in objective.attribution.lens, if there is one."""
+
+    classes: Competing | None = None
+    inverse_temperatures: InverseTemperatures | None = None
+    normalize: bool | None = None
+    magnitude: bool | None = None
+    threshold: AboveChance | None = None
+
+
 class AttributionSettings(WithOptions):
+    unstored = ("options", "lens")
+
     method: str = "ixg"
     depth: str = "input"
     steps: Count = 20  # intgrad: points of the quadrature
+    lens: Annotated[LensSettings | None, BeforeValidator(lambda v: None if _says_none(v) else v)] = None
+
+    @property
+    def title(self) -> str:
+        """The method with its lens, for people."""
+        return self.method if self.lens is None else f"{self.method} + lens ({self.lens.description})"
+
+    def without_lens(self) -> AttributionSettings:
+        return self.model_copy(update={"lens": None})
 
 
 class EvaluatedAttributionSettings(WithOptions):
     """What is left out is as in objective.attribution, so that another method keeps the depth of the run."""
 
+    unstored = ("options", "lens")
+
     method: str | None = None
     depth: str | None = None
     steps: Count | None = None
+    lens: Annotated[
+        EvaluatedLensSettings | None, BeforeValidator(lambda v: {"classes": NO_LENS} if v == NO_LENS else v)
+    ] = None
+
+    def merged(self, guided: AttributionSettings) -> AttributionSettings:
+        """What evaluation uses. Another method does not inherit the options of the guided one."""
+        changed = self.model_dump(exclude_none=True)
+        same = self.method in (None, guided.method)
+        changed["options"] = {**(guided.options if same else {}), **self.options}
+        own = changed.pop("lens", None)
+        if own:
+            lens = ({} if guided.lens is None else guided.lens.model_dump()) | own
+            changed["lens"] = None if lens.get("classes") == NO_LENS else LensSettings(**lens)
+        return guided.model_copy(update=changed)
 
 
 class ObjectiveSettings(Section):

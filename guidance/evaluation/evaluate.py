@@ -8,7 +8,7 @@ from itertools import islice
 import torch
 
 from guidance import distributed
-from guidance.attribution import Method, Request, check_explainable, explain, one_hot
+from guidance.attribution import Method, Request, check_explainable, explain, needed_classes, one_hot
 from guidance.data import EvaluationBatches, Loader
 from guidance.evaluation.tables import BatchTables, Scoring, collect
 from guidance.models.classifier import Classifier
@@ -52,5 +52,7 @@ def _tables(model: Classifier, batch: Batch, attribution: str | Method, depth: s
     """The tables of one batch: as many backward passes as its busiest image has classes."""
     regions = batch.regions
     seed = one_hot(regions.target, batch.targets.shape[1])
-    maps, out = explain(model, batch.images, Request(attribution, depth, regions.image, seed, rounds=regions.rounds))
+    classes = needed_classes(attribution, batch.targets, regions.image, regions.target)
+    request = Request(attribution, depth, regions.image, seed, classes, rounds=regions.rounds)
+    maps, out = explain(model, batch.images, request)
     return collect(batch, out.logits, maps, out.masks, scoring=scoring)

@@ -8,16 +8,8 @@ from __future__ import annotations
 from guidance.objectives.aim import Masking, aim_objective
 from guidance.objectives.behaviour import Behaviour
 from guidance.objectives.guided import guided_objective
-from guidance.objectives.objective import (
-    Classification,
-    ClassificationTerm,
-    Counts,
-    Localization,
-    Losses,
-    Objective,
-    Term,
-    localization_terms,
-)
+from guidance.objectives.localization import Localization, localization_terms
+from guidance.objectives.objective import Classification, ClassificationTerm, Counts, Losses, Objective, Term
 
 __all__ = [
     "Behaviour",

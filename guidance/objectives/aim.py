@@ -14,16 +14,8 @@ from guidance.models.aim import MaskedClassifier
 from guidance.models.classifier import Classifier
 from guidance.models.layers.noise import sample_keys
 from guidance.objectives.behaviour import Behaviour
-from guidance.objectives.objective import (
-    Classification,
-    ClassificationTerm,
-    Counts,
-    Localization,
-    Losses,
-    Objective,
-    Term,
-    localization_terms,
-)
+from guidance.objectives.localization import Localization, localization_terms
+from guidance.objectives.objective import Classification, ClassificationTerm, Counts, Losses, Objective, Term
 from guidance.types import Batch, Forward
 
 COLLAPSED = 0.02  # share of active cells from which down a mask is said to collapse

@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 from guidance.models.classifier import Classifier
-from guidance.objectives.objective import (
-    Classification,
-    ClassificationTerm,
-    Localization,
-    Objective,
-    localization_terms,
-)
+from guidance.objectives.localization import Localization, localization_terms
+from guidance.objectives.objective import Classification, ClassificationTerm, Objective
 
 
 def guided_objective(

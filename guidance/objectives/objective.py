@@ -15,9 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from guidance import distributed
-from guidance.attribution import Method, Request, attribute, check_explainable, method_of, needs_gradient, one_hot
-from guidance.losses import LocalizationLoss
-from guidance.maps import positive_energy
+from guidance.attribution import check_explainable
 from guidance.models.classifier import Classifier
 from guidance.objectives.behaviour import Behaviour
 from guidance.types import Batch, Forward, Step, lookup
@@ -29,6 +27,7 @@ class Counts(NamedTuple):
     images: float
     regions: float
     rounds: int  # most pairs on one image of any process: every process runs as many backward passes
+    classes: int = 1  # most classes of one image of any process
 
 
 class Losses(NamedTuple):
@@ -111,8 +110,9 @@ class Objective(nn.Module):
     def counts(self, batch: Batch) -> Counts:
         """Global sizes of a batch that lies on the host. Every process must call it once per step."""
         images, regions = distributed.sum_numbers([len(batch.images), len(batch.regions.image)])
-        (rounds,) = distributed.max_numbers([batch.regions.rounds])
-        return Counts(images, regions, int(rounds))
+        most = int(batch.targets.gt(0).sum(1).max()) if len(batch.targets) else 1
+        rounds, classes = distributed.max_numbers([batch.regions.rounds, most])
+        return Counts(images, regions, int(rounds), int(classes))
 
     def forward(self, batch: Batch, counts: Counts) -> Step:
         """`batch` on the device of the model; `counts` from `self.counts` on the whole batch of this process."""
@@ -205,46 +205,3 @@ class ClassificationTerm(nn.Module):
         """Loss per image [B], in float32 or better."""
         logits = logits if logits.dtype == torch.float64 else logits.float()
         return self.settings.per_image(logits, targets.to(logits.dtype), self.weights)
-
-
-@dataclass(frozen=True)
-class Localization:
-    """How maps are guided: `loss` of the maps of `attribution` at `depth`, with `weight`.
-
-    L_loc is, with `reduction` "sum", the sum over the annotated pairs of the global batch (the published code's convention,
-    which its values of lambda need), and with "mean" their mean. A `weight` of 0 guides nothing.
-    """
-
-    loss: LocalizationLoss | None = None
-    weight: float = 0.0
-    reduction: Literal["mean", "sum"] = "sum"
-    attribution: str | Method = "ixg"
-    depth: str = "input"
-
-
-def localization_terms(model: Classifier, settings: Localization) -> list[Term]:
-    """The term "localization" in a list; none where its weight is 0. It also logs the share of maps without positive evidence.
-
-    Raises ValueError for a depth that the net does not have.
-    """
-    check_explainable(model)
-    loss = settings.loss
-    if not settings.weight or loss is None:
-        return []
-    if settings.depth not in model.depths:
-        raise ValueError(f"this net has no depth {settings.depth!r}; it has {', '.join(model.depths)}")
-    method = method_of(settings.attribution)
-
-    def losses(out: Forward, batch: Batch, counts: Counts) -> Losses:
-        regions = batch.regions
-        seed = one_hot(regions.target, out.logits.shape[1])
-        request = Request(
-            method, settings.depth, regions.image, seed, None, create_graph=True, rounds=counts.rounds, out=out
-        )
-        attribution = attribute(model, request)
-        zero = ~positive_energy(attribution.detach())[1]
-        share = distributed.world_size() / counts.regions
-        return Losses(loss(attribution, regions.mask), {"zero_maps": zero.sum() * share})
-
-    by_images = settings.depth == "input" and needs_gradient(method, model)
-    return [Term("localization", losses, settings.weight, "regions", settings.reduction, by_images)]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from guidance.attribution import Method, Request, explain, one_hot
+from guidance.attribution import Method, Request, explain, needed_classes, one_hot
 from guidance.data import GuidanceDataset, Sample, collate, to_display
 from guidance.data.annotation import is_annotated
 from guidance.evaluation.scores import epg
@@ -71,7 +71,10 @@ class Probe:
         """Raw maps [B, H, W] of the annotated classes, upsampled to the images, on the host."""
         batch = self.batch.to(device)
         regions = batch.regions
-        request = Request(attribution, depth, regions.image, one_hot(regions.target, len(self.classes)), rounds=1)
+        classes = needed_classes(attribution, batch.targets, regions.image, regions.target)
+        request = Request(
+            attribution, depth, regions.image, one_hot(regions.target, len(self.classes)), classes, rounds=1
+        )
         raw = explain(model, batch.images, request).maps
         return upsample(raw.detach(), (batch.images.shape[2], batch.images.shape[3])).cpu()
 

@@ -52,3 +52,19 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _as_lists(value: Any) -> Any:
     return [_as_lists(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+# Parts of a config that are stored only where they are used.
+WHERE_USED = (".options.", ".lens.")
+
+
+def agree(first: Mapping[str, Any], second: Mapping[str, Any], *, free: Collection[str] = ()) -> bool:
+    """Whether two flat configs say the same in all that both of them have, and in `WHERE_USED`; `free`: what may differ.
+
+    They may be of different releases, so that one lacks a setting that the other has. What is stored where it is used says
+    that it is not, where it lacks.
+    """
+    names = {name for name in (*first, *second) if any(part in name for part in WHERE_USED)} | (
+        first.keys() & second.keys()
+    )
+    return all(first.get(name) == second.get(name) for name in names if name not in free)

@@ -1,8 +1,9 @@
-"""Slow versions of attributions of one image [1, C, h, w] and one class, from finite differences of the logit."""
+"""Slow versions of attributions of one image [1, C, h, w] and one class, from finite differences of the logit; and the lens."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -97,6 +98,28 @@ def gradient_gradcam(model: Any, features: Tensor, depth: str, target: int) -> M
     cam = bilinear(gradcam(model, known[last], last, target), len(result), len(result[0]))
     for i, j in cells(result):
         result[i][j] *= cam[i][j]
+    return result
+
+
+def lens(
+    maps: list[Map],
+    inverse_temperatures: Sequence[float] = (1, 5, 100),
+    *,
+    magnitude: bool = False,
+    threshold: float = 0.0,
+) -> list[Map]:
+    """Attribution Lens of one image, cell by cell: softmax over the classes, mean over temperatures, comparison with chance."""
+    result = [[[0.0] * len(maps[0][0]) for _ in maps[0]] for _ in maps]
+    for i, j in cells(maps[0]):
+        values = [a[i][j] for a in maps]
+        shares = [0.0] * len(maps)
+        for inverse in inverse_temperatures:
+            powers = [math.exp(inverse * (abs(v) if magnitude else v)) for v in values]
+            for c, power in enumerate(powers):
+                shares[c] += power / sum(powers) / len(inverse_temperatures)
+        for c, share in enumerate(shares):
+            if share - 1 / len(maps) > threshold:
+                result[c][i][j] = values[c] * share
     return result
 
 

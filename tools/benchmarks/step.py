@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from guidance.attribution import ATTRIBUTIONS, Explainable, Method, Request
+from guidance.attribution import ATTRIBUTIONS, Explainable, Method, Request, with_lens
 from guidance.attribution.gradient import forward_of, ixg
 from guidance.losses import LOCALIZATION_LOSSES
 from guidance.models import build_model
@@ -42,10 +42,12 @@ class Variant:
     double_backward: bool = False
     annotated: int | None = None
     default_layout: bool = False  # NCHW where the net prefers channels last: it suits the double backward
+    lens: bool = False  # guided through the lens of the two most probable classes
 
     def __str__(self) -> str:
         way = " by double backward" if self.double_backward else ""
         way += ", NCHW" if self.default_layout else ""
+        way += " through the lens" if self.lens else ""
         few = f", {self.annotated} annotated" if self.annotated else ""
         return f"{self.family} " + (f"guided at {self.depth}{way}{few}" if self.depth else "unguided")
 
@@ -55,6 +57,7 @@ def variants(families: list[str]) -> list[Variant]:
     for family in families:
         result.append(Variant(family))
         result += [Variant(family, depth) for depth in ("input", "mid2", "final")]
+        result.append(Variant(family, "input", lens=True))
         if family != "vanilla":  # with batch statistics the double backward is the only way
             result.append(Variant(family, "input", double_backward=True))
             if family != "vanilla_frozen":
@@ -86,6 +89,7 @@ def prepare(variant: Variant, model: torch.nn.Module, args: argparse.Namespace) 
         6 if variant.family == "bcos" else 3, args.batch, args.size, variant.annotated or args.batch, device
     )
     method = Method(by_double_backward) if variant.double_backward else ATTRIBUTIONS["ixg"]
+    method = with_lens(method) if variant.lens else method
     localization = Localization(
         LOCALIZATION_LOSSES["energy"].function,
         1e-3 if variant.depth else 0.0,
@@ -171,7 +175,7 @@ def report(chosen: list[Variant], times: dict[Variant, float], memory: dict[Vari
         columns = [
             f"{seconds:.2f}" if seconds else "",
             f"{seconds / plain:.2f}x" if seconds and plain else "",
-            f"{double / seconds:.2f}x" if seconds and double and variant.depth == "input" else "",
+            f"{double / seconds:.2f}x" if seconds and double and variant.depth == "input" and not variant.lens else "",
             f"{memory[variant]:.2f}" if variant in memory else "",
         ]
         print(f"{variant!s:<46}" + "".join(f"{c:>{w}}" for c, w in zip(columns, (9, 10, 11, 7), strict=True)))

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from guidance.runs.settings import agree
+
 RESULTS = "results"
 # They do not decide the standard metrics: where the data lie, and whether more scores were computed.
 _FREE = ("data.root", "evaluation.scores")
@@ -73,9 +75,7 @@ def _choose(results: list[_Found], own: list[_Found], split: str) -> _Found:
 
 
 def _is_own(found: _Found, config: Mapping[str, Any], where: Mapping[str, Any]) -> bool:
-    settings = found.settings.get("config", {})
-    free = {*_FREE, *where}
-    return all(settings[name] == config[name] for name in settings.keys() & config.keys() if name not in free)
+    return agree(found.settings.get("config", {}), config, free={*_FREE, *where})
 
 
 def _describe(found: _Found) -> str:

@@ -10,6 +10,7 @@ from guidance.results.groups.epochs import GroupRun
 NET, LOSS, WEIGHT = "model.name", "objective.localization.loss", "objective.localization.weight"
 METHOD, DEPTH, MODE = "objective.attribution.method", "objective.attribution.depth", "objective.mode"
 EVALUATED_METHOD, EVALUATED_DEPTH = "evaluation.attribution.method", "evaluation.attribution.depth"
+LENS, EVALUATED_LENS = "objective.attribution.lens.classes", "evaluation.attribution.lens.classes"
 # From the image to the classifier, as nets name them; other names follow.
 DEPTHS = ("input", "mid1", "mid2", "mid3", "final")
 
@@ -37,8 +38,17 @@ def _traits(config: Mapping[str, Any]) -> Traits:
     if config.get(MODE) == "aim":
         loss = f"AIM, {loss}" if config.get(WEIGHT) else "AIM"
     method, depth = config.get(METHOD), config.get(DEPTH)
-    evaluated = config.get(EVALUATED_METHOD) or method, config.get(EVALUATED_DEPTH) or depth
-    return Traits(config.get(NET), depth, method, loss, evaluated)
+    guided, own = config.get(LENS), config.get(EVALUATED_LENS)
+    evaluated = (
+        _through(config.get(EVALUATED_METHOD) or method, own or guided),
+        config.get(EVALUATED_DEPTH) or depth,
+    )
+    return Traits(config.get(NET), depth, _through(method, guided), loss, evaluated)
+
+
+def _through(method: str | None, lens: Any) -> str | None:
+    """A method with the classes that compete in its lens, if it has one."""
+    return method if method is None or lens in (None, "none") else f"{method} + lens ({lens})"
 
 
 def depth_order(depth: str) -> tuple[int, str]:

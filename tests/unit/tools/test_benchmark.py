@@ -29,6 +29,17 @@ def test_step_prints_every_variant() -> None:
     assert "1.00x" in done.stdout
 
 
+def test_lens_prints_the_price_of_further_classes() -> None:
+    arguments = ["--family", "xdnn", "bcos", "--batch", "1", "--size", "32", "--rounds", "1", "--threads", "1"]
+    done = subprocess.run(
+        [sys.executable, "tools/benchmark.py", "lens", *arguments], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    found = re.findall(r"^(\w+), (\d) class(?:es)? +[\d.]+ +([\d.]+)x +([\d.]+)x$", done.stdout, re.MULTILINE)
+    assert [(family, k) for family, k, _, _ in found] == [(f, k) for f in ("xdnn", "bcos") for k in "124"]
+    assert [(ratio, limit) for _, k, ratio, limit in found if k == "1"] == [("1.00", "1.0")] * 2
+    assert {limit for _, k, _, limit in found if k == "4"} == {"3.1"}
+
+
 def test_double_backward_is_forced(monkeypatch: pytest.MonkeyPatch) -> None:
     model = build_model("xdnn_resnet18", num_classes=3)
     out = model(torch.rand(2, 3, 32, 32).requires_grad_())
