@@ -9,11 +9,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
+from torch import Tensor
+
 from guidance.models.aim.stages import stage_depths, top_down_depths
 from guidance.models.bcos.cnns import build_bcos_densenet121, build_bcos_resnet
 from guidance.models.bcos.vit import build_bcos_simple_vit_s, build_bcos_vitc_s
 from guidance.models.classifier import Classifier
-from guidance.models.torchvision_nets import build_convnext_tiny, build_resnet
+from guidance.models.torchvision_nets import build_convnext, build_densenet121, build_resnet, densenet_names
 from guidance.models.xdnn import build_xdnn_resnet
 
 CNN_DEPTHS = ("input", "mid1", "mid2", "mid3", "final")
@@ -35,6 +37,8 @@ class Backbone:
     stride: int = 32  # pixels of the input per cell at depth "final"
     channels: tuple[int, ...] = ()  # at the depths from mid1 on; with them, AIM can mask the stages of this net
     first_stage: int = 0  # what AIM calls the stage that ends at mid1
+    # names in files of weights -> those of the layers, where released files have older ones
+    renamed: Callable[[Mapping[str, Tensor]], dict[str, Tensor]] = dict
 
     @property
     def stages(self) -> dict[int, str]:
@@ -54,8 +58,18 @@ def _bcos(build: Callable[[int], Classifier], head: str, weights: Mapping[str, s
 def _resnet(name: str, file: str, channels: tuple[int, ...]) -> Backbone:
     # AIM counts the stem of a ResNet as its stage 0.
     return Backbone(
-        partial(build_resnet, name), "fc", {"imagenet": TORCHVISION + file}, channels=channels, first_stage=1
-    )
+        partial(build_resnet, name), "fc", {"imagenet": TORCHVISION + file}, traits=("relevance",), channels=channels,
+        first_stage=1,
+    )  # fmt: skip
+
+
+def _convnext(name: str, file: str, channels: tuple[int, ...]) -> Backbone:
+    build = partial(build_convnext, name)
+    return Backbone(build, "classifier.2", {"imagenet": TORCHVISION + file}, channels=channels)
+
+
+def _xdnn(name: str, weights: Mapping[str, str]) -> Backbone:
+    return Backbone(partial(build_xdnn_resnet, name), "fc", weights, traits=("relevance",))
 
 
 # The published code of model guidance starts from torchvision's V1 weights.
@@ -63,15 +77,16 @@ BACKBONES: dict[str, Backbone] = {
     "resnet18": _resnet("resnet18", "resnet18-f37072fd.pth", (64, 128, 256, 512)),
     "resnet50": _resnet("resnet50", "resnet50-0676ba61.pth", (256, 512, 1024, 2048)),
     "resnet101": _resnet("resnet101", "resnet101-63fe2227.pth", (256, 512, 1024, 2048)),
-    "convnext_tiny": Backbone(
-        build_convnext_tiny, "classifier.2", {"imagenet": TORCHVISION + "convnext_tiny-983f1562.pth"},
-        channels=(96, 192, 384, 768),
+    "wide_resnet50_2": _resnet("wide_resnet50_2", "wide_resnet50_2-95faca4d.pth", (256, 512, 1024, 2048)),
+    "densenet121": Backbone(
+        build_densenet121, "classifier", {"imagenet": TORCHVISION + "densenet121-a639ec97.pth"}, traits=("relevance",),
+        renamed=densenet_names,
     ),
-    "xdnn_resnet18": Backbone(partial(build_xdnn_resnet, "xdnn_resnet18"), "fc", {}),
-    "xdnn_resnet50": Backbone(
-        partial(build_xdnn_resnet, "xdnn_resnet50"), "fc", {"xdnn": XDNN + "xfixup_resnet50_model_best.pth.tar"}
-    ),
-    "xdnn_resnet101": Backbone(partial(build_xdnn_resnet, "xdnn_resnet101"), "fc", {}),
+    "convnext_tiny": _convnext("convnext_tiny", "convnext_tiny-983f1562.pth", (96, 192, 384, 768)),
+    "convnext_base": _convnext("convnext_base", "convnext_base-6075fbad.pth", (128, 256, 512, 1024)),
+    "xdnn_resnet18": _xdnn("xdnn_resnet18", {}),
+    "xdnn_resnet50": _xdnn("xdnn_resnet50", {"xdnn": XDNN + "xfixup_resnet50_model_best.pth.tar"}),
+    "xdnn_resnet101": _xdnn("xdnn_resnet101", {}),
     "bcos_resnet18": _bcos(partial(build_bcos_resnet, "bcos_resnet18"), "fc.linear", {"bcos-v2": "resnet_18-68b4160fff.pth"}),
     "bcos_resnet34": _bcos(partial(build_bcos_resnet, "bcos_resnet34"), "fc.linear", {"bcos-v2": "resnet_34-a63425a03e.pth"}),
     "bcos_resnet50": _bcos(

@@ -75,8 +75,22 @@ def _pretrained(name: str, weights: str | Path | None) -> dict[str, Tensor] | No
     """What `weights` names; None for fresh ones."""
     if weights is None or str(weights) == "none":
         return None
-    url = BACKBONES[name].weights.get(str(weights))
-    return weight_files.strip_prefixes(weight_files.fetch(url) if url else weight_files.read(Path(weights)))
+    backbone = BACKBONES[name]
+    url = backbone.weights.get(str(weights))
+    state = weight_files.fetch(url) if url else weight_files.read(Path(weights))
+    return backbone.renamed(weight_files.strip_prefixes(state))
+
+
+def num_outputs(name: str, weights: str | Path) -> int:
+    """How many classes the `weights` of backbone `name` (see `build_model`) are for; ValueError where they do not tell."""
+    head = lookup(BACKBONES, name, "backbone (model.name)").head + ".weight"
+    state = _pretrained(name, weights)
+    if state is None or head not in state:
+        raise ValueError(
+            f"the weights {weights} do not tell their number of classes: they have no {head!r}, the classifier of {name}. Is "
+            "--model the net they belong to?"
+        )
+    return len(state[head])
 
 
 def set_drop_path(net: nn.Module, probability: float) -> None:

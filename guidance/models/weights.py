@@ -116,6 +116,8 @@ def load_weights(net: nn.Module, state: Mapping[str, Tensor], *, head: str, sour
         LOG.info("%s: the classifier has another number of classes and starts fresh (%s)", source, ", ".join(replaced))
         state = {key: value for key, value in state.items() if not key.startswith(head + ".")}
     kept = {key: value for key, value in own.items() if not (replaced and key.startswith(head + "."))}
+    # Released files may be older than these counters, which decide nothing where a norm has a momentum.
+    kept = {key: value for key, value in kept.items() if key in state or not key.endswith(".num_batches_tracked")}
     problems = _misfits(kept, state)
     if problems:
         raise ValueError(

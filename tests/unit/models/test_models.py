@@ -11,7 +11,7 @@ from torch import nn
 from guidance.models import BACKBONES, build_model
 from guidance.models.layers.normalization import BATCHNORMS
 
-FAST = ["resnet18", "convnext_tiny"]
+FAST = ["resnet18", "convnext_tiny", "densenet121"]
 
 
 @pytest.mark.parametrize("name", BACKBONES)
@@ -96,7 +96,10 @@ OFFICIAL = {
     "resnet18": ("fc.weight", (1000, 512), 11_689_512),
     "resnet50": ("fc.weight", (1000, 2048), 25_557_032),
     "resnet101": ("fc.weight", (1000, 2048), 44_549_160),
+    "wide_resnet50_2": ("fc.weight", (1000, 2048), 68_883_240),
+    "densenet121": ("classifier.weight", (1000, 1024), 7_978_856),
     "convnext_tiny": ("classifier.2.weight", (1000, 768), 28_589_128),
+    "convnext_base": ("classifier.2.weight", (1000, 1024), 88_591_464),
 }
 
 
