@@ -75,8 +75,7 @@ def attribute(model: Explainable, request: Request) -> Tensor:
         raise ValueError(
             f"classes must be [M, C] for the {len(rows)} maps, but have the shape {list(request.classes.shape)}"
         )
-    if request.create_graph and not method.trainable:
-        raise ValueError(f"a loss on the maps of {method.title or request.method} cannot be trained through")
+    _check_offered(method, request)
     rounds = request.rounds
     if rounds is None:
         rounds = int(rows.bincount().max()) if len(rows) else 0
@@ -89,6 +88,15 @@ def attribute(model: Explainable, request: Request) -> Tensor:
         check_trainable(model, maps, features, request.depth)
         _looked_at(model).add(request.depth)
     return maps
+
+
+def _check_offered(method: Method, request: Request) -> None:
+    """Raise ValueError for a loss that cannot be trained through `method`, and for a depth at which it has no map."""
+    name = method.title or request.method
+    if request.create_graph and not method.trainable:
+        raise ValueError(f"a loss on the maps of {name} cannot be trained through{method.untrainable}")
+    if reason := method.refuses_depth(request.depth):
+        raise ValueError(f"{name} has no map at depth {request.depth!r}: {reason}")
 
 
 def run(method: Method, model: Explainable, request: Request) -> Tensor:

@@ -1,4 +1,4 @@
-"""Attributions from one gradient: input times gradient, GradCAM, saliency, and the gradient routine that all methods share."""
+"""Attributions from one gradient: itself, input times gradient, GradCAM, saliency; and the routine that all methods share."""
 
 from __future__ import annotations
 
@@ -56,6 +56,17 @@ def saliency(model: Explainable, request: Request) -> Tensor:
     gradient = gradients(model, request)
     with full_precision(gradient) as g:
         return model.cells(g, request.depth).abs().amax(1)
+
+
+def gradient(model: Explainable, request: Request) -> Tensor:
+    """The gradient, summed over channels: sum_c df/dx_c, signed.
+
+    How the logit moves with a cell, all its channels alike; maps of Guided Backprop are the same sum of another gradient, and
+    `saliency` looks at the size of the largest channel alone. Dynamic-linear nets are not linearised for it, as for that.
+    """
+    found = gradients(model, request)
+    with full_precision(found) as g:
+        return model.cells(g, request.depth).sum(1)
 
 
 def forward_of(request: Request) -> Forward:

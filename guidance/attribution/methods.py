@@ -2,17 +2,49 @@
 
 from __future__ import annotations
 
-from guidance.attribution.gradient import bcos, gradcam, ixg, saliency
+from functools import partial
+
+from guidance.attribution.gradient import bcos, gradcam, gradient, ixg, saliency
 from guidance.attribution.guided_backprop import clamp_remark, guided_backprop, guided_gradcam
 from guidance.attribution.intgrad import intgrad
+from guidance.attribution.lrp.propagation import lrp, lrp_remark
+from guidance.attribution.perturbation.black_box import (
+    feature_ablation,
+    kernel_shap,
+    lime,
+    occlusion,
+    perturbation_remark,
+    shapley,
+)
 from guidance.attribution.request import Method
+
+# They ask the net for what it answers to other images: no map of theirs has a gradient, or another place than the input.
+_black_box = partial(
+    Method, trainable=False, reason="it compares what the net answers to changed images, which has no gradient",
+    depths=("input",), remark=perturbation_remark,
+)  # fmt: skip
+SUPERPIXELS = {
+    "segments": 100,
+    "compactness": 10.0,
+}  # as in the paper of Attribution Lens, App. D.2, as are the samples
+DRAWN = {"seed": 0, "batch_size": 32}
 
 ATTRIBUTIONS: dict[str, Method] = {
     "ixg": Method(ixg, "IxG", one_gradient="always"),
     "bcos": Method(bcos, "B-cos", one_gradient="always", needs=("dynamic",)),
     "gradcam": Method(gradcam, "GradCAM", linearizes=False),
+    "gradient": Method(gradient, "Gradient", linearizes=False),
     "saliency": Method(saliency, "Saliency", linearizes=False),
     "intgrad": Method(intgrad, "IntGrad", one_gradient="homogeneous", options={"steps": 20}, settings=("steps",)),
     "guided_backprop": Method(guided_backprop, "Guided Backprop", linearizes=False, remark=clamp_remark),
     "guided_gradcam": Method(guided_gradcam, "Guided GradCAM", linearizes=False, remark=clamp_remark),
-}
+    "lrp": Method(
+        lrp, "LRP", trainable=False, reason="its rules replace the gradient, and have no derivative of their own",
+        needs=("relevance",), options={"composite": "epsilon_plus_flat"}, remark=lrp_remark,
+    ),
+    "feature_ablation": _black_box(feature_ablation, "Feature Ablation", options=SUPERPIXELS | {"batch_size": 32}),
+    "occlusion": _black_box(occlusion, "Occlusion", options={"patch": 15, "stride": 8, "batch_size": 32}),
+    "shapley": _black_box(shapley, "Shapley Values", options={"samples": 64} | SUPERPIXELS | DRAWN),
+    "kernel_shap": _black_box(kernel_shap, "KernelSHAP", options={"samples": 64} | SUPERPIXELS | DRAWN),
+    "lime": _black_box(lime, "LIME", options={"samples": 1000, "alpha": 0.01} | SUPERPIXELS | DRAWN),
+}  # fmt: skip

@@ -55,7 +55,10 @@ class Request:
 Explain = Callable[..., Tensor]  # (model, request, *, options) -> maps
 
 # Traits that a net may have before it is built, and what they are called in messages.
-TRAITS: Mapping[str, str] = {"dynamic": "a dynamic-linear net (B-cos)"}
+TRAITS: Mapping[str, str] = {
+    "dynamic": "a dynamic-linear net (B-cos)",
+    "relevance": "a net all of whose layers have a rule of LRP (ResNet, DenseNet, X-DNN)",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +71,8 @@ class Method:
     # Which nets it explains by one gradient at their features alone, so that a pullback serves as well as autograd.
     one_gradient: Literal["never", "homogeneous", "always"] = "never"
     trainable: bool = True  # whether a loss on its maps can be trained through
+    reason: str = ""  # why not, as a clause
+    depths: Sequence[str] = ()  # at which alone it can be asked; none: at all that the net has
     options: Mapping[str, Any] = field(default_factory=dict)  # keyword arguments of the function, with their values
     # of the options: those that are settings of an attribution section, beside `options` there
     settings: Sequence[str] = ()
@@ -83,6 +88,15 @@ class Method:
     def refuses(self, traits: Sequence[str]) -> str:
         """What a net of these `traits` lacks for it; empty where it lacks nothing."""
         return " and ".join(TRAITS.get(name, name) for name in self.needs if name not in traits)
+
+    def refuses_depth(self, depth: str) -> str:
+        """Why it has no map at `depth`, as a clause; empty where it has one."""
+        return "" if not self.depths or depth in self.depths else f"it explains depth {' or '.join(self.depths)} alone"
+
+    @property
+    def untrainable(self) -> str:
+        """Why a loss on its maps cannot be trained through, to be put behind that statement; empty where nothing is known."""
+        return f" ({self.reason})" if self.reason else ""
 
     def bind(self, options: Mapping[str, Any]) -> Method:
         """The method with some of its `options` set. Raises ValueError for one that it does not have."""

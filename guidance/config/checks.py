@@ -78,8 +78,8 @@ def check_attributions(config: Config, backbone: Backbone) -> None:
         used.insert(0, (guided, dict.fromkeys(where, "objective")))
         if not ATTRIBUTIONS[guided.method].trainable:
             raise ValueError(
-                f"objective.attribution.method: a loss on the maps of {guided.method} cannot be trained through; set "
-                "evaluation.attribution to look at them, and guide another"
+                f"objective.attribution.method: a loss on the maps of {guided.method} cannot be trained through"
+                f"{ATTRIBUTIONS[guided.method].untrainable}; set evaluation.attribution to look at them, and guide another"
             )
     for attribution, place in used:
         check_attribution(config, backbone, attribution, place)
@@ -104,6 +104,11 @@ def check_attribution(
     if attribution.depth not in depths:
         raise ValueError(
             f"{place['depth']}.attribution.depth: {net} has no depth {attribution.depth!r}; it has {', '.join(depths)}"
+        )
+    if reason := method.refuses_depth(attribution.depth):
+        raise ValueError(
+            f"{place['depth']}.attribution.depth: {attribution.method} has no map at {attribution.depth!r}: {reason}; set "
+            f"{place['method']}.attribution.depth to {method.depths[0]}"
         )
 
 

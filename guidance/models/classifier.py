@@ -149,6 +149,15 @@ class Classifier(nn.Module):
             for handle in handles:
                 handle.remove()
 
+    def layers_above(self, depth: str) -> list[tuple[str, Callable[[Tensor], Tensor]]]:
+        """What `upper` runs from `depth` to the logits, one after the other: (name, layer).
+
+        Raises ValueError for a net that does more than that.
+        """
+        operations = [x for layers in list(self.stages.values())[self._position(depth) :] for x in layers]
+        names = [x if isinstance(x, str) else getattr(x, "__name__", type(x).__name__) for x in operations]
+        return list(zip(names, self._modules_of(operations), strict=True))
+
     def stages_under(self, prefix: str) -> dict[str, Depth]:
         """The stages as they are in a larger net that holds this one's under `prefix`, such as "backbone."."""
         return {

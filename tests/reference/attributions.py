@@ -65,7 +65,7 @@ def intgrad(model: Any, features: Tensor, depth: str, target: int, steps: int = 
 
 
 def gradient_sum(model: Any, features: Tensor, depth: str, target: int) -> Map:
-    """Guided Backprop of a net without ReLU and GELU: the plain gradient, summed over channels."""
+    """The gradient, summed over channels; Guided Backprop of a net without ReLU and GELU is the same."""
     g = numeric_gradient(model, features, depth, target)[0].tolist()
     result = [[0.0] * len(g[0][0]) for _ in g[0]]
     for c in range(len(g)):
@@ -125,5 +125,5 @@ def lens(
 
 ATTRIBUTIONS: dict[str, Callable[..., Map]] = {
     "ixg": ixg, "bcos": ixg, "gradcam": gradcam, "intgrad": intgrad, "guided_backprop": gradient_sum,
-    "guided_gradcam": gradient_gradcam, "saliency": saliency,
+    "guided_gradcam": gradient_gradcam, "saliency": saliency, "gradient": gradient_sum,
 }  # fmt: skip

@@ -87,7 +87,8 @@ def test_importing_has_no_side_effects_and_needs_nothing_optional() -> None:
     code = (
         "import sys, guidance; assert 'torch' not in sys.modules\n"
         "import guidance.inference\n"
-        "optional = ('pycocotools', 'captum', 'tensorboard', 'matplotlib.pyplot', 'scipy', 'submitit', 'plotly')\n"
+        "optional = ('pycocotools', 'captum', 'tensorboard', 'matplotlib.pyplot', 'scipy', 'submitit', 'plotly', 'zennit')\n"
+        "optional += ('skimage', 'sklearn')\n"
         "bad = [m for m in optional if m in sys.modules]\n"
         "assert not bad, bad\n"
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -68,6 +68,12 @@ class MaskedClassifier(Classifier):
         with torch.enable_grad():
             above = self.upper(features.requires_grad_(), depth)
         return above._replace(masks=below.masks, mask_logits=below.mask_logits, stage_logits=below.stage_logits)
+
+    def layers_above(self, depth: str) -> list[tuple[str, Callable[[Tensor], Tensor]]]:
+        raise ValueError(
+            "AIM masks the features between the stages of its net, which is no sequence of layers: attributions that go from "
+            "layer to layer (lrp) have no rule for it; use another, such as gradcam"
+        )
 
     def set_noise(self, noisy: bool) -> None:
         """Whether masks are drawn in training, or the most probable ones are taken as in evaluation."""

@@ -51,7 +51,7 @@ def test_gradcheck_of_the_parameters_through_the_double_backward(
     start = value(*values)
     assert start.isfinite()
     # There the map is a constant, and so are losses of its shape.
-    if method not in ("guided_backprop", "saliency") or depth != "final":
+    if method not in ("guided_backprop", "saliency", "gradient") or depth != "final":
         assert any(g is not None and g.any() for g in torch.autograd.grad(start, values, allow_unused=True))
     inputs = tuple(v.detach().clone().requires_grad_() for v in values)
     slow = loss == "energy" and activation == "softplus"

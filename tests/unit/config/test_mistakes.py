@@ -32,7 +32,7 @@ def test_defaults_are_checked_like_settings() -> None:
         ({"data": {"name": "imagenet"}}, r"data: .*'imagenet'.*'voc'"),
         ({"model": {"name": "resnet51"}}, r"unknown model.name 'resnet51'.*Did you mean 'resnet50'"),
         ({"objective": {"localization": {"loss": "enrgy"}}}, r"unknown objective.localization.loss 'enrgy'.*'energy'"),
-        ({"objective": {"attribution": {"method": "lime"}}}, r"unknown objective.attribution.method 'lime'"),
+        ({"objective": {"attribution": {"method": "limes"}}}, r"unknown objective.attribution.method 'limes'.*'lime'"),
         ({"objective": {"attribution": {"method": "bcos"}}}, r"resnet50 cannot give 'bcos', .* it gives ixg"),
         ({"objective": {"attribution": {"depth": "mid7"}}}, r"attribution.depth: resnet50 has no depth 'mid7'; it has input"),
         ({"evaluation": {"attribution": {"depth": "last"}}}, r"evaluation.attribution.depth: .*'last'"),
@@ -49,6 +49,29 @@ def test_defaults_are_checked_like_settings() -> None:
 def test_mistakes_are_named(change: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         parse_config(DEMO | change)
+
+
+def test_methods_that_only_evaluate_say_why() -> None:
+    guides = {"localization": {"weight": 1}}
+    with pytest.raises(
+        ValueError, match=r"maps of shapley cannot be trained through \(it compares .*\); set evaluation\.attribution"
+    ):
+        parse_config(DEMO | {"objective": guides | {"attribution": {"method": "shapley"}}})
+    with pytest.raises(ValueError, match=r"maps of lrp cannot be trained through \(its rules replace the gradient"):
+        parse_config(DEMO | {"objective": guides | {"attribution": {"method": "lrp"}}})
+    final = {"objective": guides | {"attribution": {"method": "gradcam", "depth": "final"}}}
+    with pytest.raises(
+        ValueError,
+        match=r"objective\.attribution\.depth: occlusion has no map at 'final': it explains depth input alone; set "
+        r"evaluation\.attribution\.depth to input",
+    ):
+        parse_config(DEMO | final | {"evaluation": {"attribution": {"method": "occlusion"}}})
+    parse_config(DEMO | final | {"evaluation": {"attribution": {"method": "occlusion", "depth": "input"}}})
+    parse_config(DEMO | final | {"evaluation": {"attribution": {"method": "lrp"}}})
+    with pytest.raises(
+        ValueError, match=r"convnext_tiny cannot give 'lrp', which needs a net all of whose layers have a rule of LRP"
+    ):
+        parse_config(DEMO | {"model": {"name": "convnext_tiny"}, "evaluation": {"attribution": {"method": "lrp"}}})
 
 
 def test_fields_that_contradict_the_data_set() -> None:
