@@ -1,4 +1,4 @@
-"""Use of a finished run: load it, explain an image, evaluate it on a split."""
+"""Use of a finished run, or of a net that was trained elsewhere: load it, explain an image, evaluate it on a split."""
 
 from __future__ import annotations
 
@@ -19,8 +19,12 @@ from guidance.assembly import (
     build_evaluation_dataset,
     build_evaluator,
     build_source,
+    data_section,
     describe_evaluation,
+    in_classes,
     log_remark,
+    pretrained_classes,
+    pretrained_config,
 )
 from guidance.assembly.evaluation import Evaluator
 from guidance.assembly.threshold import refit_threshold, stored_threshold
@@ -55,6 +59,7 @@ class Run:
     trained: Config  # as the checkpoint holds it, without changes
     epoch: int = 0
     step: int = 0
+    pretrained: bool = False  # elsewhere: data may have some of its classes, in an order of their own
 
     def read(self, path: str | Path) -> Tensor:
         """The image file as the net takes it: [1, C, H, W]."""
@@ -108,6 +113,30 @@ def load_run(path: str | Path, *, overrides: Sequence[str] = (), device: torch.d
     return Run(model, config, classes, dict(state["metrics"] or {}), trained, state["epoch"], state["step"])
 
 
+def load_model(
+    name: str,
+    *,
+    weights: str | Path = "imagenet",
+    data: str | Path | None = None,
+    classes: Sequence[str] | None = None,
+    overrides: Sequence[str] = (),
+    device: torch.device | str = "cpu",
+) -> Run:
+    """A net that this project has not trained, to be used as a run: explained, evaluated and pictured.
+
+    `name`: a backbone. `weights`: what its row names, such as "imagenet" (downloaded once), or a file. `data`: a folder with
+    a folder of images for each class, the root of a set of one's own (`data.name: custom`), or a config (.yaml) whose data
+    section is meant; None for a net that only explains files. `classes`: names of its outputs, where they are not
+    ImageNet's 1000 nor those of the data. `overrides`: settings of the config, as in `load_run`, such as
+    "evaluation.attribution.method=gradcam"; pre-processing is as in `pretrained_config`. Raises ValueError for what does not
+    fit.
+    """
+    config = pretrained_config(name, weights, data_section(data), overrides)
+    names = pretrained_classes(config, classes)
+    model = build_classifier(config, len(names), pretrained=True).to(device).eval()
+    return Run(model, config, names, {}, config, pretrained=True)
+
+
 def evaluate_checkpoint(
     path: str | Path,
     split: str,
@@ -142,20 +171,26 @@ def evaluate_in_detail(
     device: torch.device | str = "cpu",
     refit: bool = False,
 ) -> Evaluation:
-    """`evaluate_checkpoint`, with the rows that the metrics were computed from. A collective call.
+    """`evaluate_checkpoint`, with the rows that the metrics were computed from. A collective call."""
+    run = load_run(path, overrides=overrides, device=device)
+    return evaluate_run(run, split, device=device, refit=refit, path=path)
+
+
+def evaluate_run(
+    run: Run, split: str, *, device: torch.device | str = "cpu", refit: bool = False, path: str | Path = "the net"
+) -> Evaluation:
+    """Metrics of a run on a split, with the rows that they were computed from. A collective call.
 
     `refit`: fit the IoU threshold on the validation split, with the settings of this evaluation, instead of taking the
-    checkpoint's, which was fitted with those of the run.
+    checkpoint's, which was fitted with those of the run. `path`: where the run comes from, for messages.
     """
-    run = load_run(path, overrides=overrides, device=device)
     if refit:
         run = replace(run, config=refit_threshold(run.config, run.trained))
     log_remark(run.config, run.model)
-    source = build_source(run.config, split)
-    _check_classes(run, source, path)
+    source = _source(run, split, path)
     # The training split only tells how large its groups and classes are.
     needed = source.groups or run.config.objective.class_weights == "balanced"
-    train = build_source(run.config, run.config.data.train_split) if needed else source
+    train = _source(run, run.config.data.train_split, path) if needed else source
 
     def evaluator(part: Source) -> Evaluator:
         data = run.config.data
@@ -164,7 +199,7 @@ def evaluate_in_detail(
 
     with naming_killed_workers("evaluate again"):
         if refit:
-            val = build_source(run.config, run.config.data.val_split)
+            val = _source(run, run.config.data.val_split, path)
             fraction = run.config.evaluation.threshold_fraction
             threshold = evaluator(val)(run.model)["iou_threshold"]
             origin = f"{describe_fit(val.split, fraction)}, for this"
@@ -174,6 +209,15 @@ def evaluate_in_detail(
         metrics, rows = chosen.with_rows(run.model, iou_threshold=threshold)
     description = describe_evaluation(run.config, f"{threshold:g} ({origin})") + chosen.without
     return Evaluation(metrics, rows, source, run.config, _settings(run, split, threshold, origin), description)
+
+
+def _source(run: Run, split: str, path: str | Path) -> Source:
+    """A split, whose classes are those of the run."""
+    source = build_source(run.config, split)
+    if run.pretrained:
+        return in_classes(source, run.classes)
+    _check_classes(run, source, path)
+    return source
 
 
 def _check_classes(run: Run, source: Source, path: str | Path) -> None:

@@ -3,10 +3,13 @@
     python launch/evaluate.py --checkpoint runs/demo/checkpoints/last.pt --split test
     torchrun --nproc_per_node=4 launch/evaluate.py --checkpoint RUN --split test --set data.root=/data/VOCdevkit
     python launch/evaluate.py --checkpoint RUN --split test --per-sample scores.csv   # a row for each (image, class)
+    python launch/evaluate.py --model resnet50 --weights imagenet --data FOLDER       # a net that was trained elsewhere
 
 A run folder stands for its last checkpoint. The IoU threshold is the checkpoint's own (fitted on validation where the config
 says so); where another attribution, depth or region is set, it is that of the run's unless --refit fits it again. Other
-settings make another file. The results do not depend on the number of processes. Beside the metrics stand p-value and 95 %
+settings make another file. A net of --model has no run: FOLDER holds a folder of images for each class (ImageNet's by name or
+WordNet id), or is the root of a set of your own, or a config (.yaml) whose data section is meant; results go to
+runs/<model>_<weights>/results/. The results do not depend on the number of processes. Beside the metrics stand p-value and 95 %
 interval of the correlations of EPG with the size of the mask, and intervals of accuracies.
 """
 
@@ -19,7 +22,7 @@ from pathlib import Path
 from guidance import cli, distributed
 from guidance.evaluation.per_sample import write_table
 from guidance.evaluation.size_bias import epg_by_size
-from guidance.inference import Evaluation, evaluate_in_detail
+from guidance.inference import Evaluation, evaluate_in_detail, evaluate_run, load_model
 from guidance.pictures.plots import plot_size_bins
 from guidance.results.files import result_path, write_result
 from guidance.results.tables import metric_table, size_table
@@ -28,8 +31,12 @@ from guidance.runs.paths import last_checkpoint
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = cli.build_parser(__doc__, abbreviations=False)
-    parser.add_argument("--checkpoint", type=Path, required=True, help="a checkpoint, or a run folder")
-    parser.add_argument("--split", default="test", help="a split of the checkpoint's data set (default: test)")
+    net = parser.add_mutually_exclusive_group(required=True)
+    net.add_argument("--checkpoint", type=Path, help="a checkpoint, or a run folder")
+    net.add_argument("--model", help="a backbone whose weights were trained elsewhere")
+    parser.add_argument("--weights", help="of --model: imagenet (default), another name in its row, or a file")
+    parser.add_argument("--data", type=Path, help="of --model: a labelled folder, or a config")
+    parser.add_argument("--split", default="test", help="a split of the data set (default: test)")
     cli.add_overrides(parser)
     parser.add_argument(
         "--refit", action="store_true", help="fit the IoU threshold on the validation split, with these settings"
@@ -38,12 +45,25 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--per-sample", type=Path, metavar="CSV", help="also write one row for each (image, class)")
     parser.add_argument("--size-plot", type=Path, metavar="PNG", help="also draw EPG by the size of the mask")
     cli.add_device(parser)
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.checkpoint is not None and (args.weights or args.data):
+        parser.error("--weights and --data belong to --model; change the data of a checkpoint with --set data.root=...")
+    if args.model is not None and args.data is None:
+        parser.error("--model needs --data: a folder of images for each class, or a config whose data section is meant")
+    return args
+
+
+def evaluated_file(args: argparse.Namespace) -> Path:
+    """What is evaluated; for a net without a run a name where one would be."""
+    if args.model is not None:
+        weights = args.weights or "imagenet"
+        return Path("runs", f"{args.model}_{Path(weights).stem}", "checkpoints", f"{Path(weights).stem}.pth")
+    return last_checkpoint(args.checkpoint) if args.checkpoint.is_dir() else args.checkpoint  # type: ignore[no-any-return]
 
 
 def write_results(args: argparse.Namespace, found: Evaluation) -> None:
     """Print the metrics; write them, and what else was asked for."""
-    file = last_checkpoint(args.checkpoint) if args.checkpoint.is_dir() else args.checkpoint
+    file = evaluated_file(args)
     output = args.output or result_path(file, args.split, found.settings)
     from guidance.evaluation.significance import accuracy_intervals, size_correlations  # needs scipy
     from guidance.results.comparison import significance_table
@@ -53,7 +73,8 @@ def write_results(args: argparse.Namespace, found: Evaluation) -> None:
         output, found.metrics, found.settings,
         significance={name: row._asdict() for name, row in {**correlations, **accuracies}.items()},
     )  # fmt: skip
-    print(f"{file}, epoch {found.settings['epoch']}, on {args.split}: {found.description}")
+    name = f"{file}, epoch {found.settings['epoch']}," if args.model is None else f"{args.model} ({file.stem})"
+    print(f"{name} on {args.split}: {found.description}")
     print(metric_table(found.metrics))
     print(significance_table(correlations, accuracies))
     written = [output]
@@ -73,9 +94,13 @@ def evaluate(args: argparse.Namespace) -> None:
     """Do what the command does."""
     with distributed.process_group(args.device) as device:
         every = ["evaluation.scores=all"] if args.per_sample else []
-        found = evaluate_in_detail(
-            args.checkpoint, args.split, overrides=every + args.set, device=device, refit=args.refit
-        )
+        settings = every + args.set
+        if args.model is None:
+            found = evaluate_in_detail(args.checkpoint, args.split, overrides=settings, device=device, refit=args.refit)
+        else:
+            weights = args.weights or "imagenet"
+            run = load_model(args.model, weights=weights, data=args.data, overrides=settings, device=device)
+            found = evaluate_run(run, args.split, device=device, refit=args.refit, path=args.model)
     if cli.is_main_process():
         write_results(args, found)
 

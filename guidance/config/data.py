@@ -144,7 +144,8 @@ class CustomData(HeldOutData):
 
     offers: ClassVar[tuple[str, ...]] = ("groups", "segmentations")
     name: Literal["custom"]
-    layout: Literal["auto", "coco", "folders", "masks"] = "auto"  # auto: what lies in `root` tells
+    # auto: what lies in `root` tells; classes: a folder for each class, without splits, to evaluate on
+    layout: Literal["auto", "coco", "folders", "masks", "classes"] = "auto"
     multi_label: bool = False  # whether an image may have several classes; only with a COCO JSON
 
     @property

@@ -65,10 +65,36 @@ def execute(arguments: list[str], project: Path) -> str:
     return done.stdout
 
 
+def random_weights(project: Path) -> Path:
+    """Weights of ImageNet that need no network."""
+    import torch
+    from torchvision.models import resnet18
+
+    torch.save(resnet18().state_dict(), project / "random.pth")
+    return project / "random.pth"
+
+
+def class_folders(project: Path) -> Path:
+    """A picture of two classes each, one by its name and one by its WordNet id."""
+    from PIL import Image
+
+    for name in ("golden_retriever", "n01440764"):
+        (project / "images" / name).mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (80, 60), "green").save(project / "images" / name / "0.png")
+    return project / "images"
+
+
 def smaller(command: str, project: Path) -> list[str]:
     """The same command with less to do: a dry run where it asks for a cluster, else fewer and smaller images."""
     if command == "bash launch/demo.sh":
         return ["bash", str(ROOT / "launch/demo.sh"), f"data.root={project / 'demo'}", *DEMO]
+    if "/path/to/images" in command:
+        command = command.replace("resnet50", "resnet18").replace(
+            "--weights imagenet", f"--weights {random_weights(project)}"
+        )
+        command = (
+            command.replace("/path/to/images", str(class_folders(project))) + " data.num_workers=0 data.image_size=64"
+        )
     for place, name in SAMPLES.items():
         command = command.replace(place, f"../shared/data/{name}")
     words = shlex.split(command)
@@ -99,6 +125,8 @@ def test_command(command: str, project: Path) -> None:
         assert re.search(r"run +worst_group_accuracy +accuracy +.*epg .*iou", printed)
         assert (project / "runs/demo/maps.png").stat().st_size > 10_000
         assert (project / "runs/demo/front.json").is_file()
+    if "--model" in command:
+        assert "accuracy_class/tench" in printed
     if "--evaluate test" in command:
         assert "test_f1" in (project / "runs/front/front.csv").read_text()
 

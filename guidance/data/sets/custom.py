@@ -13,6 +13,7 @@ from guidance.data.reading.files import Listing
 from guidance.data.sets.custom_files import NO_SPLITS, add_box, read_boxes, read_groups
 from guidance.data.sets.folders import (
     Item,
+    Part,
     check_masks,
     choose_items,
     class_folders,
@@ -38,7 +39,9 @@ layout folders                       one class for each image
   ROOT/boxes.csv                     optional: image,class,x0,y0,x1,y1[,never]; image such as train/<class>/<image>.jpg
 layout masks                         as folders, and:
   ROOT/masks/train/<class>/<image>.png   not black where the object is
-all layouts
+layout classes                       one split, "test", for nets that are only evaluated; never found by "auto"
+  ROOT/<class>/<image>.jpg
+all layouts but classes
   ROOT/groups.csv                    optional: image,group; image such as in boxes.csv, or a file_name of the JSON
 """
 
@@ -55,14 +58,14 @@ def load_custom(
 ) -> Source:
     """A split of one's own images. See `TREE` for the layouts; "auto" recognises them.
 
-    "coco": `root`/images and a COCO JSON for each split; an annotation may come without a bbox (its class is there) or
-    with "never": true (evidence for its class must not lie in its bbox). "folders": a folder per split and class, and
-    optionally boxes.csv, in pixels and half-open, where `never` is 0 or 1. "masks": the same with a picture of the
-    object for each image. Classes are those of the JSON in the order of their ids, or the training folders in
-    alphabetical order. groups.csv puts each image into a group; groups are numbered in alphabetical order. Where "val"
-    has no file or folder it is held out (see `splits.train_or_val`). `on_error` "skip" leaves out and counts images with
-    faulty annotations, or whose file is missing, and annotations that belong to no image; "raise" makes them a
-    ValueError.
+    "coco": `root`/images and a COCO JSON for each split; an annotation may come without a bbox (its class is there) or with
+    "never": true (evidence for its class must not lie in its bbox). "folders": a folder per split and class, and optionally
+    boxes.csv, in pixels and half-open, where `never` is 0 or 1. "masks": the same with a picture of the object for each
+    image. "classes": a folder per class and no split but "test". Classes are those of the JSON in the order of their ids,
+    or the training folders in alphabetical order. groups.csv puts each image into a group; groups are numbered in
+    alphabetical order. Where "val" has no file or folder it is held out (see `splits.train_or_val`). `on_error` "skip"
+    leaves out and counts images with faulty annotations, or whose file is missing, and annotations that belong to no image;
+    "raise" makes them a ValueError.
     """
     check_on_error(on_error)
     root = Path(root)
@@ -180,6 +183,16 @@ def _load_folders(
     )
 
 
+def _load_classes(root: Path, split: str, fraction: float, seed: int, on_error: str) -> Source:
+    if not root.is_dir():
+        raise layout_error("custom", root, TREE)
+    part = lookup_split({"test": Part(root, False)}, split, "custom with the layout classes")
+    classes = class_folders(root)
+    images, left_alone = list_items(part, labels_of(classes, part))
+    records = tuple(Record(item.path, (item.label,)) for item in images)
+    return Source("custom", split, classes, records, True, left_alone=left_alone, gaps=missing_folders(part, classes))
+
+
 def _load_masks(root: Path, split: str, fraction: float, seed: int, on_error: str) -> Source:
     if not (root / "masks").is_dir():
         raise layout_error("custom", root / "masks", TREE)
@@ -190,4 +203,5 @@ LAYOUTS: Mapping[str, Callable[[Path, str, float, int, str], Source]] = {
     "coco": _load_coco,
     "folders": _load_folders,
     "masks": _load_masks,
+    "classes": _load_classes,
 }
