@@ -44,6 +44,11 @@ def check_config(config: Config) -> None:
         raise ValueError(
             f"data.image_size: {config.data.image_size} is smaller than one cell of {config.model.name} ({backbone.stride})"
         )
+    if config.data.image_size % backbone.patch:
+        raise ValueError(
+            f"data.image_size: {config.model.name} cuts images into patches of {backbone.patch} pixels; set a multiple of it, "
+            f"not {config.data.image_size}"
+        )
     check_metrics(config)
     for place, region in (("data", config.data.region), ("evaluation", config.evaluation.region)):
         if region == "segment" and "segmentations" not in config.data.offers:

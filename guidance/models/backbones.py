@@ -16,6 +16,8 @@ from guidance.models.bcos.cnns import build_bcos_densenet121, build_bcos_resnet
 from guidance.models.bcos.vit import build_bcos_simple_vit_s, build_bcos_vitc_s
 from guidance.models.classifier import Classifier
 from guidance.models.torchvision_nets import build_convnext, build_densenet121, build_resnet, densenet_names
+from guidance.models.vit.net import SIZES, build_vit
+from guidance.models.vit.state_dicts import vit_state
 from guidance.models.xdnn import build_xdnn_resnet
 
 CNN_DEPTHS = ("input", "mid1", "mid2", "mid3", "final")
@@ -37,6 +39,7 @@ class Backbone:
     stride: int = 32  # pixels of the input per cell at depth "final"
     channels: tuple[int, ...] = ()  # at the depths from mid1 on; with them, AIM can mask the stages of this net
     first_stage: int = 0  # what AIM calls the stage that ends at mid1
+    patch: int = 1  # pixels: a side of the images must be a multiple of it
     # names in files of weights -> those of the layers, where released files have older ones
     renamed: Callable[[Mapping[str, Tensor]], dict[str, Tensor]] = dict
 
@@ -50,9 +53,11 @@ class Backbone:
         return top_down_depths(self.depths, self.stages[stop_stage])
 
 
-def _bcos(build: Callable[[int], Classifier], head: str, weights: Mapping[str, str], *, stride: int = 32) -> Backbone:
+def _bcos(
+    build: Callable[[int], Classifier], head: str, weights: Mapping[str, str], *, stride: int = 32, patch: int = 1
+) -> Backbone:
     addresses = {name: BCOS + file for name, file in weights.items()}
-    return Backbone(build, head, addresses, traits=("dynamic",), encoding="inverse", stride=stride)
+    return Backbone(build, head, addresses, traits=("dynamic",), encoding="inverse", stride=stride, patch=patch)
 
 
 def _resnet(name: str, file: str, channels: tuple[int, ...]) -> Backbone:
@@ -70,6 +75,15 @@ def _convnext(name: str, file: str, channels: tuple[int, ...]) -> Backbone:
 
 def _xdnn(name: str, weights: Mapping[str, str]) -> Backbone:
     return Backbone(partial(build_xdnn_resnet, name), "fc", weights, traits=("relevance",))
+
+
+def _vit(name: str, weights: Mapping[str, str]) -> Backbone:
+    addresses = {key: TORCHVISION + file for key, file in weights.items()}
+    patch = SIZES[name].patch
+    return Backbone(
+        partial(build_vit, name), "heads.head", addresses, traits=("attention",), stride=patch, patch=patch,
+        renamed=partial(vit_state, patch=patch),
+    )  # fmt: skip
 
 
 # The published code of model guidance starts from torchvision's V1 weights.
@@ -102,9 +116,13 @@ BACKBONES: dict[str, Backbone] = {
     ),
     "bcos_simple_vit_s": _bcos(
         build_bcos_simple_vit_s, "linear_head.linear.linear",
-        {"bcos-v2": "bcos_simple_vit_s_patch16_224-75e99d1f73.pth"}, stride=16,
+        {"bcos-v2": "bcos_simple_vit_s_patch16_224-75e99d1f73.pth"}, stride=16, patch=16,
     ),
     "bcos_vitc_s": _bcos(
         build_bcos_vitc_s, "linear_head.linear.linear", {"bcos-v2": "bcos_vitc_s_patch1_14-cf55c88f0c.pth"}, stride=16
     ),
+    "vit_s_16": _vit("vit_s_16", {}),
+    "vit_b_8": _vit("vit_b_8", {}),
+    "vit_b_16": _vit("vit_b_16", {"imagenet": "vit_b_16-c867db91.pth"}),
+    "vit_b_32": _vit("vit_b_32", {"imagenet": "vit_b_32-d86f8d99.pth"}),
 }  # fmt: skip

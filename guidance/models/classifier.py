@@ -136,13 +136,14 @@ class Classifier(nn.Module):
 
     @contextmanager
     def _watching(self) -> Iterator[dict[str, Tensor]]:
-        """Yields what the watched layers return inside the block."""
+        """Yields what the watched layers return inside the block, where gradients can be taken by it."""
         found: dict[str, Tensor] = {}
 
         def note(name: str) -> Callable[[nn.Module, Any, Tensor], None]:
             return lambda module, inputs, output: found.update({name: output})
 
-        handles = [module.register_forward_hook(note(name)) for name, module in self.watched.items()]
+        layers = self.watched if torch.is_grad_enabled() else {}  # inference would only hold them in memory
+        handles = [module.register_forward_hook(note(name)) for name, module in layers.items()]
         try:
             yield found
         finally:

@@ -16,6 +16,7 @@ from guidance.models.bcos.vit import BcosViT, PatchEmbedding, bcos_vit, conv_ste
 from guidance.models.classifier import Classifier
 from guidance.models.layers.normalization import convert_batchnorm
 from guidance.models.torchvision_nets import RESNET_STAGES
+from guidance.models.vit.net import ViT, vit
 from guidance.models.xdnn import xdnn_resnet
 
 CLASSES = 4
@@ -74,6 +75,17 @@ def relu_resnet_tiny() -> Classifier:
     """A plain ReLU ResNet with frozen norms."""
     model = Classifier(TinyResNet(Bottleneck, nn.BatchNorm2d), RESNET_STAGES)
     convert_batchnorm(model.net, "frozen")
+    return model
+
+
+def vit_tiny(
+    *, num_classes: int = CLASSES, patch: int = 4, image_size: int = 8, dtype: torch.dtype = torch.float64
+) -> Classifier:
+    """Six blocks of two heads on 2 x 2 patches; all weights are away from their initial ones, at which maps are zero."""
+    net = ViT(patch=patch, dim=8, blocks=6, heads=2, hidden=12, num_classes=num_classes, image_size=image_size)
+    model = vit(net).to(dtype)
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.5)
     return model
 
 

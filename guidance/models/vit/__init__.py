@@ -1,0 +1,1 @@
+"""Vision transformers with a class token, under torchvision's names of weights."""
