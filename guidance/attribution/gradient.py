@@ -103,9 +103,7 @@ def gradients(model: Explainable, request: Request) -> Tensor:
     if request.depth in out.pullbacks and (linearize or not model.dynamic):
         return _pull_back(out, request)
     features = out.features[request.depth]
-    same_image = rows[:, None] == rows[None, :]
-    slot = same_image.tril(-1).sum(1)  # how many earlier maps are of the same image
-    passes = []
+    slot, passes = turns(rows), []
     with torch.autocast(features.device.type, enabled=False):
         logits = out.logits.index_select(0, rows)
         for turn in range(rounds):
@@ -115,6 +113,11 @@ def gradients(model: Explainable, request: Request) -> Tensor:
                 passes.append(one_gradient(logits, seed, features, create_graph=request.create_graph, keep=True))
         every = passes[0] if rounds == 1 else torch.cat(passes)
         return every[slot * len(features) + rows]
+
+
+def turns(rows: Tensor) -> Tensor:
+    """[M] long: in which round each of the maps of `rows` [M] is explained: how many earlier ones are of the same image."""
+    return (rows[:, None] == rows[None, :]).tril(-1).sum(1)
 
 
 def one_gradient(logits: Tensor, seed: Tensor, by: Tensor, *, create_graph: bool, keep: bool = False) -> Tensor:

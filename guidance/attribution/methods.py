@@ -17,6 +17,13 @@ from guidance.attribution.perturbation.black_box import (
     shapley,
 )
 from guidance.attribution.request import Method
+from guidance.attribution.transformer.inflow import inflow
+from guidance.attribution.transformer.rollout import attention_gradcam, grad_rollout, rollout
+from guidance.attribution.transformer.t_lrp import t_lrp
+from guidance.attribution.transformer.transitions import bi_attn, t_attn
+from guidance.attribution.transformer.values import value_gradient
+
+ATTENTION = ("attention",)
 
 # They ask the net for what it answers to other images: no map of theirs has a gradient, or another place than the input.
 _black_box = partial(
@@ -47,4 +54,15 @@ ATTRIBUTIONS: dict[str, Method] = {
     "shapley": _black_box(shapley, "Shapley Values", options={"samples": 64} | SUPERPIXELS | DRAWN),
     "kernel_shap": _black_box(kernel_shap, "KernelSHAP", options={"samples": 64} | SUPERPIXELS | DRAWN),
     "lime": _black_box(lime, "LIME", options={"samples": 1000, "alpha": 0.01} | SUPERPIXELS | DRAWN),
+    "attention_gradcam": Method(attention_gradcam, "GradCAM (attention)", needs=ATTENTION),
+    "rollout": Method(rollout, "Rollout", needs=ATTENTION),
+    "grad_rollout": Method(grad_rollout, "Grad-Rollout", needs=ATTENTION),
+    "t_attn": Method(t_attn, "T-attn", needs=ATTENTION, options={"start": 0, "steps": 20}, settings=("steps",)),
+    "bi_attn": Method(bi_attn, "Bi-attn", needs=ATTENTION, options={"start": 3, "steps": 20}, settings=("steps",)),
+    "value_gradient": Method(value_gradient, "Gradient (values)", needs=ATTENTION),
+    "t_lrp": Method(
+        t_lrp, "T-LRP", needs=ATTENTION, trainable=False,
+        reason="its rules divide by sums of products of both signs, near whose zeros their derivatives have no bound",
+    ),
+    "inflow": Method(inflow, "InFlow", needs=ATTENTION, trainable=False),
 }  # fmt: skip

@@ -58,6 +58,7 @@ Explain = Callable[..., Tensor]  # (model, request, *, options) -> maps
 TRAITS: Mapping[str, str] = {
     "dynamic": "a dynamic-linear net (B-cos)",
     "relevance": "a net all of whose layers have a rule of LRP (ResNet, DenseNet, X-DNN)",
+    "attention": "the attention weights of a vision transformer (vit_*)",
 }
 
 
