@@ -13,7 +13,7 @@ from guidance.models.classifier import Classifier
 from guidance.models.vit.attention import attention_form
 from guidance.types import Forward
 from tests.reference import attention as reference
-from tests.reference.relevance import t_lrp
+from tests.reference.attention_relevance import t_lrp
 from tests.support.explaining import attribute, pairs
 from tests.support.small_nets import vit_tiny
 
