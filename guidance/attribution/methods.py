@@ -39,8 +39,8 @@ DRAWN = {"seed": 0, "batch_size": 32}
 ATTRIBUTIONS: dict[str, Method] = {
     "ixg": Method(ixg, "IxG", one_gradient="always"),
     "bcos": Method(bcos, "B-cos", one_gradient="always", needs=("dynamic",)),
-    "gradcam": Method(gradcam, "GradCAM", linearizes=False),
     "gradient": Method(gradient, "Gradient", linearizes=False),
+    "gradcam": Method(gradcam, "GradCAM", linearizes=False, depth="final"),
     "saliency": Method(saliency, "Saliency", linearizes=False),
     "intgrad": Method(intgrad, "IntGrad", one_gradient="homogeneous", options={"steps": 20}, settings=("steps",)),
     "guided_backprop": Method(guided_backprop, "Guided Backprop", linearizes=False, remark=clamp_remark),

@@ -74,6 +74,7 @@ class Method:
     trainable: bool = True  # whether a loss on its maps can be trained through
     reason: str = ""  # why not, as a clause
     depths: Sequence[str] = ()  # at which alone it can be asked; none: at all that the net has
+    depth: str = "input"  # where it explains when nobody says: benchmarks compare each method at its own depth
     options: Mapping[str, Any] = field(default_factory=dict)  # keyword arguments of the function, with their values
     # of the options: those that are settings of an attribution section, beside `options` there
     settings: Sequence[str] = ()

@@ -26,7 +26,7 @@ LAYERS = [
     ["objectives"],
     ["runs"],
     ["pictures", "training"],
-    ["results"],
+    ["results", "benchmarks"],
     ["config"],
     ["assembly"],
     ["inference"],

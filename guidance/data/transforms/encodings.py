@@ -49,6 +49,12 @@ def to_display(images: Tensor, encoding: str) -> Tensor:
     return lookup(ENCODINGS, encoding, "encoding").decode(images).clamp(0, 1)
 
 
+def mean_pixel(encoding: str) -> Tensor:
+    """The mean colour of ImageNet as a net takes it [C]: zeros where inputs are normalised."""
+    colour = torch.tensor(MEAN).view(3, 1, 1)
+    return lookup(ENCODINGS, encoding, "encoding").encode(colour).flatten()
+
+
 def encoded(steps: Sequence[Callable[[View], View]], encoding: str) -> Transform:
     """The `steps`, and then the encoding of the image."""
     return partial(_transform, steps, lookup(ENCODINGS, encoding, "encoding").encode)
