@@ -1,4 +1,4 @@
-"""launch/judge.py on a tiny run: scenes of every kind, all its files, and mistakes."""
+"""launch/judge.py and tools/show_lens.py on a tiny run: scenes of every kind, all files, and mistakes."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 from guidance.assembly import build_trainer
 from launch import judge
 from tests.support.runs import CPU, tiny_config
+from tools import show_lens
 
 pytestmark = pytest.mark.usefixtures("tiny")
 
@@ -66,4 +67,17 @@ def test_mistakes(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str])
         (["--confidence", "1.0", "--grid", "1x2"], "the 0 images to choose from"),
     ):
         assert judge.main([str(run), *arguments, "--output", str(tmp_path / "out"), "--device", "cpu"]) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_pictures_of_the_lens(run: Path, tmp_path: Path, demo_root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    image = next((demo_root / "images").rglob("*.png"))
+    common = ["--checkpoint", str(run), "--image", str(image), "--output", str(tmp_path / "lens.png")]
+    assert show_lens.main([*common, "--concepts", str(tmp_path / "concepts.png")]) == 0
+    assert (tmp_path / "lens.png").stat().st_size > 1000
+    assert (tmp_path / "concepts.png").stat().st_size > 1000
+    printed = capsys.readouterr().out
+    assert printed.count("without what speaks for") == 3
+    for classes, message in ((["ring"], "two different classes"), (["ring", "bird"], "unknown class 'bird'")):
+        assert show_lens.main([*common, "--classes", *classes]) == 2
         assert message in capsys.readouterr().err
