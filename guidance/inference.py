@@ -108,8 +108,7 @@ def load_run(path: str | Path, *, overrides: Sequence[str] = (), device: torch.d
     config = override_config(trained, overrides)
     classes = tuple(state["classes"])
     model = build_classifier(config, len(classes), pretrained=False)
-    restore(model, state["model"], source=str(path))
-    model = model.to(device).eval()
+    restore(model.to(device).eval(), state["model"], source=str(path))
     return Run(model, config, classes, dict(state["metrics"] or {}), trained, state["epoch"], state["step"])
 
 
@@ -187,10 +186,10 @@ def evaluate_run(
     if refit:
         run = replace(run, config=refit_threshold(run.config, run.trained))
     log_remark(run.config, run.model)
-    source = _source(run, split, path)
+    source = split_of(run, split, path)
     # The training split only tells how large its groups and classes are.
     needed = source.groups or run.config.objective.class_weights == "balanced"
-    train = _source(run, run.config.data.train_split, path) if needed else source
+    train = split_of(run, run.config.data.train_split, path) if needed else source
 
     def evaluator(part: Source) -> Evaluator:
         data = run.config.data
@@ -199,7 +198,7 @@ def evaluate_run(
 
     with naming_killed_workers("evaluate again"):
         if refit:
-            val = _source(run, run.config.data.val_split, path)
+            val = split_of(run, run.config.data.val_split, path)
             fraction = run.config.evaluation.threshold_fraction
             threshold = evaluator(val)(run.model)["iou_threshold"]
             origin = f"{describe_fit(val.split, fraction)}, for this"
@@ -211,8 +210,8 @@ def evaluate_run(
     return Evaluation(metrics, rows, source, run.config, _settings(run, split, threshold, origin), description)
 
 
-def _source(run: Run, split: str, path: str | Path) -> Source:
-    """A split, whose classes are those of the run."""
+def split_of(run: Run, split: str, path: str | Path) -> Source:
+    """A split whose classes are those of the run, which `path` names in errors; ValueError where they are others."""
     source = build_source(run.config, split)
     if run.pretrained:
         return in_classes(source, run.classes)

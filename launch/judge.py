@@ -3,6 +3,7 @@
     python launch/judge.py runs/demo --benchmark localization --methods ixg gradcam --count 50 --output runs/judged
     python launch/judge.py RUN0 RUN1 RUN2 --benchmark localization insertion_deletion --scenes grid --output OUT   # seeds
     torchrun --nproc_per_node=4 launch/judge.py RUN --benchmark randomization --scenes images --output OUT
+    python launch/judge.py --model resnet50 --weights imagenet --data FOLDER --output OUT   # a net that was trained elsewhere
     python launch/judge.py RUN --scenes images --temperatures --output OUT   # the lens with other inverse temperatures
 
 Scenes are images with several classes, each with its region: "grid" (of images of different classes; Grid Pointing Game),
@@ -16,6 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -32,15 +34,20 @@ from guidance.benchmarks.running import Row, run_benchmark
 from guidance.benchmarks.summary import as_csv, records, table
 from guidance.data import Source
 from guidance.data.transforms.encodings import mean_pixel
-from guidance.inference import Run, load_run
+from guidance.inference import Run, load_model, load_run, split_of
 from guidance.runs.files import finite, write_atomically
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = cli.build_parser(__doc__, abbreviations=False)
     parser.add_argument(
-        "runs", nargs="+", type=Path, metavar="RUN", help="run folders or checkpoints; one for each seed"
+        "runs", nargs="*", type=Path, metavar="RUN", help="run folders or checkpoints; one for each seed"
     )
+    parser.add_argument("--model", help="instead of runs, a backbone whose weights were trained elsewhere")
+    parser.add_argument(
+        "--weights", default="imagenet", help="of --model: a name in its row, or a file (default: imagenet)"
+    )
+    parser.add_argument("--data", type=Path, help="of --model: a labelled folder, or a config")
     parser.add_argument("--benchmark", nargs="+", default=["localization"], choices=sorted(BENCHMARKS), metavar="NAME",
                         help=f"of {', '.join(BENCHMARKS)} (default: localization)")  # fmt: skip
     parser.add_argument(
@@ -61,7 +68,10 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--batch-size", type=int, default=4, help="scenes at a time (default: 4)")
     cli.add_overrides(parser)
     cli.add_device(parser)
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if bool(args.runs) == bool(args.model) or bool(args.model) != bool(args.data):
+        parser.error("give one RUN or more, or --model and --data")
+    return args
 
 
 def add_scenes(group: argparse._ArgumentGroup) -> None:
@@ -98,8 +108,6 @@ def judge_run(args: argparse.Namespace, run: Run, source: Source, name: str, fol
     """The rows of one net and one benchmark. A collective call."""
     methods = judged_methods(run.config, args.methods)
     mapping = None if args.classes is None else read_classes(args.classes, source.classes, run.classes)
-    if mapping is None and source.classes != run.classes:
-        raise ValueError(f"the net knows other classes than {source.name} {source.split}; see --classes")
     chosen = SceneChoices(
         kind=args.scenes, grid=grid_of(args.grid), region=args.region, count=args.count, seed=args.seed,
         confidence=args.confidence, smallest=args.smallest, full_size=args.full_size, classes=mapping,
@@ -138,13 +146,21 @@ def names_of(paths: list[Path]) -> list[str]:
     return [name if names.count(name) == 1 else f"{name}-{i}" for i, name in enumerate(names)]
 
 
+def load(args: argparse.Namespace, device: torch.device) -> Iterator[tuple[str, Run]]:
+    """The nets, one after another, with their names."""
+    if args.model:
+        name = f"{args.model}_{Path(args.weights).stem}"
+        yield name, load_model(args.model, weights=args.weights, data=args.data, overrides=args.set, device=device)
+    for path, net in zip(args.runs, names_of(args.runs), strict=True):
+        yield net, load_run(path, overrides=args.set, device=device)
+
+
 def judge(args: argparse.Namespace) -> None:
     """Do what the command does."""
     with distributed.process_group(args.device) as device:
         results: dict[str, dict[str, list[Row]]] = {name: {} for name in args.benchmark}
-        for path, net in zip(args.runs, names_of(args.runs), strict=True):
-            run = load_run(path, overrides=args.set, device=torch.device(device))
-            source = build_source(run.config, args.split)
+        for net, run in load(args, device):
+            source = build_source(run.config, args.split) if args.classes else split_of(run, args.split, net)
             for name in args.benchmark:
                 results[name][net] = judge_run(args, run, source, name, args.output / name / net)
         if distributed.is_main():

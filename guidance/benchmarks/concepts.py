@@ -10,7 +10,7 @@ from guidance.benchmarks.faithfulness import KERNEL
 
 
 def concept_mask(attribution: Tensor, *, share: float = 0.3, sigma: float = 2.0) -> Tensor:
-    """Where a refined map [H, W] holds evidence for its class [H, W] bool: its blurred positive part is above `share` of its peak.
+    """Where a refined map [H, W] holds evidence for its class [H, W] bool: blurred, it is above `share` of its largest value.
 
     The paper masks "the corresponding explanation regions" and gives neither blur nor limit: the blur is that of its metrics,
     and the limit our choice. All False for a map without positive values. Raises ValueError for a `share` outside [0, 1).

@@ -126,7 +126,9 @@ def test_a_run_that_is_asked_to_stop_saves_and_goes_on(planned: Planned, pretend
     assert [line.split()[1] for line in pretended.started] == ["0", "1"]
 
 
-def test_a_training_whose_watcher_is_killed_saves_and_ends(planned: Planned, pretended: Pretended, tmp_path: Path) -> None:
+def test_a_training_whose_watcher_is_killed_saves_and_ends(
+    planned: Planned, pretended: Pretended, tmp_path: Path
+) -> None:
     """As by `kill -9` of a sweep and all that it has started, which does not reach the session of the training."""
     pretended.behave(RUN, "slow")
     (tmp_path / "job").write_bytes(pickle.dumps(pretended.work(planned, RUN)))
