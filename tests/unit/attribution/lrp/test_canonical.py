@@ -28,6 +28,8 @@ from tests.unit.attribution.lrp.nets import (
 )
 from tests.unit.attribution.test_left_behind import state
 
+pytest.importorskip("zennit")
+
 NETS: dict[str, Callable[[], Classifier]] = {
     "residual": residual,
     "dense": dense,

@@ -6,9 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-import zennit.composites
 from torch import Tensor, nn
-from zennit.torchvision import ResNetCanonizer
 
 from guidance.attribution import Request, explain, one_hot
 from guidance.attribution.lrp.propagation import COMPOSITES
@@ -26,6 +24,8 @@ from tests.unit.attribution.lrp.nets import (
     small_resnet,
     torchvision_densenet,
 )
+
+zennit = pytest.importorskip("zennit.composites")
 
 RULES = {"epsilon": "epsilon", "epsilon_plus": "plus", "epsilon_alpha2_beta1": "alpha2_beta1"}
 
@@ -110,9 +110,11 @@ def test_a_resnet_equals_zennit_with_its_own_canonizer() -> None:
         (value - torch.tensor([0.485, 0.456, 0.406])) / torch.tensor([0.229, 0.224, 0.225]) for value in (0, 1)
     )
     box = {"low": low.view(1, 3, 1, 1), "high": high.view(1, 3, 1, 1)}
+    from zennit.torchvision import ResNetCanonizer
+
     theirs = {
-        "epsilon_plus_flat": zennit.composites.EpsilonPlusFlat(canonizers=[ResNetCanonizer()]),
-        "epsilon_gamma_box": zennit.composites.EpsilonGammaBox(**box, canonizers=[ResNetCanonizer()]),
+        "epsilon_plus_flat": zennit.EpsilonPlusFlat(canonizers=[ResNetCanonizer()]),
+        "epsilon_gamma_box": zennit.EpsilonGammaBox(**box, canonizers=[ResNetCanonizer()]),
     }
     for name, composite in theirs.items():
         with composite.context(twin):

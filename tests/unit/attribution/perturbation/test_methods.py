@@ -17,6 +17,8 @@ from guidance.attribution.perturbation.superpixels import superpixels
 from guidance.models.classifier import Classifier
 from tests.support.nets import global_average, tiny
 
+pytest.importorskip("captum.attr")
+
 SMALL = {"segments": 9, "compactness": 10.0}
 OPTIONS: dict[str, dict[str, Any]] = {
     "feature_ablation": SMALL,

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from guidance.attribution.perturbation.superpixels import mean_colour, superpixels
+
+pytest.importorskip("skimage")
 
 
 def test_superpixels_follow_colours_in_any_encoding() -> None:
