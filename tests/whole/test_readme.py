@@ -102,6 +102,8 @@ def smaller(command: str, project: Path) -> list[str]:
     config = next((Path(w).name for w in words if w.endswith(".yaml")), None)
     if words[0] == "torchrun":
         words[1:1] = ["--standalone"]
+    if words[1] == "launch/judge.py":
+        return [*words, "--count", "1", "--step", "4096", "--methods", "ixg", "gradcam"]
     if words[1] == "launch/sweep.py":
         words += [] if "--plan" in words else ["--only", "start", "--seeds", "0"]
         return [*words, "--set", f"data.root={project / 'sweep'}", *DEMO]
