@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,42 +16,36 @@ from guidance.inference import Evaluation, Run, evaluate_in_detail, load_run
 from guidance.maps import merged_mask
 from guidance.models import BACKBONES
 from guidance.pictures.probe import Probe, spread
+from guidance.results.groups.epochs import VAL, ExperimentRuns, GroupRun
 from guidance.results.html.boxes import bin_labels, boxes_by_size
-from guidance.results.html.content import VALIDATION, saved_epochs
 from guidance.results.html.gallery import Explained, answers, describe_gallery, describe_strip, worst_group
 from guidance.results.plan_file import PlannedRun
 from guidance.runs.front_folder import SUFFIX
-from guidance.runs.paths import epoch_name, front_folder, last_checkpoint
+from guidance.runs.paths import front_folder, last_checkpoint
 
 STRIP_EPOCHS, STRIP_IMAGES = 10, 4  # at most, of the masks of a run
 
 
-def pick(runs: Sequence[PlannedRun], content: Mapping[str, Any], count: int) -> list[PlannedRun]:
+def pick(experiment: ExperimentRuns, metrics: Sequence[str], count: int) -> list[PlannedRun]:
     """Up to `count` runs that have a checkpoint, one of each group after the other; in a group the most balanced first.
 
-    Balanced: the smallest of the metrics that the runs select by is largest at the last epoch, each compared within the group.
+    Balanced: the smallest of the `metrics` that the runs select by is largest at the last epoch, each compared in the group.
     """
-    points = {run["name"]: run["points"][VALIDATION]["values"] for run in content["runs"]}
-    groups: dict[str, list[PlannedRun]] = {}
-    for run in runs:
-        if latest(run.folder) is not None:
-            groups.setdefault(run.group, []).append(run)
-    queues = [_balanced(members, points, content["front"]["metrics"]) for members in groups.values()]
+    groups: dict[str, list[GroupRun]] = {}
+    for run in experiment.runs:
+        if run.epochs and latest(run.planned.folder) is not None:
+            groups.setdefault(run.planned.group, []).append(run)
+    queues = [_balanced(members, metrics) for members in groups.values()]
     rounds = max(map(len, queues), default=0)
-    return [queue[i] for i in range(rounds) for queue in queues if i < len(queue)][:count]
+    return [queue[i].planned for i in range(rounds) for queue in queues if i < len(queue)][:count]
 
 
-def _balanced(
-    members: list[PlannedRun], points: Mapping[str, Mapping[str, Sequence[float | None]]], metrics: Sequence[str]
-) -> list[PlannedRun]:
-    ranks = dict.fromkeys((run.name for run in members), len(members))
+def _balanced(members: list[GroupRun], metrics: Sequence[str]) -> list[GroupRun]:
+    ranks = [len(members)] * len(members)
     for metric in metrics:
-        finals = {run.name: (points[run.name].get(metric) or [None])[-1] for run in members}
-        known = {name: oriented(metric, value) for name, value in finals.items() if value is not None}
-        for name in ranks:
-            below = sum(value < known[name] for value in known.values()) if name in known else -1
-            ranks[name] = min(ranks[name], below)
-    return sorted(members, key=lambda run: -ranks[run.name])
+        finals = [oriented(metric, run.epochs[-1].metrics.get(VAL, {}).get(metric, math.nan)) for run in members]
+        ranks = [min(rank, sum(value < own for value in finals)) for rank, own in zip(ranks, finals, strict=True)]
+    return [members[i] for i in sorted(range(len(members)), key=lambda i: -ranks[i])]
 
 
 def latest(folder: Path) -> Path | None:
@@ -125,11 +120,12 @@ def _explain(net: Run, probe: Probe, device: torch.device) -> Explained:
 
 def _strip(run: PlannedRun, net: Run, probe: Probe, device: torch.device) -> dict[str, Any]:
     """The masks at the epochs whose checkpoints exist, spread evenly where there are many, and at the last one."""
-    epochs = [epoch for epoch in saved_epochs(run.folder) if epoch != net.epoch]
+    files = sorted(front_folder(run.folder).glob(f"epoch_*{SUFFIX}"))
+    saved = {int(path.stem.removeprefix("epoch_")): path for path in files if path.stem[6:].isdigit()}
+    epochs = [epoch for epoch in saved if epoch != net.epoch]
     step = max(1, -(-len(epochs) // (STRIP_EPOCHS - 1)))
-    files = {epoch: front_folder(run.folder) / f"{epoch_name(epoch)}{SUFFIX}" for epoch in epochs[::step]}
     masks = {
-        e: merged_mask(probe.masks(load_run(path, device=device).model, device=device)) for e, path in files.items()
+        e: merged_mask(probe.masks(load_run(saved[e], device=device).model, device=device)) for e in epochs[::step]
     }
     return describe_strip(masks | {net.epoch: merged_mask(probe.masks(net.model, device=device))}, STRIP_IMAGES)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,14 +12,9 @@ import torch
 from guidance.inference import Evaluation
 from guidance.results.claims.judging import Verdict
 from guidance.results.claims.report import as_row
-from guidance.results.html.content import (
-    VALIDATION,
-    describe,
-    describe_metrics,
-    plan_of_folders,
-    point,
-    started,
-)
+from guidance.results.groups.epochs import VAL, ExperimentRuns, RunEpoch, read_experiment
+from guidance.results.html.content import describe, describe_metrics, plan_of_folders
+from guidance.results.html.fronts import describe_fronts, describe_panels, front_metrics
 from guidance.results.html.page import write_page
 from guidance.results.plan_file import PLAN, read_plan
 
@@ -49,39 +45,39 @@ def describe_report(
     paths: Sequence[Path], choices: Choices, device: torch.device
 ) -> tuple[dict[str, Any], dict[str, Evaluation]]:
     """What the page shows (see template/state.js), and the evaluations of the detailed runs by their names."""
-    experiment = len(paths) == 1 and (paths[0] / PLAN).is_file()
-    plan = read_plan(paths[0]) if experiment else plan_of_folders(paths)
-    runs = started(plan)
-    content = describe(plan, runs)
-    picked = pick(runs, content, choices.detailed)
+    plan = read_plan(paths[0]) if len(paths) == 1 and (paths[0] / PLAN).is_file() else plan_of_folders(paths)
+    experiment = read_experiment(plan)
+    picked = pick(experiment, front_metrics(experiment), choices.detailed)
     found = evaluate_runs(picked, choices.split, device)
-    _add_points(content, found, choices.split)
+    experiment = with_evaluations(experiment, found, choices.split)
+    content = describe(experiment)
     detail = None
     if picked:
         detail = describe_detail(picked, found, choices.images, device)
         detail |= {"split": choices.split, "runs": [run.name for run in picked]}
-    return content | {"detail": detail, "claims": [], "metrics": describe_metrics(content)}, found
+    more = {"fronts": describe_fronts(experiment), "panels": describe_panels(experiment)}
+    return content | more | {"detail": detail, "claims": [], "metrics": describe_metrics(content)}, found
 
 
-def _add_points(content: dict[str, Any], found: dict[str, Evaluation], split: str) -> None:
-    """What was just evaluated is a point of the split, in place of an older one of the same epoch."""
-    if split in ("val", VALIDATION):
-        return  # the log has it
-    for run in content["runs"]:
-        if run["name"] not in found:
-            continue
-        each = found[run["name"]]
-        new = point(each.settings["epoch"], each.metrics)
-        table = run["points"].setdefault(split, {"epoch": [], "values": {}})
-        if new["epoch"] not in table["epoch"]:
-            table["epoch"].append(new["epoch"])
-            for column in table["values"].values():
-                column.append(None)
-        place = table["epoch"].index(new["epoch"])
-        for name in new["metrics"].keys() - table["values"].keys():
-            table["values"][name] = [None] * len(table["epoch"])
-        for name, column in table["values"].items():
-            column[place] = new["metrics"].get(name)
+def with_evaluations(experiment: ExperimentRuns, found: Mapping[str, Evaluation], split: str) -> ExperimentRuns:
+    """What was just evaluated belongs to the epochs, in place of what was written; of validation the log has everything.
+
+    A checkpoint in the middle of an epoch is an epoch of its own, which is on no front.
+    """
+    if split == VAL:
+        return experiment
+    runs = []
+    for run in experiment.runs:
+        each = found.get(run.planned.name)
+        if each is not None:
+            place = int(each.settings["epoch"]), int(each.settings["step"])
+            known = [epoch for epoch in run.epochs if (epoch.epoch, epoch.step) == place]
+            mine = known[0] if known else RunEpoch(run.planned.name, run.planned.group, run.seed, *place, {})
+            mine = replace(mine, metrics={**mine.metrics, split: each.metrics})
+            others = [epoch for epoch in run.epochs if (epoch.epoch, epoch.step) != place]
+            run = replace(run, epochs=tuple(sorted([*others, mine], key=lambda epoch: (epoch.epoch, epoch.step))))
+        runs.append(run)
+    return replace(experiment, runs=tuple(runs))
 
 
 def plotly_script() -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from guidance.results.claims.claim_file import Check, Claim
-from guidance.results.claims.values import Quantity, measure
+from guidance.results.claims.values import NO_GROUP, Quantity, measure
 from guidance.results.claims.verdicts import NOT_RUN, VERDICTS, Judged, Values, conclude, judge
 from guidance.results.groups.epochs import ExperimentRuns, read_experiment
 from guidance.results.plan_file import Plan
@@ -51,7 +51,7 @@ class Verdict:
         if self.verdict != NOT_RUN and absent:
             parts += [f"{len(absent)} of {len(deciding)} checks not run:", *(judged.reason for judged in absent)]
         parts += [note for judged in telling for note in judged.notes]
-        return "; ".join(dict.fromkeys(parts)).replace(":;", ":")
+        return _joined([each for part in parts for each in part.split("; ")])
 
 
 def judge_claims(
@@ -88,6 +88,14 @@ def judge_claims(
         verdict = conclude([each.judged for each in checks if each.check.decides])
         verdicts.append(Verdict(claim, verdict, checks))
     return tuple(verdicts)
+
+
+def _joined(parts: Sequence[str]) -> str:
+    """Each once, and the groups that are missing in one list."""
+    told = list(dict.fromkeys(parts))
+    absent = [part.removeprefix(NO_GROUP) for part in told if part.startswith(NO_GROUP)]
+    rest = [part for part in told if not part.startswith(NO_GROUP)]
+    return "; ".join([*rest, *([f"{NO_GROUP}{', '.join(absent)}"] if absent else [])]).replace(":;", ":")
 
 
 def _measuring(plan: Plan, names: Mapping[str, str]) -> Measure:

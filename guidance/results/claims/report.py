@@ -23,20 +23,21 @@ COLUMNS = ("claim", "paper", "where", "says", "check", "published", "ours", "sd"
 
 
 def describe(check: Check) -> str:
-    """A check in words, such as "EPG of energy is better than that of l1 (test, best EPG)"."""
-    quantity = check.quantity
-    mine = f"{_label(quantity)} of {_group(check.group, quantity)}"
-    where = f" ({', '.join((quantity.split, *_choice(quantity), *(f'{k}={v}' for k, v in quantity.where.items())))})"
+    """A check in words, such as "EPG: energy better than l1 (test, best EPG)"."""
+    quantity, margin = check.quantity, 0.0 if check.margin is None else check.margin
+    relations = {"same": f"the same within {margin:g} as", "not_worse": f"at most {margin:g} worse than"}
+    relation = relations.get(check.expect, f"{check.expect} than")
+    where = ", ".join(
+        (quantity.split, *_choice(quantity), *(f"{name}={value}" for name, value in quantity.where.items()))
+    )
+    mine = f"{_label(quantity)}: {_group(check.group, quantity)}"
     if check.expect == "number":
-        return f"{mine} is as published{where}"
-    if isinstance(check.other, tuple):
-        group, other = check.other
-        theirs = f"{_label(other)} of {_group(group, other)}"
-    else:
-        theirs = f"{check.other:g}"
-    margin = 0.0 if check.margin is None else check.margin
-    relations = {"same": f"is the same within {margin:g} as", "not_worse": f"is at most {margin:g} worse than"}
-    return f"{mine} {relations.get(check.expect, f'is {check.expect} than')} {theirs}{where}"
+        return f"{mine} as published ({where})"
+    if not isinstance(check.other, tuple):
+        return f"{mine} {relation} {check.other:g} ({where})"
+    group, other = check.other
+    theirs = _group(group, other) if _label(other) == _label(quantity) else f"{_label(other)} of {_group(group, other)}"
+    return f"{mine} {relation} {theirs} ({where})"
 
 
 def _group(name: str, quantity: Quantity) -> str:

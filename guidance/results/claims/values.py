@@ -16,6 +16,7 @@ from guidance.results.plan_file import Group
 
 SPEED = "images_per_second"  # in training: no metric of an epoch, but of a run
 BEST, KNEE, FRONT = CHECKPOINTS = ("best", "knee", "front")
+NO_GROUP = "no group "
 CLASSIFICATION = "f1"  # by which a baseline is selected where nothing else says so
 
 
@@ -48,7 +49,7 @@ def measure(experiment: ExperimentRuns, group: str, quantity: Quantity) -> Value
     """
     known = {each.name: each for each in experiment.plan.groups}
     if group not in known:
-        return Values({}, (f"no group {group}",))
+        return Values({}, (f"{NO_GROUP}{group}",))
     runs = [run for run in experiment.runs if run.planned.group == group]
     other = _other_settings(group, runs, quantity.settings)
     if other:

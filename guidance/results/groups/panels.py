@@ -81,13 +81,20 @@ def _panel(
 ) -> FrontPanel:
     series = []
     for name, front in drawn.items():
-        seeds = [turned(_values(front, members, pair), pair) for members in front.seeds.values()]
-        levels = [1, median_count(len(seeds)), len(seeds)] if len(seeds) > 1 else [1]
-        surfaces = tuple(turned(attainment_surface(seeds, level), pair) for level in levels)
         label, style = styles[name]
         epochs, members = _values(front, front.epochs, pair), _values(front, front.members, pair)
-        series.append(FrontSeries(label, style, epochs, members, surfaces))
+        series.append(FrontSeries(label, style, epochs, members, surfaces(front, pair)))
     return FrontPanel(pair, tuple(series), cross, *titles)
+
+
+def surfaces(front: GroupFront, pair: Pair) -> tuple[NDArray[np.float64], ...]:
+    """Corners [K, 2] of what the best seed, the median and all seeds attain in two metrics; of the one where there is one.
+
+    In the order of the first metric, from worse to better.
+    """
+    seeds = [turned(_values(front, members, pair), pair) for members in front.seeds.values()]
+    levels = [1, median_count(len(seeds)), len(seeds)] if len(seeds) > 1 else [1]
+    return tuple(turned(attainment_surface(seeds, level), pair) for level in levels)
 
 
 def _values(front: GroupFront, epochs: Sequence[RunEpoch], pair: Pair) -> NDArray[np.float64]:

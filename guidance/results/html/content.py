@@ -11,16 +11,17 @@ from typing import Any
 import yaml
 
 from guidance.evaluation.metrics import METRICS, is_known, metric_of
+from guidance.results.groups.epochs import VAL, ExperimentRuns, GroupRun
 from guidance.results.plan_file import Group, Plan, PlannedRun
 from guidance.results.reading import FRONT_SETTINGS, read_settings
 from guidance.results.tables import RUN_METRICS
 from guidance.runs import paths
 from guidance.runs.front_folder import Saved
-from guidance.runs.logs.json_lines import read_log
 from guidance.runs.pareto import Candidate
 from guidance.runs.settings import flatten
 
 VALIDATION = "validation"
+FRONT: Mapping[str, Any] = {f"pareto.{key}": default for key, (default, _) in FRONT_SETTINGS.items()}
 DIGITS = 5  # significant ones of every number in the page
 Config = Mapping[str, Any]
 
@@ -67,89 +68,37 @@ def _guides_nothing(config: Config) -> bool:
     return config.get("objective.mode", "guided") == "guided" and not config.get("objective.localization.weight")
 
 
-def started(plan: Plan) -> list[PlannedRun]:
-    """The runs that have a log; the others have nothing to show yet. ValueError if none has."""
-    found = [run for run in plan.runs if (run.folder / paths.METRICS).is_file()]
-    if not found:
-        raise ValueError(f"no run of {plan.name} has a {paths.METRICS} yet, so there is nothing to report")
-    return found
+def describe(experiment: ExperimentRuns) -> dict[str, Any]:
+    """Groups, runs with their settings and points, and what is missing.
 
-
-def describe(plan: Plan, runs: Sequence[PlannedRun]) -> dict[str, Any]:
-    """Groups, runs with their settings and points, and what is known of the metrics.
-
-    A point is an epoch of a run on a split: on `VALIDATION` each epoch of `metrics.jsonl`, on others what is in the run's
-    `results/` (see `evaluated`).
+    A point is an epoch of a run on a split: on `VALIDATION` each epoch of `metrics.jsonl`, on others what was evaluated.
     """
-    configs = {run.name: read_config(run.folder) for run in runs}
-    settings = read_settings({name: [Saved(Path(), Candidate("", {}), 0, 0, c)] for name, c in configs.items()})
-    described = []
-    for run in runs:
-        points, left_out = evaluated(run.folder, configs[run.name])
-        described.append({
-            "name": run.name, "group": run.group, "seed": run.seed, "settings": settings[run.name],
-            "own": dict(run.settings), "saved": saved_epochs(run.folder), "left_out": left_out,
-            "points": {split: columns(each) for split, each in ({VALIDATION: validation(run.folder)} | points).items()},
-        })  # fmt: skip
+    runs = [run for run in experiment.runs if run.epochs]
+    settings = read_settings({run.planned.name: [Saved(Path(), Candidate("", {}), 0, 0, run.config)] for run in runs})
+    plan = experiment.plan
     return {
         "title": plan.name,
         "groups": [{"name": g.name, "label": g.label, "baseline": g.baseline} for g in plan.groups],
-        "runs": described,
-        "missing": [run.name for run in plan.runs if run not in runs],
-        "front": front_metrics(configs.values()),
+        "runs": [
+            {"name": run.planned.name, "group": run.planned.group, "seed": run.seed, "settings": settings[run.planned.name],
+             "own": dict(run.planned.settings), "points": points(run),
+             "saved": [epoch.epoch for epoch in run.epochs if epoch.checkpoint is not None]}
+            for run in runs
+        ],
+        "missing": [run.planned.name for run in experiment.runs if not run.epochs],
+        "notes": list(experiment.notes),
+    }  # fmt: skip
+
+
+def points(run: GroupRun) -> dict[str, dict[str, Any]]:
+    """Split -> its points, as columns."""
+    splits = dict.fromkeys(split for epoch in run.epochs for split in epoch.metrics)
+    return {
+        VALIDATION if split == VAL else split: columns(
+            [point(epoch.epoch, epoch.metrics[split]) for epoch in run.epochs if split in epoch.metrics]
+        )
+        for split in splits
     }
-
-
-def front_metrics(configs: Sequence[Config] | Any) -> dict[str, Any]:
-    """The metrics that any of the runs selects by, in order, and the finest resolution."""
-    names: dict[str, None] = {}
-    resolutions = []
-    for config in configs:
-        section = config.get("pareto") or {}
-        found = {key: section.get(key, default) for key, (default, _) in FRONT_SETTINGS.items()}
-        for key, (_, is_valid) in FRONT_SETTINGS.items():
-            if not is_valid(found[key]):
-                raise ValueError(f"pareto.{key} of a config is {found[key]!r}, which it cannot be")
-        names |= dict.fromkeys(found["metrics"])
-        resolutions.append(found["resolution"])
-    return {"metrics": list(names), "resolution": min(resolutions)}
-
-
-def validation(folder: Path) -> list[dict[str, Any]]:
-    """A point for each epoch of the log."""
-    lines = [line for line in read_log(folder / paths.METRICS) if any(name.startswith("val/") for name in line)]
-    return [
-        point(int(line["epoch"]), {name[4:]: value for name, value in line.items() if name.startswith("val/")})
-        for line in lines
-    ]
-
-
-def evaluated(folder: Path, config: Config) -> tuple[dict[str, list[dict[str, Any]]], int]:
-    """Split -> points of the run's `results/`, and how many files are left out.
-
-    A checkpoint may have been evaluated with other settings than the run's; of several files of an epoch on a split the one
-    that fewest settings tell from the run counts, the newest of equal ones.
-    """
-    flat = flatten(config)
-    found: dict[tuple[str, int], tuple[tuple[int, float], dict[str, Any]]] = {}
-    files = sorted((folder / "results").glob("*.json"))
-    for path in files:
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            metrics, settings = content["metrics"], content["settings"]
-            key = str(settings["split"]), int(settings["epoch"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path} is not what launch/evaluate.py writes: {error!r}; take it away") from error
-        used = settings.get("config", {})
-        different = sum(flat.get(name) != value for name, value in used.items() if name != "data.root")
-        rank = (different, -path.stat().st_mtime)
-        if key not in found or rank < found[key][0]:
-            found[key] = rank, point(key[1], metrics)
-    points: dict[str, list[dict[str, Any]]] = {}
-    for (split, _), (_, each) in sorted(found.items()):
-        points.setdefault(VALIDATION if split == "val" else split, []).append(each)
-    points.pop(VALIDATION, None)  # the log has every epoch of it
-    return points, len(files) - len(found)
 
 
 def point(epoch: int, metrics: Mapping[str, float | None]) -> dict[str, Any]:
@@ -172,12 +121,6 @@ def columns(points: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def short(value: float) -> float:
     """With as many digits as the page has."""
     return float(f"{value:.{DIGITS}g}")
-
-
-def saved_epochs(folder: Path) -> list[int]:
-    """The epochs of the run's own front, whose checkpoints exist."""
-    stems = [path.stem for path in paths.front_folder(folder).glob("epoch_*.pt")]
-    return sorted(int(stem.removeprefix("epoch_")) for stem in stems if stem.removeprefix("epoch_").isdigit())
 
 
 def describe_metrics(content: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

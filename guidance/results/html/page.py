@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from guidance.pictures.front_panels import BETTER, WORSE
 from guidance.pictures.overlays import ramp, to_uint8
 from guidance.pictures.plots import RUN_COLOURS
 from guidance.results.html.images import SIDE
@@ -29,7 +30,14 @@ def write_page(path: Path, content: Mapping[str, Any], *, plotly: str) -> int:
 
     `content`: as template/state.js says; `plotly`: the text of Plotly's script.
     """
-    look = {"colours": RUN_COLOURS, "symbols": SYMBOLS, "side": SIDE, "ramp": _gradient()}
+    look = {
+        "colours": RUN_COLOURS,
+        "symbols": SYMBOLS,
+        "side": SIDE,
+        "ramp": _gradient(),
+        "better": BETTER,
+        "worse": WORSE,
+    }
     parts = {
         "title": html.escape(str(content["title"])),
         "style": (PARTS / "page.css").read_text(encoding="utf-8"),

@@ -1,27 +1,33 @@
 /* Fronts, curves and box plots. */
 
-const turned = (metric, value) => (metrics[metric].higher === false ? -value : value);
-
-function toGrid(value) { // to the nearest multiple of the resolution, halves to even, as in guidance.runs.pareto
-  const scaled = content.front.resolution > 0 ? value / content.front.resolution : value;
-  if (content.front.resolution <= 0) return scaled;
-  const rounded = Math.round(scaled);
-  return Math.abs(scaled - Math.trunc(scaled)) === 0.5 && rounded % 2 !== 0 ? rounded - 1 : rounded;
+/* What guidance.results.html.fronts found of two metrics on a split, in the order that is asked for; null where there is nothing. */
+function frontsOf(split, x, y) {
+  const pairs = content.fronts.splits[split] ? content.fronts.splits[split].pairs : [];
+  const found = pairs.find((pair) => pair.x === x && pair.y === y);
+  if (found) return found;
+  const back = pairs.find((pair) => pair.x === y && pair.y === x);
+  if (!back) return null;
+  const mirrored = Object.entries(back.groups).map(([name, each]) => [name, { ...each, surfaces: each.surfaces.map((corners) => corners.map(([a, b]) => [b, a]).reverse()) }]);
+  return { x, y, groups: Object.fromEntries(mirrored), baselines: back.baselines.map((each) => ({ ...each, x: each.y, y: each.x })) };
 }
 
-/* Places of the points [[x, y], ...] (larger is better) that no other dominates on the grid; of equal ones the first. */
-function nonDominated(points) {
-  const grid = points.map(([x, y], i) => [toGrid(x), toGrid(y), i]);
-  grid.sort((a, b) => b[0] - a[0] || b[1] - a[1] || a[2] - b[2]);
-  let best = -Infinity;
-  const kept = [];
-  for (const [, y, i] of grid) if (y > best) { best = y; kept.push(i); }
-  return kept.sort((a, b) => a - b);
+/* The groups of a panel, without baselines unless there is nothing else: these are crosses. */
+function drawnGroups() {
+  const panel = byId("front-panel").value, there = [...groupOf.values()].filter((group) => !state.hidden.has(group.name));
+  const inside = there.filter((group) => panel === "all" || (content.panels[group.name] && content.panels[group.name].panel === panel));
+  const guided = inside.filter((group) => !group.baseline);
+  return guided.length ? guided : inside;
+}
+
+function crossesOf(fronts, drawn) {
+  const there = (fronts ? fronts.baselines : []).filter((each) => !state.hidden.has(each.group) && each.x[0] !== null && each.y[0] !== null);
+  if (byId("front-panel").value === "all" || !drawn.length) return there;
+  return there.filter((each) => content.panels[each.group].explained === content.panels[drawn[0].name].explained);
 }
 
 function collect(group, split, x, y) {
   const found = [];
-  for (const run of visible()) {
+  for (const run of runs) {
     const points = run.points[split];
     if (run.group !== group || !points || !points.values[x] || !points.values[y]) continue;
     points.epoch.forEach((epoch, i) => {
@@ -38,79 +44,86 @@ function hasWebGL() {
   try { return Boolean(document.createElement("canvas").getContext("webgl")); } catch { return false; }
 }
 
-function baselinePoint(group, split, x, y) {
-  const rule = content.front.metrics[0];
-  const found = visible().filter((run) => run.group === group.name).map((run) => {
-    const epoch = epochOf(run, split, rule);
-    return epoch === null ? [NaN, NaN] : [valueAt(run, split, epoch, x), valueAt(run, split, epoch, y)];
-  }).filter(([a, b]) => Number.isFinite(a) && Number.isFinite(b));
-  const [xs, ys] = [found.map((p) => p[0]), found.map((p) => p[1])];
-  return found.length ? { x: mean(xs), y: mean(ys), dx: deviation(xs), dy: deviation(ys), count: found.length } : null;
-}
-
 function axisRange(values, metric) {
-  const [low, high] = [Math.min(...values), Math.max(...values)];
+  const [low, high] = values.length ? [Math.min(...values), Math.max(...values)] : [0, 1];
   const pad = 0.08 * (high - low) || 0.05;
   return metrics[metric].higher === false ? [high + pad, low - pad] : [low - pad, high + pad]; // better is right and up
 }
 
-function frontTraces(split, x, y) {
-  const clouds = [...groupOf.values()].map((group) => [group, collect(group.name, split, x, y)]);
+/* The stairs around what lies below the corners in both metrics, from the worst of one to the worst of the other. */
+function stairs(corners, [left, low]) {
+  if (!corners.length) return [[left, low]];
+  const path = [[left, corners[0][1]]];
+  corners.forEach(([a, b], i) => { path.push([a, b]); path.push([a, i + 1 < corners.length ? corners[i + 1][1] : low]); });
+  return path;
+}
+
+const line = (path) => ({ x: path.map((p) => p[0]), y: path.map((p) => p[1]) });
+
+function surfaceTraces(group, front, corner) {
+  const bounds = front.surfaces.map((corners) => stairs(corners, corner)), traces = [];
+  const common = { type: "scatter", mode: "lines", hoverinfo: "skip", showlegend: false, legendgroup: group.name };
+  if (bounds.length === 3) traces.push({ ...common, ...line([...bounds[0], ...bounds[2].reverse()]), fill: "toself", fillcolor: faded(group.colour, 0.13), line: { width: 0 } });
+  return [...traces, { ...common, ...line(bounds[Math.min(1, bounds.length - 1)]), line: { color: group.colour, width: 1.8, dash: group.dash } }];
+}
+
+function pointTraces(clouds, fronts, split, x, y) {
   const total = clouds.reduce((sum, [, points]) => sum + points.length, 0);
   const fast = total > SVG_POINTS && hasWebGL();
   const step = total > SVG_POINTS && !fast ? Math.ceil(total / SVG_POINTS) : 1;
-  const traces = [], all = [];
+  const traces = [];
   for (const [group, points] of clouds) {
-    if (!points.length) continue;
-    all.push(...points);
-    const kept = nonDominated(points.map((p) => [turned(x, p.x), turned(y, p.y)])).map((i) => points[i]);
-    kept.sort((a, b) => turned(x, a.x) - turned(x, b.x));
-    const faint = points.filter((_, i) => i % step === 0);
     const common = { mode: "markers", hoverinfo: "none", name: plain(group.label), legendgroup: group.name };
-    traces.push({ ...common, ...marks(faint), type: fast ? "scattergl" : "scatter", showlegend: false,
+    traces.push({ ...common, ...marks(points.filter((_, i) => i % step === 0)), type: fast ? "scattergl" : "scatter", showlegend: false,
       marker: { color: group.colour, symbol: group.symbol, size: 7, opacity: total > SVG_POINTS ? 0.15 : 0.3 } });
-    traces.push({ ...common, ...marks(kept), type: "scatter", mode: "lines+markers",
-      line: { color: group.colour, width: 1.2, dash: "dot", shape: "vh" },
-      marker: { color: group.colour, symbol: group.symbol, size: 11, line: { color: "#1b1b1b", width: 1 } } });
+    const members = fronts && fronts.groups[group.name] ? fronts.groups[group.name].members : [];
+    const front = members.map(([name, epoch]) => ({ run: name, epoch, x: valueAt(runOf.get(name), split, epoch, x), y: valueAt(runOf.get(name), split, epoch, y) }));
+    traces.push({ ...common, ...marks(front), type: "scatter", marker: { color: group.colour, symbol: group.symbol, size: 11, line: { color: "#1b1b1b", width: 1 } } });
   }
-  const chosen = all.filter((p) => state.chosen.has(p.run));
-  if (chosen.length) {
-    traces.push({ ...marks(chosen), type: "scatter", mode: "markers", hoverinfo: "none", name: "selected",
-      marker: { symbol: "circle-open", size: 17, color: "#1b1b1b", line: { width: 2 } } });
-  }
-  return { traces, all, step };
+  return { traces, total, step };
+}
+
+function crossTrace(cross) {
+  const name = plain(groupOf.get(cross.group).label), bar = (deviation) => ({ type: "data", array: [deviation ?? 0], visible: deviation !== null, color: "#1b1b1b" });
+  return { x: [cross.x[0]], y: [cross.y[0]], type: "scatter", mode: "markers", name: /baseline/i.test(name) ? name : `${name} (baseline)`, error_x: bar(cross.x[1]), error_y: bar(cross.y[1]),
+    hovertemplate: `${name}<br>mean of ${cross.seeds} seed(s)<br>%{x:.3f}, %{y:.3f}<extra></extra>`, marker: { symbol: "x", size: 13, color: "#fff", line: { color: "#1b1b1b", width: 2 } } };
+}
+
+function regions(cross, xs, ys) {
+  const area = (x1, y1, fillcolor) => ({ type: "rect", x0: cross.x[0], x1, y0: cross.y[0], y1, fillcolor, line: { width: 0 }, layer: "below" });
+  const note = (text, x, y, xanchor, yanchor) => ({ text, x, y, xanchor, yanchor, showarrow: false, font: { size: 11, color: "#444" } });
+  return { shapes: [area(xs[1], ys[1], look.better), area(xs[0], ys[0], look.worse)],
+    annotations: [note("better than the baseline in both", xs[1], ys[1], "right", "top"), note("worse in both", xs[0], ys[0], "left", "bottom")] };
 }
 
 function drawFronts() {
   const [x, y, split] = ["front-x", "front-y", "front-split"].map((id) => byId(id).value);
-  const { traces, all, step } = frontTraces(split, x, y);
-  const shapes = [], annotations = [], notes = [];
-  const crosses = groups.filter((g) => g.baseline && !state.hidden.has(g.name))
-    .map((g) => [g, baselinePoint(g, split, x, y)]).filter(([, p]) => p);
-  const xs = axisRange([...all.map((p) => p.x), ...crosses.map(([, p]) => p.x)], x);
-  const ys = axisRange([...all.map((p) => p.y), ...crosses.map(([, p]) => p.y)], y);
-  for (const [group, p] of crosses) {
-    traces.push({ x: [p.x], y: [p.y], type: "scatter", mode: "markers", name: `mean of ${plain(group.label)}`,
-      hovertemplate: `${plain(group.label)}<br>mean of ${p.count} run(s)<br>%{x:.3f}, %{y:.3f}<extra></extra>`,
-      error_x: { type: "data", array: [p.dx], visible: p.count > 1, color: "#1b1b1b" },
-      error_y: { type: "data", array: [p.dy], visible: p.count > 1, color: "#1b1b1b" },
-      marker: { symbol: "cross", size: 15, color: "#1b1b1b", line: { color: "#fff", width: 1 } } });
-    if (crosses.length > 1) continue;
-    const area = (x1, y1, fillcolor) => shapes.push({ type: "rect", x0: p.x, x1, y0: p.y, y1, fillcolor, line: { width: 0 }, layer: "below" });
-    area(xs[1], ys[1], "#0072b214");
-    area(xs[0], ys[0], "#00000012");
-    const note = (text, at, xanchor, yanchor) => annotations.push({ text, x: at[0], y: at[1], xanchor, yanchor, showarrow: false, font: { size: 11, color: "#444" } });
-    note("better than the baseline in both", [xs[1], ys[1]], "right", "top");
-    note("worse in both", [xs[0], ys[0]], "left", "bottom");
+  const fronts = frontsOf(split, x, y), drawn = drawnGroups(), crosses = crossesOf(fronts, drawn);
+  const clouds = drawn.map((group) => [group, collect(group.name, split, x, y)]).filter(([, points]) => points.length);
+  const { traces, total, step } = pointTraces(clouds, fronts, split, x, y);
+  const all = clouds.flatMap(([, points]) => points), chosen = all.filter((p) => state.chosen.has(p.run));
+  const xs = axisRange([...all.map((p) => p.x), ...crosses.map((p) => p.x[0])], x), ys = axisRange([...all.map((p) => p.y), ...crosses.map((p) => p.y[0])], y);
+  const bounds = clouds.flatMap(([group]) => (fronts && fronts.groups[group.name] ? surfaceTraces(group, fronts.groups[group.name], [xs[0], ys[0]]) : []));
+  if (chosen.length) {
+    traces.push({ ...marks(chosen), type: "scatter", mode: "markers", hoverinfo: "none", name: "selected",
+      marker: { symbol: "circle-open", size: 17, color: "#1b1b1b", line: { width: 2 } } });
   }
-  if (crosses.length) notes.push(`The cross is the baseline: the mean (and s.d.) over its runs of the epoch with the best ${label(content.front.metrics[0])} on validation.`);
-  if (!all.length) notes.push("No run that is shown has both metrics on this split.");
-  if (step > 1) notes.push(`This browser has no WebGL: of the faint points every ${step}th is drawn; fronts are those of all points.`);
-  if (split !== VALIDATION) notes.push(`On ${split} there are only the epochs that were evaluated there.`);
-  byId("front-note").textContent = `${all.length} points of ${new Set(all.map((p) => p.run)).size} runs; resolution ${content.front.resolution}. ${notes.join(" ")}`;
-  plot("front-plot", traces, { shapes, annotations, hovermode: "closest", xaxis: { title: { text: axisTitle(x) }, range: xs }, yaxis: { title: { text: axisTitle(y) }, range: ys } },
+  const areas = crosses.length === 1 ? regions(crosses[0], xs, ys) : { shapes: [], annotations: [] };
+  byId("front-note").textContent = `${total} points of ${new Set(all.map((p) => p.run)).size} runs. ${frontNotes(fronts, crosses, split, step).join(" ")}`;
+  plot("front-plot", [...bounds, ...traces, ...crosses.map(crossTrace)], { ...areas, hovermode: "closest", xaxis: { title: { text: axisTitle(x) }, range: xs }, yaxis: { title: { text: axisTitle(y) }, range: ys } },
     `Scatter plot of ${label(y)} over ${label(x)} on ${split}; the table of metrics has the numbers`);
   listen(byId("front-plot"));
+}
+
+function frontNotes(fronts, crosses, split, step) {
+  const { together, metrics: selected, resolution, splits, notes } = content.fronts, told = [...notes, ...(splits[split] ? splits[split].notes : [])], out = [];
+  const names = together ? selected.map(label).join(", ") : "these two metrics, since not all runs select by the same ones";
+  if (fronts) out.push(`A front is selected on validation over ${names}, in steps of ${resolution}${split === VALIDATION ? "" : `, and shown with its values on ${split}`}.`);
+  else out.push(`There is no front of these two metrics here; fronts are over ${selected.map(label).join(", ")}.`);
+  if (crosses.length) out.push(`The cross is the baseline: the mean (and s.d.) over its seeds, of each the epoch with the best ${label(crosses[0].by)} on validation.`);
+  if (step > 1) out.push(`This browser has no WebGL: of the faint points every ${step}th is drawn.`);
+  if (split !== VALIDATION) out.push(`On ${split} there are only the epochs that were evaluated there.`);
+  return [...out, ...told.slice(0, 4).map((note) => `${note}.`), ...(told.length > 4 ? [`And ${told.length - 4} more notes of this kind.`] : [])];
 }
 
 function listen(element) {
@@ -123,7 +136,7 @@ function listen(element) {
 
 function showTip(name, epoch, event) {
   const run = runOf.get(name), split = byId("front-split").value, tip = byId("tip");
-  const shown = Object.keys(metrics).filter((m) => metrics[m].table || content.front.metrics.includes(m));
+  const shown = Object.keys(metrics).filter((m) => metrics[m].table || content.fronts.metrics.includes(m));
   const found = shown.map((m) => [label(m), valueAt(run, split, epoch, m)]).filter(([, v]) => Number.isFinite(v));
   const own = Object.entries(run.own).length ? Object.entries(run.own) : varying().map((key) => [key, run.settings[key]]);
   const lines = [`${groupOf.get(run.group).label}, seed ${run.seed}, epoch ${epoch} on ${split}${run.saved.includes(epoch) ? ", saved" : ""}`,

@@ -1,10 +1,10 @@
 /* What is drawn when, and the controls. */
 
-const DRAW = { fronts: drawFronts, curves: drawCurves, metrics: drawTable, gallery: drawGallery, masks: drawMasks, sizes: drawSizes, settings: drawRuns, claims: drawClaims };
+const DRAW = { fronts: drawFronts, claims: drawClaims, curves: drawCurves, metrics: drawTable, gallery: drawGallery, masks: drawMasks, sizes: drawSizes, settings: drawRuns };
 const shown = { // in the order of the page
-  fronts: true, curves: true, metrics: true, gallery: Boolean(detail && detail.gallery.rows.length),
+  fronts: true, claims: content.claims.length > 0, curves: true, metrics: true, gallery: Boolean(detail && detail.gallery.rows.length),
   masks: Boolean(detail && Object.keys(detail.strips).length), sizes: Boolean(detail && detail.boxes.labels.length),
-  settings: true, claims: content.claims.length > 0,
+  settings: true,
 };
 const inView = new Set(), stale = new Set(Object.keys(DRAW)), paper = { width: 0 };
 
@@ -22,11 +22,16 @@ function fill() {
   const selectable = Object.keys(metrics).filter((m) => metrics[m].higher !== null).map((m) => [m, label(m)]);
   const every = Object.keys(metrics).map((m) => [m, label(m)]);
   const splits = [...new Set(runs.flatMap((run) => Object.keys(run.points)))].map((split) => [split, split]);
-  const names = content.front.metrics.filter((m) => metrics[m]);
+  const names = content.fronts.metrics.filter((m) => metrics[m]);
   const x = names[0] ?? selectable[0]?.[0], y = names[1] ?? selectable.map(([m]) => m).find((m) => m !== x) ?? x;
   options("front-x", selectable, x);
   options("front-y", selectable, y);
   for (const id of ["front-split", "table-split"]) options(id, splits, splits.length > 1 && id === "table-split" ? splits[1][0] : VALIDATION);
+  const panels = [...new Set(groups.filter((g) => !g.baseline && content.panels[g.name]).map((g) => content.panels[g.name].panel))];
+  options("front-panel", [["all", "all"], ...panels.map((panel) => [panel, panel])], panels.length > 1 ? panels[0] : "all");
+  byId("front-panel").parentElement.hidden = panels.length < 2;
+  const verdicts = [["all", "all"], ["run", "all that were run"], ...Object.keys(VERDICTS).map((verdict) => [verdict, verdict])];
+  options("claim-verdict", verdicts, content.claims.some(wasRun) ? "run" : "all");
   options("curve-metric", every, x);
   options("table-epoch", [["last", "last"], ...names.map((m) => [m, `best ${label(m)} on validation`])], "last");
   if (!detail) return;
@@ -43,6 +48,8 @@ function start() {
   document.querySelector(".ramp").style.background = look.ramp;
   const missing = content.missing.length ? ` ${content.missing.length} planned run(s) have nothing to show yet: ${content.missing.slice(0, 5).join(", ")}${content.missing.length > 5 ? " …" : ""}.` : "";
   byId("summary").textContent = `${runs.length} runs in ${groups.length} groups.${missing}`;
+  byId("notes").hidden = !content.notes.length;
+  byId("note-list").replaceChildren(...content.notes.map((note) => make("li", {}, note)));
   for (const [id, is] of Object.entries(shown)) {
     byId(id).hidden = !is;
     if (is) byId("contents").append(make("li", {}, make("a", { href: `#${id}` }, byId(`${id}-title`).textContent)));
@@ -56,7 +63,7 @@ function start() {
     draw(inView);
   }, { rootMargin: "300px" });
   for (const id of Object.keys(DRAW)) observer.observe(byId(id));
-  addEventListener("beforeprint", () => { paper.width = 680; Object.keys(DRAW).forEach((id) => stale.add(id)); draw(Object.keys(DRAW)); });
+  addEventListener("beforeprint", () => { byId("notes").open = true; paper.width = 680; Object.keys(DRAW).forEach((id) => stale.add(id)); draw(Object.keys(DRAW)); });
   addEventListener("afterprint", () => { paper.width = 0; changed(); });
 }
 

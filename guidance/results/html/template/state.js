@@ -1,6 +1,6 @@
 "use strict";
-/* Draws the report from `content`: groups, runs (settings, points by split), metrics, front, missing, detail (gallery, strips,
-   boxes; null without nets), claims, look. Files of users name things: such text enters the page as text only, and
+/* Draws the report from `content`: groups, runs (settings, points by split), metrics, fronts (by split and pair), panels, missing,
+   notes, detail (gallery, strips, boxes; null without nets), claims, look. It computes no front: guidance.results.groups does. Files of users name things: such text enters the page as text only, and
    is escaped for Plotly, which knows some tags. Sections are drawn when they come into view, and again when they change. */
 
 const content = JSON.parse(document.getElementById("content").textContent);
@@ -15,7 +15,7 @@ const state = { chosen: new Set(), hidden: new Set(), allCurves: false, allRows:
 function style(i) {
   const n = look.colours.length;
   const [symbol, glyph] = look.symbols[(i + Math.floor(i / n)) % look.symbols.length];
-  return { colour: look.colours[i % n], symbol, glyph };
+  return { colour: look.colours[i % n], symbol, glyph, dash: ["solid", "dash", "dot", "dashdot"][i % 4] };
 }
 
 function make(tag, attributes = {}, ...children) {
@@ -123,7 +123,7 @@ function drawTable() {
   const rows = configurations().map((each) => ({ ...each, at: each.runs.map((run) => [run, epochOf(run, split, rule)]).filter(([, e]) => e !== null) }))
     .filter((each) => each.at.length);
   const values = (each, metric) => each.at.map(([run, epoch]) => valueAt(run, split, epoch, metric)).filter(Number.isFinite);
-  const names = Object.keys(metrics).filter((m) => (metrics[m].table || content.front.metrics.includes(m)) && rows.some((row) => values(row, m).length));
+  const names = Object.keys(metrics).filter((m) => (metrics[m].table || content.fronts.metrics.includes(m)) && rows.some((row) => values(row, m).length));
   const heads = [{ text: "configuration" }, { text: "seeds", numeric: true }, ...names.map((m) => ({ text: label(m) + (metrics[m].higher === false ? " ↓" : ""), numeric: true }))];
   byId("metric-table").replaceChildren(table(heads, rows.map((row) => ({
     chosen: row.runs.some((run) => state.chosen.has(run.name)),
@@ -155,11 +155,20 @@ function drawRuns() {
   byId("run-note").textContent = `${rows.length} of ${runs.length} runs. The same in all: ${same.map((key) => `${key} ${show(runs[0].settings[key])}`).join(", ") || "nothing"}.`;
 }
 
+const VERDICTS = { reproduced: "✓", "not reproduced": "✗", inconclusive: "?", "not run": "–" };
+
+const wasRun = (claim) => claim.verdict !== "not run";
+
 function drawClaims() {
-  const keys = [...new Set(content.claims.flatMap((claim) => Object.keys(claim)))];
-  const text = (value) => (Array.isArray(value) ? value.map(show).join(", ") : typeof value === "number" && !Number.isInteger(value) ? number(value) : show(value));
-  const missing = (value) => value === null || value === undefined;
-  const numeric = new Set(keys.filter((key) => content.claims.every((claim) => missing(claim[key]) || typeof claim[key] === "number")));
-  byId("claim-table").replaceChildren(table(keys.map((key) => ({ text: key.replaceAll("_", " "), numeric: numeric.has(key) })),
-    content.claims.map((claim) => ({ cells: keys.map((key) => ({ text: text(claim[key]), numeric: numeric.has(key) })) }))));
+  const wanted = byId("claim-verdict").value, fitting = content.claims.filter((claim) => wanted === "all" || (wanted === "run" ? wasRun(claim) : claim.verdict === wanted));
+  const counts = Object.keys(VERDICTS).map((verdict) => `${content.claims.filter((claim) => claim.verdict === verdict).length} ${verdict}`);
+  byId("claim-note").textContent = `${content.claims.length} claims: ${counts.join(", ")}. Shown: ${fitting.length}. A claim is never reproduced from one seed.`;
+  const list = (lines) => (lines.length ? make("ul", {}, ...lines.map((text) => make("li", {}, text))) : ABSENT);
+  const badge = (verdict) => make("span", { className: `verdict ${verdict.replace(" ", "-")}` }, make("span", { "aria-hidden": "true" }, `${VERDICTS[verdict]} `), verdict);
+  const small = (text) => make("div", { className: "where" }, text);
+  const heads = ["claim", "verdict", "published", "ours", "why"].map((text) => ({ text }));
+  byId("claim-table").replaceChildren(table(heads, fitting.map((claim) => ({ cells: [
+    { text: make("div", {}, make("strong", {}, claim.claim), ` ${claim.says}`, small(claim.where)) },
+    { text: make("div", {}, badge(claim.verdict), ...(wasRun(claim) && claim.scale ? [small(`scale: ${claim.scale}`)] : [])) },
+    { text: list(claim.published) }, { text: list(claim.ours) }, { text: claim.reason }] }))));
 }

@@ -36,7 +36,7 @@ VERDICTS = {
     "holds": "reproduced", "fails": "not reproduced", "lower": "not reproduced", "open": "inconclusive",
     "partly": "inconclusive", "absent": "not run", "none": "not run", "number": "inconclusive",
 }  # fmt: skip
-HOLDS = "EPG of energy is better than EPG of baseline (test, best EPG)"
+HOLDS = "EPG: energy better than baseline (test, best EPG)"
 
 
 def command(root: Path, scale: str, *arguments: str) -> dict[str, dict[str, Any]]:

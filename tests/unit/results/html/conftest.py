@@ -17,6 +17,7 @@ from guidance.results.claims.verdicts import VERDICTS
 from guidance.results.html.page import write_page
 from guidance.results.plan_file import Group, Plan, PlannedRun, write_plan
 from tests.support.runs import CPU, build_tiny, tiny_config
+from tests.unit.results.html.browsing import js, wait
 from tools.reports.page import Choices, describe_report, plotly_script
 
 EVIL = "</script><script>window.hacked = 1</script><img src=x onerror='window.hacked = 2'><b>&amp;</b>"
@@ -99,3 +100,12 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         yield opened
     finally:
         opened.quit()
+
+
+@pytest.fixture
+def opened(browser: Any, page: Path) -> Any:
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "screen"})
+    browser.get(page.as_uri())
+    wait(lambda: js(browser, "return document.querySelectorAll('#front-plot .point').length"))
+    return browser

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +12,13 @@ import torch
 import yaml
 
 from guidance.evaluation.size_bias import SIZE_EDGES
+from guidance.results.groups.epochs import ExperimentRuns, GroupRun, RunEpoch, read_experiment
 from guidance.results.html.boxes import bin_labels, box, boxes_by_size
-from guidance.results.html.content import (
-    columns,
-    describe_metrics,
-    evaluated,
-    front_metrics,
-    plan_of_folders,
-    point,
-    saved_epochs,
-    started,
-)
+from guidance.results.html.content import columns, describe, describe_metrics, plan_of_folders, point
 from guidance.results.html.gallery import Answer, answers, describe_strip, worst_group
 from guidance.results.html.page import embed, write_page
-from guidance.results.plan_file import PlannedRun
+from guidance.results.plan_file import Group, Plan, PlannedRun
+from tests.support.checkpoints import write_epochs
 from tools.reports.detail import latest, pick
 
 
@@ -56,32 +48,6 @@ def test_runs_that_differ_in_the_seed_alone_are_a_group(tmp_path: Path) -> None:
     assert not any(group.baseline for group in plan_of_folders(folders[1:2]).groups)  # of nothing
     with pytest.raises(ValueError, match=r"is not the folder of a run: there is no .*config\.yaml"):
         plan_of_folders([tmp_path])
-    with pytest.raises(ValueError, match=r"no run of 4 runs has a metrics\.jsonl yet"):
-        started(plan)
-
-
-def write_result(folder: Path, name: str, epoch: int, accuracy: float, age: int = 0, **config: Any) -> None:
-    path = folder / "results" / f"{name}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    settings = {"split": "test", "epoch": epoch, "config": {"data.root": "/elsewhere"} | config}
-    path.write_text(json.dumps({"metrics": {"accuracy": accuracy, "epg": None}, "settings": settings}))
-    os.utime(path, (path.stat().st_mtime - age, path.stat().st_mtime - age))
-
-
-def test_of_several_evaluations_that_with_the_run_s_own_settings_counts(tmp_path: Path) -> None:
-    config = {"evaluation": {"region": "box"}, "data": {"root": "x"}}
-    write_result(tmp_path, "a", 2, 0.25, **{"evaluation.region": "segment"})
-    write_result(tmp_path, "b", 2, 0.5, age=100, **{"evaluation.region": "box"})
-    write_result(tmp_path, "c", 2, 0.75, age=50, **{"evaluation.region": "box"})
-    write_result(tmp_path, "d", 1, 0.125)
-    points, left_out = evaluated(tmp_path, config)
-    expected = [{"epoch": 1, "metrics": {"accuracy": 0.125}}, {"epoch": 2, "metrics": {"accuracy": 0.75}}]
-    assert (points, left_out) == ({"test": expected}, 2)
-    assert columns(points["test"]) == {"epoch": [1, 2], "values": {"accuracy": [0.125, 0.75]}}
-    assert evaluated(tmp_path / "none", config) == ({}, 0)
-    (tmp_path / "results" / "e.json").write_text("[]")
-    with pytest.raises(ValueError, match=r"e\.json is not what launch/evaluate\.py writes"):
-        evaluated(tmp_path, config)
 
 
 def test_points_hold_what_can_be_drawn() -> None:
@@ -96,17 +62,37 @@ def test_points_hold_what_can_be_drawn() -> None:
     assert list(rows) == ["f1", "epg_chance", "sparsity"]  # those of tables first
 
 
-def test_the_metrics_of_the_fronts(tmp_path: Path) -> None:
-    configs = [{"pareto": {"metrics": ["accuracy", "epg"], "resolution": 0.01}}, {}]
-    assert front_metrics(configs) == {"metrics": ["accuracy", "epg", "f1", "iou"], "resolution": 0.005}
-    with pytest.raises(ValueError, match=r"pareto\.metrics of a config is 'f1'"):
-        front_metrics([{"pareto": {"metrics": "f1"}}])
+def test_runs_and_their_points(tmp_path: Path) -> None:
+    """Of every epoch, on every split that it was evaluated on; a run without an epoch is missing."""
+    config = {"seed": 3, "model": {"name": "a"}, "trainer": {"epochs": 2}}
+    write_epochs(
+        tmp_path / "a", [(0.5, 0.2, math.nan), (0.6, 0.3, 0.2)], config=config, saved=[2], tests={2: (0.4, 0.1, 0.1)}
+    )
+    runs = (PlannedRun("g/0", "g", 0, tmp_path / "a", {"w": 1}), PlannedRun("g/1", "g", 1, tmp_path / "b"))
+    found = describe(read_experiment(Plan("R1", (Group("g", "Group", True),), runs)))
+    (run,) = found["runs"]
+    assert found["groups"] == [{"name": "g", "label": "Group", "baseline": True}]
+    assert (found["missing"], found["notes"]) == (["g/1"], [f"g/1 has no epoch yet ({tmp_path}/b)"])
+    assert (run["name"], run["seed"], run["own"], run["saved"], run["settings"]["model.name"]) == (
+        "g/0",
+        3,
+        {"w": 1},
+        [2],
+        "a",
+    )
+    assert run["points"] == {
+        "validation": {"epoch": [1, 2], "values": {"f1": [0.5, 0.6], "epg": [0.2, 0.3], "iou": [None, 0.2]}},
+        "test": {"epoch": [2], "values": {"f1": [0.4], "epg": [0.1], "iou": [0.1]}},
+    }
+
+
+def test_the_newest_checkpoint(tmp_path: Path) -> None:
     front = tmp_path / "checkpoints/pareto"
     front.mkdir(parents=True)
-    for name in ("epoch_0010.pt", "epoch_0002.pt", "epoch_best.pt"):
+    assert latest(tmp_path) is None
+    for name in ("epoch_0010.pt", "epoch_0002.pt"):
         (front / name).touch()
-    assert saved_epochs(tmp_path) == [2, 10]
-    assert latest(tmp_path) == front / "epoch_best.pt"
+    assert latest(tmp_path) == front / "epoch_0010.pt"
     (tmp_path / "checkpoints/last.pt").touch()
     assert latest(tmp_path) == tmp_path / "checkpoints/last.pt"
 
@@ -173,13 +159,13 @@ def test_pictured_runs_are_of_all_groups_and_balanced(tmp_path: Path) -> None:
     for run in runs[:-1]:  # the last one has no checkpoint
         (run.folder / "checkpoints").mkdir(parents=True)
         (run.folder / "checkpoints/last.pt").touch()
-    points = [
-        {"name": name, "points": {"validation": {"values": {"f1": [0.0, f1], "epg": [0.0, epg]}}}}
-        for name, (f1, epg) in values.items()
-    ]
-    content = {"runs": points, "front": {"metrics": ["f1", "epg"]}}
-    assert [run.name for run in pick(runs, content, 3)] == ["a/1", "b/0", "a/0"]
-    assert pick(runs, content, 0) == []
+    metrics = [{"val": {"f1": f1, "epg": epg}} for f1, epg in values.values()]
+    found = ExperimentRuns(Plan("p", tuple(Group(name, name) for name in "abc"), tuple(runs)), tuple(
+        GroupRun(run, 0, {}, (RunEpoch(run.name, run.group, 0, 1, 9, each),), 1.0)
+        for run, each in zip(runs, metrics, strict=True)
+    ), ())  # fmt: skip
+    assert [run.name for run in pick(found, ["f1", "epg"], 3)] == ["a/1", "b/0", "a/0"]
+    assert pick(found, ["f1", "epg"], 0) == []
 
 
 def test_no_text_ends_the_script_that_holds_it(tmp_path: Path) -> None:

@@ -9,16 +9,18 @@ from typing import Any
 
 import pytest
 
-from guidance.results.plan_file import read_plan
+from guidance.results.groups.epochs import ExperimentRuns, GroupRun, RunEpoch
+from guidance.results.plan_file import Group, Plan, PlannedRun, read_plan
 from tools import report as tool
-from tools.reports import page as pages
+from tools.reports.page import with_evaluations
 
 
 def test_the_content_of_an_experiment(experiment: Path, content: dict[str, Any]) -> None:
     plan = read_plan(experiment)
     assert [run["name"] for run in content["runs"]] == [run.name for run in plan.runs[:-1]]
     assert content["missing"] == ["energy/0002"]
-    assert content["front"]["metrics"] == ["f1", "epg", "iou", "accuracy", "sparsity"]
+    assert content["fronts"]["together"] is False
+    assert content["fronts"]["metrics"] == ["f1", "epg", "iou", "accuracy", "sparsity"]
     for run in content["runs"]:
         assert run["points"]["validation"]["epoch"] == [1, 2]
         assert run["points"]["test"]["epoch"] == [2]  # what was evaluated for the report
@@ -40,7 +42,10 @@ def test_the_command(
     monkeypatch.syspath_prepend(str(Path(tool.__file__).parent))
     arguments = [str(experiment), "--html", "--output", str(tmp_path), "--detailed", "0"]
     assert tool.main(arguments) == 0
-    assert "4 runs, maps of 0, " in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "4 runs, maps of 0, " in printed
+    assert "27 claims: 0 reproduced" in printed
+    assert '"verdict":"not run"' in (tmp_path / "report.html").read_text()
     assert (tmp_path / "report.html").stat().st_size > 1e6
     assert not (tmp_path / "maps.png").exists()
     monkeypatch.setitem(sys.modules, "plotly.offline", None)
@@ -49,12 +54,17 @@ def test_the_command(
 
 
 def test_a_new_evaluation_takes_the_place_of_an_old_one() -> None:
-    points = {"test": {"epoch": [1, 2], "values": {"f1": [0.1, 0.2], "epg": [0.3, 0.4]}}}
-    content = {"runs": [{"name": "a", "points": points}, {"name": "b", "points": {}}]}
-    found: Any = {
-        "a": SimpleNamespace(settings={"epoch": 2}, metrics={"f1": 0.5, "iou": 0.6}),
-        "b": SimpleNamespace(settings={"epoch": 3}, metrics={"f1": 0.7}),
-    }
-    pages._add_points(content, found, "test")
-    assert points["test"]["values"] == {"f1": [0.1, 0.5], "epg": [0.3, None], "iou": [None, 0.6]}
-    assert content["runs"][1]["points"] == {"test": {"epoch": [3], "values": {"f1": [0.7]}}}
+    planned = PlannedRun("a", "g", 0, Path("a"))
+    epochs = tuple(
+        RunEpoch("a", "g", 0, n, 10 * n, {"val": {"f1": 0.1}, "test": {"f1": n / 10, "epg": 0.3}}) for n in (1, 2)
+    )
+    before = ExperimentRuns(Plan("p", (Group("g", "G"),), (planned,)), (GroupRun(planned, 0, {}, epochs, 1.0),), ())
+
+    def after(step: int, split: str = "test") -> list[Any]:
+        found: Any = {"a": SimpleNamespace(settings={"epoch": 2, "step": step}, metrics={"f1": 0.5})}
+        return [(e.step, e.metrics.get("test")) for e in with_evaluations(before, found, split).runs[0].epochs]
+
+    first = (10, {"f1": 0.1, "epg": 0.3})
+    assert after(20) == [first, (20, {"f1": 0.5})]
+    assert after(25) == [first, (20, {"f1": 0.2, "epg": 0.3}), (25, {"f1": 0.5})]  # in the middle of an epoch
+    assert after(20, "val") == [first, (20, {"f1": 0.2, "epg": 0.3})]

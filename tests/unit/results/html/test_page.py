@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import random
-import time
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from guidance.results.html.page import write_page
-from guidance.runs.pareto import non_dominated
+from tests.unit.results.html.browsing import choose, count, js, see, wait
 from tests.unit.results.html.conftest import EVIL
 
-SECTIONS = ["fronts", "curves", "metrics", "gallery", "masks", "sizes", "settings", "claims"]
+SECTIONS = ["fronts", "claims", "curves", "metrics", "gallery", "masks", "sizes", "settings"]
 PLOTS = ["front-plot", "curve-plot", "size-plot"]
 FIRST_MEMBER = """
     // Where the first member of the first front lies in the window, and its run.
@@ -32,47 +27,10 @@ UNNAMED = """
 """
 
 
-def wait(condition: Callable[[], Any], seconds: float = 30) -> Any:
-    """What the condition returns, once that is true."""
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "what is waited for does not come"
-        time.sleep(0.05)
-    return found
-
-
-@pytest.fixture
-def opened(browser: Any, page: Path) -> Any:
-    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "screen"})
-    browser.get(page.as_uri())
-    wait(lambda: js(browser, "return document.querySelectorAll('#front-plot .point').length"))
-    return browser
-
-
-def js(browser: Any, script: str, *arguments: Any) -> Any:
-    return browser.execute_script(script, *arguments)
-
-
-def see(browser: Any, section: str) -> None:
-    """Scroll to a section, and wait until it is drawn."""
-    js(browser, "document.getElementById(arguments[0]).scrollIntoView()", section)
-    wait(lambda: js(browser, "return inView.has(arguments[0]) && !stale.has(arguments[0])", section))
-
-
-def count(browser: Any, selector: str) -> int:
-    return int(js(browser, "return document.querySelectorAll(arguments[0]).length", selector))
-
-
-def choose(browser: Any, control: str, value: str) -> None:
-    js(browser, "const c = document.getElementById(arguments[0]); c.value = arguments[1];"
-                "c.dispatchEvent(new Event('input', {bubbles: true}))", control, value)  # fmt: skip
-
-
 def test_nothing_is_loaded_and_nothing_fails(opened: Any) -> None:
     assert js(opened, "return shown") == dict.fromkeys(SECTIONS, True)
     undrawn = js(opened, "return [...stale]")
-    assert "claims" in undrawn  # only what is in view is drawn
+    assert "settings" in undrawn  # only what is in view is drawn
     for section in SECTIONS:
         see(opened, section)
     assert js(opened, "return [...stale]") == []
@@ -158,14 +116,6 @@ def test_numbers_of_the_tables(opened: Any, content: dict[str, Any]) -> None:
     assert (mean, spread) == pytest.approx(((a + b) / 2, abs(a - b) / 2**0.5), abs=6e-4)
 
 
-def test_fronts_are_those_of_the_package(opened: Any) -> None:
-    draw = random.Random(0)
-    for resolution in (0.005, 0.0):
-        points = [[round(draw.random(), 3), round(draw.random(), 3)] for _ in range(300)] + [[0.5, 0.5]] * 2
-        script = "content.front.resolution = arguments[1]; return nonDominated(arguments[0])"
-        assert js(opened, script, points, resolution) == non_dominated(points, resolution)
-
-
 def test_every_control_is_reached_by_the_keyboard(opened: Any) -> None:
     from selenium.webdriver import ActionChains, Keys
 
@@ -173,7 +123,7 @@ def test_every_control_is_reached_by_the_keyboard(opened: Any) -> None:
         see(opened, section)
     js(opened, "scrollTo(0, 0); document.activeElement.blur(); window.reached = new Set();"
                "document.addEventListener('focusin', e => window.reached.add(e.target))")  # fmt: skip
-    wanted = "a[href], button:not([hidden]), select, input, .scroll, .strip"
+    wanted = "a[href], button:not([hidden]), select, input, summary, .scroll, .strip"
     for _ in range(count(opened, wanted) + 5):
         ActionChains(opened).send_keys(Keys.TAB).perform()
         if js(opened, "return document.activeElement === document.querySelector('#metrics select')"):
@@ -204,33 +154,8 @@ def test_print_shows_all_sections_and_no_controls(opened: Any) -> None:
     shown = "return [...document.querySelectorAll(arguments[0])].filter(e => e.getClientRects().length).map(e => e.id)"
     assert js(opened, shown, "section") == SECTIONS
     assert js(opened, shown, ".controls, select, button, nav") == []
+    assert js(opened, shown, "#note-list") == ["note-list"]
     assert js(
         opened, "return [...document.querySelectorAll('.main-svg')].every(e => e.getBoundingClientRect().width <= 700)"
     )
     js(opened, "dispatchEvent(new Event('afterprint'))")
-
-
-def test_many_runs_are_drawn_from_one_file(browser: Any, content: dict[str, Any], tmp_path: Path) -> None:
-    """300 runs of 40 epochs: no error, and the first section is there in seconds."""
-    draw = random.Random(0)
-    groups = [{"name": f"g{g}", "label": f"g{g}", "baseline": g == 0} for g in range(10)]
-    runs = []
-    for i in range(300):
-        values = {m: [draw.random() for _ in range(40)] for m in ("accuracy", "epg", "iou", "f1")}
-        points = {"validation": {"epoch": list(range(1, 41)), "values": values}}
-        run = {"name": f"r{i}", "group": f"g{i % 10}", "seed": i // 100, "own": {"weight": i // 10 % 10}}
-        runs.append(run | {"settings": {"weight": i // 10 % 10}, "saved": [], "left_out": 0, "points": points})
-    many = content | {"groups": groups, "runs": runs, "detail": None, "missing": []}
-    path = tmp_path / "many.html"
-    from tools.reports.page import plotly_script
-
-    assert write_page(path, many, plotly=plotly_script()) < 12e6
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "screen"})
-    browser.get(path.as_uri())
-    wait(lambda: js(browser, "return typeof stale === 'object' && !stale.has('fronts')"))
-    for section in ("curves", "metrics", "settings"):
-        see(browser, section)
-    assert "12000 points of 300 runs" in js(browser, "return byId('front-note').textContent")
-    assert count(browser, "#run-table tbody tr") == 300
-    assert "12 of 100 configurations" in js(browser, "return byId('curve-note').textContent")
-    assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
