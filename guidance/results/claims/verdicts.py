@@ -192,7 +192,7 @@ def _difference(
         differences = [a - b for a, b in zip(values, others, strict=True)]
         middle = statistics.fmean(differences)
         how = f"{'paired t-test' if isinstance(other, Mapping) else 't-test'}, {len(values)} seeds"
-        if _width(differences) < TINY:  # without any spread the test has no interval
+        if _width(differences) < TINY:  # without any spread the interval is a point, of which scipy warns
             return middle, (middle, middle), how
         interval = stats.ttest_1samp(differences, 0).confidence_interval(CONFIDENCE)
     else:

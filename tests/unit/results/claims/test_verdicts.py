@@ -26,6 +26,7 @@ def of(*values: float, first: int = 0) -> Values:
     return Values(dict(enumerate(values, start=first)))
 
 
+@pytest.mark.filterwarnings("error")  # of scipy, where there is no spread
 @pytest.mark.parametrize(
     ("ours", "other", "verdict"),
     [
