@@ -146,7 +146,10 @@ class EarlyStopSettings(Section):
 
 class TrainerSettings(Section):
     # Their number decides the learning rate of every step, or, in some modes, when something ends.
-    epochs: Annotated[Count, FreeOnResume(unless=lambda c: c.schedule.name == "cosine" or c.mode.epochs_matter)] = 50
+    # 0 evaluates the weights that the run starts from, as its config says, and keeps them.
+    epochs: Annotated[
+        int, Field(ge=0), FreeOnResume(unless=lambda c: c.schedule.name == "cosine" or c.mode.epochs_matter)
+    ] = 50
     batch_size: Count = 64  # of all processes together
     accumulate: Count = 1  # chunks into which each process splits its share of a batch
     clip_norm: Positive | None = None

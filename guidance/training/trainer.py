@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,21 +24,12 @@ from guidance.training.guard import LossGuard, check_finite, raise_non_finite
 from guidance.training.history import History
 from guidance.training.options import TrainingOptions
 from guidance.training.random_states import get_rng, set_rng
+from guidance.training.saver import Saver
 from guidance.training.signals import StoppedWaitingError, StopRequest
 from guidance.training.state import load_optimizer, natural, part
 from guidance.types import Batch, Step
 
 LOG = logging.getLogger(__name__)
-
-
-class Saver(Protocol):
-    """Where the trainer's results go; the run folder implements it."""
-
-    def last(self, state: Callable[[], dict[str, Any]], *, metrics: Mapping[str, float]) -> None:
-        """Write the checkpoint to resume from. Every process calls it."""
-
-    def offer(self, *, epoch: int, step: int, metrics: Mapping[str, float]) -> bool:
-        """Keep the current weights if they are Pareto-optimal. Every process calls it."""
 
 
 class Trainer:
@@ -75,14 +66,10 @@ class Trainer:
         if self._resumed_rng is not None:
             set_rng(self._resumed_rng)
         with StopRequest().listening() as stop, naming_killed_workers("go on with --resume"):
+            if self.epochs == 0 and not self.history.metrics and not self._judged(0, {}, stop):
+                return False
             while self.epoch < self.epochs and not self._hopeless():
-                if not self._train_epoch(ddp, stop):
-                    return False
-                try:
-                    self._finish_epoch(stop)
-                except StoppedWaitingError:
-                    abandon_workers()
-                    self._say_stopped("during the evaluation")  # before which the weights were saved
+                if not self._train_epoch(ddp, stop) or not self._finish_epoch(stop):
                     return False
                 if self.epoch < self.epochs and stop.agreed():
                     self._say_stopped()
@@ -176,23 +163,36 @@ class Trainer:
         shown = {name: f"{values[name]:.4f}" for name in self.objective.names if name in values}
         bar.note(shown | {"images/s": f"{rate:.0f}"})
 
-    def _finish_epoch(self, stop: StopRequest) -> None:
+    def _finish_epoch(self, stop: StopRequest) -> bool:
         """Save, evaluate, offer to the front, log, save; in this order, so that a kill repeats what was not saved."""
         self._save()  # an evaluation may take longer than the grace of a scheduler
         train = {f"train/{name}": value for name, value in self.history.read_epoch().items()}
         # Each process has its own running statistics; the main process's are the ones that are saved.
         distributed.broadcast_buffers(self.objective)
-        with stop.waiting():
-            metrics = self.evaluate(self.step)
+        return self._judged(self.epoch + 1, train, stop)
+
+    def _judged(self, epoch: int, train: dict[str, float], stop: StopRequest) -> bool:
+        """Evaluate the weights after `epoch` epochs, and save; False if a signal ended that, before which they were saved.
+
+        A run of no epochs judges the weights that it starts from, which are those of another run, evaluated otherwise.
+        """
+        try:
+            with stop.waiting():
+                metrics = self.evaluate(self.step)
+        except StoppedWaitingError:
+            abandon_workers()
+            self._say_stopped("during the evaluation")
+            return False
         self.history.evaluated(metrics)
-        self.saver.offer(epoch=self.epoch + 1, step=self.step, metrics=metrics)
+        self.saver.offer(epoch=epoch, step=self.step, metrics=metrics)
         val = {f"val/{name}": value for name, value in metrics.items()}
-        self.log.log(self.step, {"epoch": self.epoch + 1} | train | val)
+        self.log.log(self.step, {"epoch": epoch} | train | val)
         for advice in self.objective.advise(train | val):
             LOG.warning(advice)
-        self.epoch, self.position = self.epoch + 1, 0
+        self.epoch, self.position = epoch, 0
         self.history.begin_epoch()
         self._save()
+        return True
 
     def _hopeless(self) -> bool:
         """Whether the best value of the `minimum` metric is too low after its patience."""

@@ -59,12 +59,13 @@ def test_killed_between_front_and_checkpoint(
     trainer = build_trainer(config, tmp_path / "killed", CPU)
     original = getattr(trainer, method)
 
-    def dying(*args: Any) -> None:
+    def dying(*args: Any) -> Any:
         if method == "_save" and trainer.step == 8:
             raise Killed
-        original(*args)
+        returned = original(*args)
         if trainer.step == 8:
             raise Killed
+        return returned
 
     monkeypatch.setattr(trainer, method, dying)
     with pytest.raises(Killed):

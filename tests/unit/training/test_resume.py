@@ -11,13 +11,15 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
+from guidance.assembly import build_trainer
 from guidance.inference import load_run
 from guidance.runs import checkpoint
 from guidance.runs.environment import commit
 from guidance.runs.paths import ENVIRONMENT
 from tests.support.data.layouts import write_text
-from tests.support.runs import Make, assert_same, resume, rows, snapshot
+from tests.support.runs import CPU, Make, assert_same, resume, rows, snapshot
 
 
 def test_settings_of_how_a_run_survives_may_change(settings: Make, stopped: Path, tmp_path: Path) -> None:
@@ -145,3 +147,20 @@ def test_the_environment_holds_the_commit(stopped: Path, tmp_path: Path) -> None
     assert ask(root) == clean
     write_text(root / "launch/train.py", "# changed")
     assert ask(root) == clean + "+"
+
+
+def test_without_epochs_the_weights_that_it_starts_from_are_evaluated(settings: Make, tmp_path: Path) -> None:
+    assert build_trainer(settings(trainer={"epochs": 1}), tmp_path / "first", CPU).fit()
+    weights = {"name": "tiny", "weights": str(tmp_path / "first/checkpoints/last.pt")}
+    config = settings(trainer={"epochs": 0}, model=weights, evaluation={"attribution": {"depth": "final"}})
+    assert build_trainer(config, tmp_path / "run", CPU).fit()
+    before, after = (checkpoint.load(tmp_path / name / "checkpoints/last.pt") for name in ("first", "run"))
+    assert all(torch.equal(value, after["model"][name]) for name, value in before["model"].items())
+    assert (after["epoch"], after["step"]) == (0, 0)
+    assert after["metrics"]["f1"] == before["metrics"]["f1"]
+    assert after["metrics"]["epg"] != before["metrics"]["epg"]
+    assert [path.name for path in (tmp_path / "run/checkpoints/pareto").iterdir()] == ["epoch_0000.pt"]
+    lines = rows(tmp_path / "run")
+    assert [(row["epoch"], row["step"], row["val/f1"]) for row in lines] == [(0, 0, before["metrics"]["f1"])]
+    assert build_trainer(config, tmp_path / "run", CPU, resume=True).fit()
+    assert rows(tmp_path / "run") == lines
