@@ -14,7 +14,7 @@ from torch import Tensor
 from guidance import distributed
 from guidance.assembly.nets import build_attribution
 from guidance.assembly.objectives import build_classification, build_localization
-from guidance.assembly.sets import build_evaluation_dataset, encoding
+from guidance.assembly.sets import as_dilated, build_evaluation_dataset, encoding
 from guidance.assembly.threshold import describe_evaluation, threshold_images
 from guidance.attribution import ATTRIBUTIONS
 from guidance.config import Config
@@ -182,7 +182,7 @@ def build_epoch_evaluation(
     method, depth = build_attribution(config)
     title = method.title or config.evaluated_attribution.method
     count = config.log.probe_images if config.log.tensorboard and distributed.is_main() else 0
-    probe = Probe.choose(dataset, count, encoding=encoding(config))
+    probe = Probe.choose(dataset, count, encoding=encoding(config), trained=as_dilated(config, dataset))
 
     def evaluation(step: int) -> dict[str, float]:
         metrics = evaluator(model)

@@ -168,6 +168,17 @@ def build_evaluation_dataset(config: Config, source: Source) -> GuidanceDataset:
     )  # fmt: skip
 
 
+def as_dilated(config: Config, dataset: GuidanceDataset) -> GuidanceDataset | None:
+    """An evaluation set with its boxes as training dilates them, to be looked at; None where it does not.
+
+    No metric is computed on them: only training boxes are dilated (Rao et al. 2023, R8).
+    """
+    data = config.data
+    if data.dilation == 0 or not REGIMES[data.region].boxes:
+        return None
+    return dataset.with_regions(RegionOptions(region=data.region, dilation=data.dilation))
+
+
 def build_eval_transform(config: Config, *, cached: bool = False) -> Transform:
     """What evaluation does to an image, or to the square of it that a cache holds."""
     settings = config.evaluation

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
@@ -98,6 +99,13 @@ class GuidanceDataset(Dataset[Sample]):
             raise ValueError(
                 f"annotated index {outside[0]} is not in the split, which has {len(source.records)} images"
             )
+
+    def with_regions(self, regions: RegionOptions) -> GuidanceDataset:
+        """The same images with other regions."""
+        check_regime(regions.region, self.source)
+        other = copy.copy(self)
+        other.regions = regions
+        return other
 
     def __len__(self) -> int:
         return len(self.source.records)

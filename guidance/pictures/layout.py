@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import imsave
 from numpy.typing import NDArray
 
-from guidance.pictures.overlays import OUTLINE, ramp
+from guidance.pictures.overlays import OUTLINE, TRAINED, ramp
 from guidance.runs.logs import Image
 
 
@@ -70,19 +70,29 @@ class Layout:
         figure.text(0.5, self.margin / height, note, size=7, color="0.35", ha="center", va="bottom")
 
 
-def draw_cell(axes: Axes, pixels: Image, mask: NDArray[np.bool_], caption: str) -> None:
-    """One picture of a panel: `pixels`, the outline of `mask` [H, W] over them, and the text below."""
+def draw_cell(
+    axes: Axes, pixels: Image, mask: NDArray[np.bool_], caption: str, trained: NDArray[np.bool_] | None = None
+) -> None:
+    """One picture of a panel: `pixels`, over them the outline of `mask` [H, W], dashed that of `trained`; below, the text."""
     height, width = mask.shape
     axes.imshow(pixels, extent=(0, width, height, 0), interpolation="nearest", aspect="auto")
-    padded = np.pad(mask.astype(float), 1)
-    x, y = np.arange(-0.5, width + 1), np.arange(-0.5, height + 1)
-    if mask.any():
-        for colour, line in (("black", 2.6), (OUTLINE, 1.3)):
-            axes.contour(x, y, padded, levels=[0.5], colors=[colour], linewidths=[line]).set_clip_on(False)
+    if trained is not None:
+        _outline(axes, trained, TRAINED, "dashed")
+    _outline(axes, mask, OUTLINE, "solid")
     axes.set(xlim=(0, width), ylim=(height, 0), xticks=[], yticks=[])
     for spine in axes.spines.values():
         spine.set(linewidth=0.6, color="0.3")
     axes.set_xlabel(caption, size=9, labelpad=3)
+
+
+def _outline(axes: Axes, mask: NDArray[np.bool_], colour: str, style: str) -> None:
+    if not mask.any():
+        return
+    padded = np.pad(mask.astype(float), 1)
+    x, y = np.arange(-0.5, mask.shape[1] + 1), np.arange(-0.5, mask.shape[0] + 1)
+    for own, line, dashes in (("black", 2.6, "solid"), (colour, 1.3, style)):
+        drawn = axes.contour(x, y, padded, levels=[0.5], colors=[own], linewidths=[line], linestyles=[dashes])
+        drawn.set_clip_on(False)
 
 
 def shorten(text: str, width: float, size: float) -> str:

@@ -16,6 +16,7 @@ from guidance.maps import upsample
 from guidance.runs.logs import Image
 
 FOR, AGAINST, OUTLINE = "#D55E00", "#0072B2", "#F0E442"  # evidence for and against the class; edge of a mask
+TRAINED = "#56B4E9"  # edge of the mask as training has it, where it is another; dashed
 _WASH, _OPACITY = 0.6, 0.8  # share of the grey image in the background; opacity of the strongest evidence
 
 

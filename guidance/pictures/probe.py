@@ -27,6 +27,12 @@ def _with_empty_mask(sample: Sample) -> Sample:
     return sample._replace(classes=label, masks=nothing, segments=None, kinds=None, never=None)
 
 
+def _seen(trained: GuidanceDataset, sample: Sample) -> Tensor:
+    """The region [H, W] of the class of `sample`, in the frame of its image, as training has it; empty where it has none."""
+    own = trained[0, sample.index]
+    return own.masks[own.classes == sample.classes[0]].any(0)
+
+
 def spread(dataset: GuidanceDataset, count: int, *, group: int | None = None) -> list[int]:
     """Positions of up to `count` annotated images, spread evenly over the split, or one of its groups, sorted by class.
 
@@ -47,17 +53,23 @@ class Probe:
     batch: Batch
     encoding: str
     classes: tuple[str, ...]
+    trained: Tensor | None = None  # [B, H, W] bool: the regions as training has them, such as dilated boxes
 
     @staticmethod
-    def choose(dataset: GuidanceDataset, count: int, *, encoding: str) -> Probe | None:
+    def choose(
+        dataset: GuidanceDataset, count: int, *, encoding: str, trained: GuidanceDataset | None = None
+    ) -> Probe | None:
         """`count` annotated images spread evenly over the split sorted by class, each with its first annotated class.
 
-        Where nothing is annotated, images with their first class and an empty mask; None without any of these.
+        Where nothing is annotated, images with their first class and an empty mask; None without any of these. `trained`: the
+        same split with the regions that training has, which are drawn, too.
         """
-        return Probe.of(dataset, spread(dataset, count), encoding=encoding)
+        return Probe.of(dataset, spread(dataset, count), encoding=encoding, trained=trained)
 
     @staticmethod
-    def of(dataset: GuidanceDataset, indices: Sequence[int], *, encoding: str) -> Probe | None:
+    def of(
+        dataset: GuidanceDataset, indices: Sequence[int], *, encoding: str, trained: GuidanceDataset | None = None
+    ) -> Probe | None:
         """The images at these positions of the split, as `choose` has them; None if none can be read."""
         annotated = any(is_annotated(dataset.source.records[i], dataset.regions.region) for i in indices)
         samples = [dataset[0, i] for i in indices]
@@ -65,7 +77,10 @@ class Probe:
             samples = [s.choose(slice(1)) for s in samples if s.kept and len(s.classes)]
         else:
             samples = [_with_empty_mask(s) for s in samples if s.kept]
-        return Probe(collate(samples), encoding, dataset.source.classes) if samples else None
+        if not samples:
+            return None
+        seen = None if trained is None or not annotated else torch.stack([_seen(trained, s) for s in samples])
+        return Probe(collate(samples), encoding, dataset.source.classes, seen)
 
     def maps(self, model: Classifier, *, attribution: str | Method, depth: str, device: torch.device) -> Tensor:
         """Raw maps [B, H, W] of the annotated classes, upsampled to the images, on the host."""
@@ -91,6 +106,7 @@ class Probe:
             captions={title: [f"EPG {s:.2f}" for s in values] for title, values in scores.items()},
             # Logits of two nets differ in size; the question is where the evidence lies.
             shared_scale=False,
+            trained=self.trained,
         )
 
     def masks(self, model: Classifier, *, device: torch.device) -> dict[str, Tensor]:

@@ -12,7 +12,7 @@ from matplotlib import colors, image
 
 from guidance.pictures import layout, panels, plots
 from guidance.pictures.layout import to_array, write_png
-from guidance.pictures.overlays import AGAINST, FOR, OUTLINE, colour_scale, overlay
+from guidance.pictures.overlays import AGAINST, FOR, OUTLINE, TRAINED, colour_scale, overlay
 from guidance.pictures.panels import panel
 from guidance.pictures.plots import RUN_COLOURS, plot_front
 from guidance.runs.pareto import Candidate
@@ -127,6 +127,27 @@ def test_outline_is_drawn_around_the_mask_in_every_column() -> None:
         assert yellow[round(y) - 2 : round(y) + 3, round(x)].any()
         assert not yellow[round(y) + 8 : round(y) + 20, round(x)].any()
     assert not yellow[len(yellow) // 2 :].any()  # the second image has no mask
+
+
+def test_what_training_dilates_is_dashed_around_what_is_given() -> None:
+    images, maps, masks = example()
+    wider = torch.zeros_like(masks)
+    wider[0, 4:28, 4:44] = True
+    drawn = panel(torch.zeros_like(images), maps, masks, trained=wider, dpi=100).astype(int)
+    blue, yellow = ((np.abs(drawn - rgb(colour)) < 30).all(-1) for colour in (TRAINED, OUTLINE))
+    for column in range(3):
+        left, right = (round((0.12 + column * 2.12 + 2.0 * x / 48) * 100) for x in (6, 42))  # along the upper edges
+        outer, inner = (round((0.30 + 2.0 * y / 48) * 100) for y in (4, 8))
+        dashes = blue[outer - 2 : outer + 3, left:right].any(0)
+        assert 0.3 < dashes.mean() < 0.9
+        assert not yellow[outer - 2 : outer + 3, left:right].any()
+        assert yellow[inner - 2 : inner + 3, left + 10 : right - 10].any(0).all()
+        assert not blue[inner - 2 : inner + 3, left + 10 : right - 10].any()
+    assert not blue[len(blue) // 2 : -60].any()  # the second image has neither; below is the scale of the maps
+    same = panel(images, maps, masks, trained=masks)
+    assert np.array_equal(same, panel(images, maps, masks))
+    with pytest.raises(ValueError, match=r"trained have shape \[2, 3, 3\]; expected \[2, 32, 48\]"):
+        panel(images, maps, masks, trained=masks[:, :3, :3])
 
 
 def test_maps_of_a_row_share_a_scale_unless_told_otherwise() -> None:

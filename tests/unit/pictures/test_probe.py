@@ -11,11 +11,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from guidance.assembly.sets import as_dilated
+from guidance.config import parse_config
 from guidance.data import GuidanceDataset, eval_transform
 from guidance.models.classifier import Classifier
 from guidance.pictures.masks import mask_panel
 from guidance.pictures.panels import panel
 from guidance.pictures.probe import Probe
+from guidance.regions import boxes_to_mask
+from tests.support.configs import VOC
 from tests.support.data.pictures import make_source
 from tests.support.nets import masking_net, tiny
 
@@ -94,3 +98,27 @@ def test_probe_draws_its_masks_and_the_merged_one(tmp_path: Path, monkeypatch: p
     assert torch.equal(drawn["merged"] > 0, either)
     with pytest.raises(ValueError, match="no masks"):
         probe.mask_picture({})
+
+
+@pytest.mark.parametrize(("dilation", "region"), [(0.25, "box"), (0.0, "box"), (0.25, "segment")])
+def test_a_run_with_dilation_shows_the_given_and_the_dilated_box(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dilation: float, region: str
+) -> None:
+    """Of each image the box of its first class; only training boxes are dilated, and segmentations never."""
+    source = make_source(tmp_path, [[(0, (9, 4, 21, 12)), (1, (0, 0, 4, 4))], [(1, (10, 10, 20, 20))]])
+    evaluated = GuidanceDataset(source, eval_transform(20), training=False)
+    config = parse_config(VOC | {"data": VOC["data"] | {"dilation": dilation, "region": region}})
+    probe = Probe.choose(evaluated, 2, encoding="normalized", trained=as_dilated(config, evaluated))
+    assert probe is not None
+    given = boxes_to_mask(
+        torch.tensor([[6.0, 4, 14, 12], [20 / 3, 10, 40 / 3, 20]]), 20, 20
+    )  # 30 pixels are resized to 20
+    assert torch.equal(probe.batch.regions.mask, given)
+    drawn: dict[str, Any] = {}
+    monkeypatch.setattr("guidance.pictures.probe.panel", lambda *args, **settings: drawn.update(settings))
+    probe.picture({"maps": torch.zeros(2, 20, 20)})
+    if dilation == 0 or region == "segment":
+        assert drawn["trained"] is None
+    else:
+        wider = torch.tensor([[4.0, 2, 16, 14], [5, 7.5, 15, 20]])
+        assert torch.equal(drawn["trained"], boxes_to_mask(wider, 20, 20))
