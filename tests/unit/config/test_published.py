@@ -88,7 +88,7 @@ def test_any_other_value_is_found(path: Path, name: str) -> None:
     ("stem", "change", "key"),
     [
         ("voc_bcos_energy_star", "optimizer.lr=1e-3", "optimizer.lr"),
-        ("voc_resnet50_rrr_final", "objective.localization.weight=1e-3", "objective.localization.weight"),
+        ("voc_bcos_l1", "objective.localization.weight=5e-4", "objective.localization.weight"),
         ("waterbirds100_bcos_energy", "data.validation=official", "data.validation"),
         ("voc_bcos_energy", "evaluation.iou_threshold=0.5", "evaluation.iou_threshold"),
         ("cub_aim_convnext_tiny", "aim.threshold=null", "aim.threshold"),
