@@ -131,16 +131,18 @@ def _of_part(experiment: Experiment, part: RunsSettings, runs: list[dict[str, An
 
 
 def _left_out(experiment: Experiment, runs: Mapping[str, list[dict[str, Any]]]) -> list[str]:
-    """What a paper runs `each` of, and the experiment does not."""
+    """What a paper runs `each` of, in all combinations, and the experiment does not."""
     idents = sorted({ident for part in experiment.parts.values() for ident in part.published} & set(PROTOCOLS))
     found = []
     for ident in idents:
         own = [
             settings for name, part in experiment.parts.items() if ident in part.published for settings in runs[name]
         ]
-        for key, value in wanted(PROTOCOLS[ident]).items():
-            missing = [v for v in choices(value) if not any(s.get(key) == v for s in own)] if _is_each(value) else []
-            found += [f"{ident}: no run has {key} {v}" for v in missing]
+        each = {key: choices(value) for key, value in wanted(PROTOCOLS[ident]).items() if _is_each(value)}
+        for combination in itertools.product(*each.values()):
+            missing = dict(zip(each, combination, strict=True))
+            if each and not any(all(settings.get(key) == v for key, v in missing.items()) for settings in own):
+                found.append(f"{ident}: no run has {', '.join(f'{key} {v}' for key, v in missing.items())}")
     return found
 
 

@@ -110,6 +110,14 @@ def test_a_change_is_found(change: Callable[[dict[str, Any]], Any], found: list[
     assert changed(change) == found
 
 
+def test_a_combination_that_is_left_out_is_found() -> None:
+    """Each threshold and each stage are there, but not each threshold of each stage."""
+    content = yaml.safe_load(dump_experiment(read(FOLDER / "aim/waterbirds95_thresholds.yaml")))
+    content["groups"]["waterbirds95_thresholds_stage2"]["grid"]["aim.threshold"] = [0.1, 0.15, 0.2, 0.3, 0.35, 0.4]
+    row = "aim/waterbirds95/thresholds"
+    assert complaints(parse_experiment(content)) == [f"{row}: no run has aim.stop_stage 2, aim.threshold 0.25"]
+
+
 # ----------------------------------------------------------------------------------------------------------------------
 # small variants
 # ----------------------------------------------------------------------------------------------------------------------
