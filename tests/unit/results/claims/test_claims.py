@@ -127,7 +127,19 @@ def test_a_claim_over_several_experiments(tmp_path: Path) -> None:
     one_each = judged(tmp_path, direction("a", "b"), direction("c", "a"), plans=[birds, dogs])
     assert len(one_each.checks) == 3
     other = {"expect": "better", "group": "a", "than": "b", "metric": "epg", "settings": {"data.root": "y"}}
-    assert judged(tmp_path, other, plans=[birds, dogs]).verdict == "not run"
+    neither = judged(tmp_path, other, plans=[birds, dogs])
+    assert (neither.verdict, len(neither.checks)) == ("not run", 1)
+
+
+def test_results_of_other_settings_are_no_results_of_the_runs(tmp_path: Path) -> None:
+    """What was only evaluated on shifted crops says nothing of the images as they are."""
+    plan = experiment(tmp_path / "x", {name: {0: one(0.5), 1: one(0.6)} for name in ("a", "b")})
+    for run in plan.runs:
+        for path in (run.folder / "results").iterdir():
+            path.write_text(path.read_text().replace('"evaluation.crop": "none"', '"evaluation.crop": "shifted"'))
+    assert judged(tmp_path, direction("a", "b"), plans=[plan]).verdict == "not run"
+    shifted = direction("a", "b") | {"evaluated": {"evaluation.crop": "shifted"}}
+    assert judged(tmp_path, shifted, plans=[plan]).verdict == "inconclusive"
 
 
 @pytest.mark.parametrize(
