@@ -24,7 +24,14 @@ import torch
 
 from guidance import cli, distributed
 from guidance.assembly import build_source
-from guidance.assembly.judging import SCENES, SceneChoices, build_scenes, judged_methods, scene_settings
+from guidance.assembly.judging import (
+    SCENES,
+    SceneChoices,
+    build_scenes,
+    compares_classes,
+    judged_methods,
+    scene_settings,
+)
 from guidance.assembly.sets import encoding
 from guidance.benchmarks.class_maps import VARIANTS
 from guidance.benchmarks.class_names import read_classes
@@ -115,7 +122,7 @@ def judge_run(args: argparse.Namespace, run: Run, source: Source, name: str, fol
     scenes = build_scenes(run.config, source, run.model, chosen)
     choices = Choices(
         variants=temperatures() if args.temperatures else dict(VARIANTS), threshold=args.threshold,
-        blurred_pixels=args.blurred_pixels, step=args.step, single_label=source.single_label,
+        blurred_pixels=args.blurred_pixels, step=args.step, single_label=compares_classes(run.config),
         removed=mean_pixel(encoding(run.config)), seed=args.seed,
     )  # fmt: skip
     settings = scene_settings(chosen, source, run.config.data.root) | {

@@ -57,14 +57,19 @@ def build_scenes(config: Config, source: Source, model: Classifier, choices: Sce
     def look(position: int) -> Pictured:
         sample = dataset[0, position]
         masks = sample.masks if sample.segments is None else _finest(sample.masks, sample.segments)
-        return Pictured(names[position], sample.image, tuple(sample.classes.tolist()), masks)
+        return Pictured(names[position], sample.image, tuple(sample.classes.tolist()), masks, sample.kept)
 
     def probabilities(images: Tensor) -> Tensor:
         with torch.no_grad():
             logits: Tensor = model(images.to(device)).logits.double().cpu()
-        return logits.softmax(1) if source.single_label else logits.sigmoid()
+        return logits.softmax(1) if compares_classes(config) else logits.sigmoid()
 
     return lookup(SCENES, choices.kind, "kind of scenes")(_Split(source, dataset, look, names, probabilities), choices)
+
+
+def compares_classes(config: Config) -> bool:
+    """Whether the net's probabilities are a softmax over its classes, whatever labels the data have."""
+    return config.objective.classification == "cross_entropy"
 
 
 def _finest(masks: Tensor, segments: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ class Choices:
     sigma: float = 2.0  # of the blur, in pixels
     blurred_pixels: bool = False  # whether maps are blurred before their pixels are binarised
     step: int | None = None  # pixels that insertion and deletion add at a time; None: as many as a row has (RISE)
-    single_label: bool = True
+    single_label: bool = True  # softmax, else sigmoid
     removed: Tensor | None = None  # the pixel that deletion leaves [C]
     fractions: Sequence[float] = randomization.FRACTIONS
     seed: int = 0  # of the weights that randomisation draws

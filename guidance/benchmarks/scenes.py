@@ -43,6 +43,7 @@ class Pictured:
     image: Tensor  # [C, H, W]
     classes: tuple[int, ...]
     masks: Tensor
+    readable: bool = True  # False: the file is broken, and `image` only stands for it
 
 
 Look = Callable[[int], Pictured]  # the image at a position of the data set
@@ -110,6 +111,8 @@ def grids(
 
     def build(number: int) -> LabelledScene:
         pictures = [look(position) for position in groups[number]]
+        if not all(picture.readable for picture in pictures):
+            return _empty(_joined(names, groups[number]), pictures[0].image)
         height, width = size or (pictures[0].image.shape[1], pictures[0].image.shape[2])
         tall, wide = _cuts(height, rows), _cuts(width, columns)
         image = pictures[0].image.new_zeros(len(pictures[0].image), height, width)
@@ -138,6 +141,8 @@ def pairs(
 
     def build(number: int) -> LabelledScene:
         pictures = [look(position) for position in groups[number]]
+        if not all(picture.readable for picture in pictures):
+            return _empty(_joined(names, groups[number]), pictures[0].image)
         width = pictures[0].image.shape[2]
         bands = _band(width), _band(width, width - width // 2)
         image = torch.cat([picture.image[:, :, band] for picture, band in zip(pictures, bands, strict=True)], dim=2)
@@ -157,7 +162,7 @@ def is_central(mask: Tensor, *, share: float = 0.8) -> bool:
 def annotated(look: Look, positions: Sequence[int], names: Sequence[str], *, smallest: float = 0.01) -> Scenes:
     """Images as they are, with the regions of their classes that cover at least `smallest` of the image (Sec. 4.1, MS-COCO).
 
-    A scene may be left without a class.
+    A scene may be left without a class, as one of an unreadable file is (`data.on_error: skip`), here and in grids and pairs.
     """
 
     def build(number: int) -> LabelledScene:
@@ -168,6 +173,11 @@ def annotated(look: Look, positions: Sequence[int], names: Sequence[str], *, sma
         )
 
     return Scenes(tuple(names[position] for position in positions), build)
+
+
+def _empty(name: str, image: Tensor) -> LabelledScene:
+    """A scene without a class: nothing is judged on it."""
+    return LabelledScene(name, image, (), torch.zeros(0, *image.shape[1:], dtype=torch.bool))
 
 
 def _cuts(length: int, parts: int) -> list[slice]:

@@ -55,6 +55,15 @@ def test_a_grid_of_masks_and_of_full_size() -> None:
         grids(look, LABELS, NAMES, region="box")
 
 
+def test_a_scene_with_an_unreadable_file_has_no_class() -> None:
+    def broken(position: int) -> Pictured:
+        return replace(look(position), readable=position != 3)
+
+    for scenes in (grids(broken, LABELS, NAMES, rows=1, columns=3), pairs(broken, LABELS, NAMES)):
+        for name, scene in zip(scenes.names, scenes, strict=True):
+            assert bool(scene.classes) == (NAMES[3] not in name.split(" + "))
+
+
 def test_cells_of_an_odd_grid_leave_no_pixel_out() -> None:
     scene = grids(look, LABELS, NAMES, rows=3, columns=1, draw=(1, 0)).build(0)
     assert [int(region.any(1).sum()) for region in scene.regions] == [3, 2, 3]
