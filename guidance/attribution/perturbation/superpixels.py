@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from guidance.data.transforms.encodings import ENCODINGS, MEAN
+from guidance.data.transforms.encodings import ENCODINGS, encoding_of, mean_pixel
 
 INSTALL = "pip install 'guidance[attribution]'"
 
@@ -23,7 +23,7 @@ def superpixels(image: Tensor, *, segments: int, compactness: float) -> Tensor:
         from skimage.segmentation import slic
     except ModuleNotFoundError as error:
         raise ValueError(f"superpixels need scikit-image: {INSTALL}") from error
-    encoding = _encoding(image)
+    encoding = encoding_of(len(image))
     if encoding is not None:
         pixels = ENCODINGS[encoding].decode(image[None])[0].clamp(0, 1)
     else:
@@ -43,11 +43,7 @@ def mean_colour(image: Tensor) -> Tensor:
     Zero for normalised images, (mean, 1 - mean) for 6 channels, and zero for inputs of other channels. The paper names no
     baseline; this is our choice, the one at which the path of integrated gradients starts too for normalised images.
     """
-    encoding = _encoding(image)
+    encoding = encoding_of(len(image))
     if encoding is None:
         return image.new_zeros(len(image), 1, 1)
-    return ENCODINGS[encoding].encode(image.new_tensor(MEAN).view(3, 1, 1))
-
-
-def _encoding(image: Tensor) -> str | None:
-    return {3: "normalized", 6: "inverse"}.get(len(image))
+    return mean_pixel(encoding, image.dtype).to(image.device)[:, None, None]

@@ -49,9 +49,14 @@ def to_display(images: Tensor, encoding: str) -> Tensor:
     return lookup(ENCODINGS, encoding, "encoding").decode(images).clamp(0, 1)
 
 
-def mean_pixel(encoding: str) -> Tensor:
+def encoding_of(channels: int) -> str | None:
+    """The encoding of inputs of so many channels; None where there is none."""
+    return {3: "normalized", 6: "inverse"}.get(channels)
+
+
+def mean_pixel(encoding: str, dtype: torch.dtype = torch.float32) -> Tensor:
     """The mean colour of ImageNet as a net takes it [C]: zeros where inputs are normalised."""
-    colour = torch.tensor(MEAN).view(3, 1, 1)
+    colour = torch.tensor(MEAN, dtype=dtype).view(3, 1, 1)
     return lookup(ENCODINGS, encoding, "encoding").encode(colour).flatten()
 
 
