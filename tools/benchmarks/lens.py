@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import statistics
-import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -56,17 +53,10 @@ def benchmark_lens(args: argparse.Namespace) -> None:
         model = step.build(family, args).eval()
         images = torch.rand(args.batch, 6 if family == "bcos" else 3, args.size, args.size, device=args.device)
         calls |= {variant: prepare(variant, model, images) for variant in (Maps(family, k) for k in CLASSES)}
-    times: dict[Maps, list[float]] = {variant: [] for variant in calls}
-    for turn in range(args.rounds + 1):
-        for variant, call in calls.items():
-            start = time.perf_counter()
-            call()
-            if turn:  # the first round warms up
-                times[variant].append(time.perf_counter() - start)
-        print(f"round {turn} of {args.rounds}", file=sys.stderr)
+    times = step.interleaved(calls, args.rounds)
     print(f"{'maps at the input':<30}{'seconds':>9}{'one class':>11}{'at most':>9}")
-    for variant, values in times.items():
-        seconds, one = statistics.median(values), statistics.median(times[Maps(variant.family, 1)])
+    for variant, seconds in times.items():
+        one = times[Maps(variant.family, 1)]
         limit = 1 + LIMIT * (variant.classes - 1)
         print(f"{variant!s:<30}{seconds:>9.3f}{seconds / one:>10.2f}x{limit:>8.1f}x")
     print(f"one class: time over that of the map of one class; at most: 1 + {LIMIT} for each further class")

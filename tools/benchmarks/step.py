@@ -9,9 +9,10 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -23,6 +24,7 @@ from guidance.models import build_model
 from guidance.objectives import Localization, guided_objective
 from guidance.types import Batch, Regions
 
+T = TypeVar("T")
 FAMILIES = {  # name -> (backbone, batchnorm)
     "vanilla": ("resnet50", "local"),
     "vanilla_frozen": ("resnet50", "frozen"),
@@ -127,14 +129,19 @@ def measure_times(chosen: list[Variant], args: argparse.Namespace) -> dict[Varia
     """Median seconds of a step of each variant."""
     models = {family: build(family, args) for family in {v.family for v in chosen}}
     steps = {variant: prepare(variant, models[variant.family], args) for variant in chosen}
-    times: dict[Variant, list[float]] = {variant: [] for variant in chosen}
-    for turn in range(args.rounds + 1):
-        for variant, step in steps.items():
+    return interleaved(steps, args.rounds)
+
+
+def interleaved(calls: Mapping[T, Callable[[], None]], rounds: int) -> dict[T, float]:
+    """Median seconds of each call over the rounds, in each of which all are made once; one round before them warms up."""
+    times: dict[T, list[float]] = {variant: [] for variant in calls}
+    for turn in range(rounds + 1):
+        for variant, call in calls.items():
             start = time.perf_counter()
-            step()
-            if turn:  # the first round warms up
+            call()
+            if turn:
                 times[variant].append(time.perf_counter() - start)
-        print(f"round {turn} of {args.rounds}", file=sys.stderr)
+        print(f"round {turn} of {rounds}", file=sys.stderr)
     return {variant: statistics.median(values) for variant, values in times.items()}
 
 
