@@ -7,6 +7,7 @@ alone, so that every method, net and process is judged on the same scenes.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -73,18 +74,22 @@ def draw_groups(
     where no group can be made.
     """
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed)).tolist()
-    waiting = [sorted(labels)[i] for i in order]
+    positions = sorted(labels)
+    waiting = deque(positions[i] for i in order)
     groups: list[tuple[int, ...]] = []
-    while len(waiting) >= size and (count is None or len(groups) < count):
+    while count is None or len(groups) < count:
         chosen: dict[int, int] = {}
-        for position in waiting:
-            if len(chosen) < size and labels[position] not in chosen:
+        passed_over: list[int] = []
+        while waiting and len(chosen) < size:
+            position = waiting.popleft()
+            if labels[position] in chosen:
+                passed_over.append(position)
+            else:
                 chosen[labels[position]] = position
         if len(chosen) < size:
             break
         groups.append(tuple(chosen.values()))
-        taken = set(chosen.values())
-        waiting = [position for position in waiting if position not in taken]
+        waiting.extendleft(reversed(passed_over))
     if not groups:
         raise ValueError(
             f"a scene of {size} images needs as many classes, but the {len(labels)} images to choose from have "
@@ -107,26 +112,23 @@ def grids(
     """
     if region not in ("cell", "mask"):
         raise ValueError(f"the region of a grid is 'cell' or 'mask', not {region!r}")
-    groups = draw_groups(labels, rows * columns, count=draw[0], seed=draw[1])
 
-    def build(number: int) -> LabelledScene:
-        pictures = [look(position) for position in groups[number]]
-        if not all(picture.readable for picture in pictures):
-            return _empty(_joined(names, groups[number]), pictures[0].image)
+    def compose(pictures: Sequence[Pictured], classes: Sequence[int]) -> tuple[Tensor, Tensor]:
         height, width = size or (pictures[0].image.shape[1], pictures[0].image.shape[2])
         tall, wide = _cuts(height, rows), _cuts(width, columns)
         image = pictures[0].image.new_zeros(len(pictures[0].image), height, width)
         regions = torch.zeros(len(pictures), height, width, dtype=torch.bool)
-        for i, (picture, position) in enumerate(zip(pictures, groups[number], strict=True)):
+        for i, (picture, label) in enumerate(zip(pictures, classes, strict=True)):
             down, right = tall[i // columns], wide[i % columns]
             cell = (down.stop - down.start, right.stop - right.start)
-            image[:, down, right] = functional.interpolate(picture.image[None], cell, mode="bilinear", antialias=True)[
-                0
-            ]
-            regions[i, down, right] = True if region == "cell" else _region(picture, labels[position], cell)
-        return LabelledScene(_joined(names, groups[number]), image, tuple(labels[p] for p in groups[number]), regions)
+            scaled = functional.interpolate(picture.image[None], cell, mode="bilinear", antialias=True)
+            image[:, down, right] = scaled[0]
+            regions[i, down, right] = True if region == "cell" else _region(picture, label, cell)
+        return image, regions
 
-    return Scenes(tuple(_joined(names, group) for group in groups), build)
+    return _joined_scenes(
+        draw_groups(labels, rows * columns, count=draw[0], seed=draw[1]), look, labels, names, compose
+    )
 
 
 def pairs(
@@ -137,20 +139,35 @@ def pairs(
     `labels`: position -> class, of the images of which `is_central` holds. The scene is as large as one image. `draw` as in
     `grids`.
     """
-    groups = draw_groups(labels, 2, count=draw[0], seed=draw[1])
 
-    def build(number: int) -> LabelledScene:
-        pictures = [look(position) for position in groups[number]]
-        if not all(picture.readable for picture in pictures):
-            return _empty(_joined(names, groups[number]), pictures[0].image)
+    def compose(pictures: Sequence[Pictured], classes: Sequence[int]) -> tuple[Tensor, Tensor]:
         width = pictures[0].image.shape[2]
         bands = _band(width), _band(width, width - width // 2)
         image = torch.cat([picture.image[:, :, band] for picture, band in zip(pictures, bands, strict=True)], dim=2)
         regions = torch.zeros(2, *image.shape[1:], dtype=torch.bool)
         regions[0, :, : width // 2] = regions[1, :, width // 2 :] = True
-        return LabelledScene(_joined(names, groups[number]), image, tuple(labels[p] for p in groups[number]), regions)
+        return image, regions
 
-    return Scenes(tuple(_joined(names, group) for group in groups), build)
+    return _joined_scenes(draw_groups(labels, 2, count=draw[0], seed=draw[1]), look, labels, names, compose)
+
+
+def _joined_scenes(
+    groups: Sequence[tuple[int, ...]], look: Look, labels: Mapping[int, int], names: Sequence[str],
+    compose: Callable[[Sequence[Pictured], Sequence[int]], tuple[Tensor, Tensor]],
+) -> Scenes:  # fmt: skip
+    """A scene of each group of positions; `compose`: images and their classes -> the scene's image and regions."""
+    joined = tuple(" + ".join(names[position] for position in group) for group in groups)
+
+    def build(number: int) -> LabelledScene:
+        pictures = [look(position) for position in groups[number]]
+        if not all(picture.readable for picture in pictures):
+            image = pictures[0].image
+            return LabelledScene(joined[number], image, (), torch.zeros(0, *image.shape[1:], dtype=torch.bool))
+        classes = tuple(labels[position] for position in groups[number])
+        image, regions = compose(pictures, classes)
+        return LabelledScene(joined[number], image, classes, regions)
+
+    return Scenes(joined, build)
 
 
 def is_central(mask: Tensor, *, share: float = 0.8) -> bool:
@@ -175,11 +192,6 @@ def annotated(look: Look, positions: Sequence[int], names: Sequence[str], *, sma
     return Scenes(tuple(names[position] for position in positions), build)
 
 
-def _empty(name: str, image: Tensor) -> LabelledScene:
-    """A scene without a class: nothing is judged on it."""
-    return LabelledScene(name, image, (), torch.zeros(0, *image.shape[1:], dtype=torch.bool))
-
-
 def _cuts(length: int, parts: int) -> list[slice]:
     edges = [round(i * length / parts) for i in range(parts + 1)]
     return [slice(start, stop) for start, stop in pairwise(edges)]
@@ -196,7 +208,3 @@ def _region(picture: Pictured, label: int, cell: tuple[int, int]) -> Tensor:
         raise ValueError(f"{picture.name} has no region of its class; take the cells of the grid as regions")
     mask = picture.masks[picture.classes.index(label)]
     return functional.interpolate(mask[None, None].float(), cell, mode="nearest-exact")[0, 0] > 0
-
-
-def _joined(names: Sequence[str], positions: Sequence[int]) -> str:
-    return " + ".join(names[position] for position in positions)
