@@ -28,7 +28,6 @@ from guidance.assembly.judging import (
     SCENES,
     SceneChoices,
     build_scenes,
-    compares_classes,
     judged_methods,
     scene_settings,
 )
@@ -39,7 +38,6 @@ from guidance.benchmarks.figures import FIGURES
 from guidance.benchmarks.judges import BENCHMARKS, Choices, temperatures
 from guidance.benchmarks.running import Row, run_benchmark
 from guidance.benchmarks.summary import as_csv, records, table
-from guidance.data import Source
 from guidance.data.transforms.encodings import mean_pixel
 from guidance.inference import Run, load_model, load_run, split_of
 from guidance.runs.files import finite, write_atomically
@@ -111,9 +109,10 @@ def grid_of(text: str) -> tuple[int, int]:
     return int(rows), int(columns)
 
 
-def judge_run(args: argparse.Namespace, run: Run, source: Source, name: str, folder: Path) -> list[Row]:
-    """The rows of one net and one benchmark. A collective call."""
+def judge_run(args: argparse.Namespace, run: Run, net: str) -> dict[str, list[Row]]:
+    """The rows of one net for each benchmark, on the same scenes. A collective call."""
     methods = judged_methods(run.config, args.methods)
+    source = build_source(run.config, args.split) if args.classes else split_of(run, args.split, net)
     mapping = None if args.classes is None else read_classes(args.classes, source.classes, run.classes)
     chosen = SceneChoices(
         kind=args.scenes, grid=grid_of(args.grid), region=args.region, count=args.count, seed=args.seed,
@@ -122,15 +121,19 @@ def judge_run(args: argparse.Namespace, run: Run, source: Source, name: str, fol
     scenes = build_scenes(run.config, source, run.model, chosen)
     choices = Choices(
         variants=temperatures() if args.temperatures else dict(VARIANTS), threshold=args.threshold,
-        blurred_pixels=args.blurred_pixels, step=args.step, single_label=compares_classes(run.config),
+        blurred_pixels=args.blurred_pixels, step=args.step, single_label=run.config.objective.exclusive,
         removed=mean_pixel(encoding(run.config)), seed=args.seed,
     )  # fmt: skip
     settings = scene_settings(chosen, source, run.config.data.root) | {
-        "benchmark": name, "variants": {k: v and list(v) for k, v in choices.variants.items()}, "threshold": args.threshold,
+        "variants": {k: v and list(v) for k, v in choices.variants.items()}, "threshold": args.threshold,
         "blurred_pixels": args.blurred_pixels, "step": args.step, "epoch": run.epoch, "set": sorted(args.set),
     }  # fmt: skip
-    judge = BENCHMARKS[name].judge(run.model, choices)
-    return run_benchmark(judge, methods, scenes, folder, settings=settings, batch_size=args.batch_size)
+    found = {}
+    for name in args.benchmark:
+        judge, decides = BENCHMARKS[name].judge(run.model, choices), settings | {"benchmark": name}
+        folder = args.output / name / net
+        found[name] = run_benchmark(judge, methods, scenes, folder, settings=decides, batch_size=args.batch_size)
+    return found
 
 
 def write(output: Path, name: str, found: dict[str, list[Row]]) -> None:
@@ -167,9 +170,8 @@ def judge(args: argparse.Namespace) -> None:
     with distributed.process_group(args.device) as device:
         results: dict[str, dict[str, list[Row]]] = {name: {} for name in args.benchmark}
         for net, run in load(args, device):
-            source = build_source(run.config, args.split) if args.classes else split_of(run, args.split, net)
-            for name in args.benchmark:
-                results[name][net] = judge_run(args, run, source, name, args.output / name / net)
+            for name, rows in judge_run(args, run, net).items():
+                results[name][net] = rows
         if distributed.is_main():
             for name, found in results.items():
                 write(args.output, name, found)

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from guidance import cli
-from guidance.assembly.judging import compares_classes, judged_methods
+from guidance.assembly.judging import judged_methods
 from guidance.assembly.sets import encoding
 from guidance.benchmarks.class_maps import BASE, LENS, VARIANTS, class_maps, refine
 from guidance.benchmarks.concepts import concept_mask, without
@@ -62,7 +62,7 @@ def probabilities(run: Run, images: Tensor, classes: list[int]) -> list[dict[str
     """Of each image [B, C, H, W], the probability of each class."""
     with torch.no_grad():
         logits = run.model(images).logits.double()
-    rows = logits.softmax(1) if compares_classes(run.config) else logits.sigmoid()
+    rows = logits.softmax(1) if run.config.objective.exclusive else logits.sigmoid()
     return [{run.classes[k]: float(row[k]) for k in classes} for row in rows]
 
 

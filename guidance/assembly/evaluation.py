@@ -65,7 +65,7 @@ class Evaluator:
         rows = merge(tables, RowSettings(
             thresholds=thresholds, iou_threshold=0.5 if wanted == "fit" else float(wanted),
             single_label=self.source.single_label,
-            decision="argmax" if self.config.objective.classification == "cross_entropy" else "threshold",
+            decision="argmax" if self.config.objective.exclusive else "threshold",
             group_names=self.source.groups, training_groups=self.training_groups, fixed_group=self.source.fixed_group,
         ))  # fmt: skip
         fitting = rows

@@ -15,6 +15,7 @@ from guidance.attribution import ATTRIBUTIONS, method_of
 from guidance.benchmarks import scenes as making
 from guidance.benchmarks.class_maps import JudgedMethod
 from guidance.benchmarks.class_names import mapped
+from guidance.benchmarks.running import device_of
 from guidance.benchmarks.scenes import LabelledScene, Look, Pictured, Scenes
 from guidance.config import Config
 from guidance.data import GuidanceDataset, Source
@@ -52,7 +53,7 @@ def build_scenes(config: Config, source: Source, model: Classifier, choices: Sce
     """The scenes of a split. Raises ValueError for a kind that the split cannot give, saying what it lacks."""
     dataset = build_evaluation_dataset(config, source)
     names = [name.lstrip("/") for name in relative_names(source.records)[1]]
-    device = next(model.parameters()).device
+    device = device_of(model)
 
     def look(position: int) -> Pictured:
         sample = dataset[0, position]
@@ -62,14 +63,9 @@ def build_scenes(config: Config, source: Source, model: Classifier, choices: Sce
     def probabilities(images: Tensor) -> Tensor:
         with torch.no_grad():
             logits: Tensor = model(images.to(device)).logits.double().cpu()
-        return logits.softmax(1) if compares_classes(config) else logits.sigmoid()
+        return logits.softmax(1) if config.objective.exclusive else logits.sigmoid()
 
     return lookup(SCENES, choices.kind, "kind of scenes")(_Split(source, dataset, look, names, probabilities), choices)
-
-
-def compares_classes(config: Config) -> bool:
-    """Whether the net's probabilities are a softmax over its classes, whatever labels the data have."""
-    return config.objective.classification == "cross_entropy"
 
 
 def _finest(masks: Tensor, segments: Tensor) -> Tensor:

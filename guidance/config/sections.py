@@ -122,6 +122,11 @@ class ObjectiveSettings(Section):
     localization: LocalizationSettings = LocalizationSettings()
     attribution: AttributionSettings = AttributionSettings()
 
+    @property
+    def exclusive(self) -> bool:
+        """Whether the classes exclude each other, so that a net's probabilities are a softmax over them; else sigmoids."""
+        return self.classification == "cross_entropy"
+
 
 class OptimizerSettings(Section):
     name: Literal["adam", "adamw", "sgd"] = "adam"

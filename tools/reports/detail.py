@@ -114,8 +114,7 @@ def _explain(net: Run, probe: Probe, device: torch.device) -> Explained:
     maps = probe.maps(net.model, attribution=method, depth=depth, device=device)
     with torch.no_grad():
         logits = net.model(probe.batch.images.to(device)).logits
-    exclusive = net.config.objective.classification == "cross_entropy"
-    return Explained(maps, answers(logits, probe.batch.targets, net.classes, exclusive=exclusive))
+    return Explained(maps, answers(logits, probe.batch.targets, net.classes, exclusive=net.config.objective.exclusive))
 
 
 def _strip(run: PlannedRun, net: Run, probe: Probe, device: torch.device) -> dict[str, Any]:
