@@ -21,10 +21,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from guidance import cli
+from guidance.evaluation.statistics import Spread
 from guidance.pictures.robustness import plot_curves
 from guidance.results.groups.asking import add_arguments, choose_metrics, choose_resolution, read_asked
 from guidance.results.groups.epochs import VAL
-from guidance.results.groups.group_fronts import Selection, Spread
+from guidance.results.groups.group_fronts import Selection
 from guidance.results.groups.robustness import KNEE, SPEED, Robustness, curve_panels, robustness
 from guidance.results.groups.tables import spread_text
 from guidance.results.tables import align

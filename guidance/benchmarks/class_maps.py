@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from guidance.attribution import Method, Request, attribute, one_hot
-from guidance.attribution.lens import lens
+from guidance.attribution.lens import INVERSE_TEMPERATURES, lens
 from guidance.maps import upsample
 from guidance.models.classifier import Classifier, evaluation_mode
 
 Temperatures = tuple[float, ...]
 BASE, LENS = "", "lens"  # names of variants: the map as the method gives it, and refined as in the paper
-VARIANTS: Mapping[str, Temperatures | None] = {BASE: None, LENS: (1.0, 5.0, 100.0)}
+VARIANTS: Mapping[str, Temperatures | None] = {BASE: None, LENS: INVERSE_TEMPERATURES}
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -145,9 +144,3 @@ def temperatures(firsts: Sequence[float] = (2, 5, 10), seconds: Sequence[float] 
     """Variants for the ablation of the lens's inverse temperatures {1, t1, t2} (Appendix D.3, Tables 5 to 11)."""
     found: dict[str, Temperatures | None] = {"": None}
     return found | {f"1, {a:g}, {b:g}": (1.0, float(a), float(b)) for a in firsts for b in seconds}
-
-
-def mean_of(rows: Sequence[Row], column: str) -> tuple[float, int]:
-    """Mean over the rows that have a number, and how many these are."""
-    values = [row[column] for row in rows if row.get(column) is not None and math.isfinite(row[column])]
-    return (math.fsum(values) / len(values) if values else math.nan), len(values)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import math
-import statistics
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from guidance.benchmarks.class_maps import BASE
-from guidance.benchmarks.judges import Benchmark, mean_of
+from guidance.benchmarks.judges import Benchmark
 from guidance.benchmarks.running import Row
+from guidance.evaluation.statistics import Spread, mean
 
 Runs = Mapping[str, Sequence[Row]]  # name of a net -> its rows
 
@@ -27,17 +27,18 @@ class Measured(NamedTuple):
 
 def cell(runs: Runs, method: str, variant: str, column: str) -> Measured:
     """Mean over the nets of the mean over their maps."""
-    means, maps = [], 0
-    for rows in runs.values():
-        chosen = [row for row in rows if row["method"] == method and row["variant"] == variant]
-        value, count = mean_of(chosen, column)
-        maps += count
-        if not math.isnan(value):
-            means.append(value)
-    if not means:
-        return Measured(math.nan, math.nan, 0, 0)
-    spread = statistics.stdev(means) if len(means) > 1 else math.nan
-    return Measured(statistics.fmean(means), spread, len(means), maps)
+    numbers = [_numbers(_of(rows, method, variant), column) for rows in runs.values()]
+    nets = Spread.over(map(mean, numbers))
+    return Measured(nets.mean, nets.deviation, nets.seeds, sum(map(len, numbers)))
+
+
+def _of(rows: Sequence[Row], method: str, variant: str) -> list[Row]:
+    return [row for row in rows if row["method"] == method and row["variant"] == variant]
+
+
+def _numbers(rows: Sequence[Row], column: str) -> list[float]:
+    """Of the rows that have one."""
+    return [row[column] for row in rows if row.get(column) is not None and math.isfinite(row[column])]
 
 
 def improvement(cell_: Measured, base: Measured) -> float:
@@ -101,14 +102,12 @@ def as_csv(runs: Runs, benchmark: Benchmark) -> str:
 
 def mean_curve(runs: Runs, method: str, variant: str, column: str) -> list[float]:
     """The mean over the curves of all nets and maps, point by point."""
-    curves = [
-        row[column] for rows in runs.values() for row in rows if row["method"] == method and row["variant"] == variant
-    ]
-    return [math.fsum(points) / len(points) for points in zip(*curves, strict=True)]
+    curves = [row[column] for rows in runs.values() for row in _of(rows, method, variant)]
+    return [mean(points) for points in zip(*curves, strict=True)]
 
 
 def by_fraction(runs: Runs, method: str, variant: str, column: str) -> tuple[list[float], list[float]]:
     """Share of the layers drawn anew, and the mean of a similarity there."""
-    rows = [row for rows in runs.values() for row in rows if row["method"] == method and row["variant"] == variant]
+    rows = [row for found in runs.values() for row in _of(found, method, variant)]
     fractions = sorted({row["randomized"] for row in rows})
-    return fractions, [mean_of([r for r in rows if r["randomized"] == f], column)[0] for f in fractions]
+    return fractions, [mean(_numbers([r for r in rows if r["randomized"] == f], column)) for f in fractions]

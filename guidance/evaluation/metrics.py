@@ -8,7 +8,7 @@ map also needs a column in `Rows`. Selecting, plotting, checks of settings and m
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -141,6 +141,16 @@ def oriented(name: str, value: float) -> float:
         return value
     low, high = row.range
     return low + high - value if math.isfinite(low) and math.isfinite(high) else -value
+
+
+def bounded(metrics: Iterable[str]) -> tuple[str, ...]:
+    """The metrics that can count for a hypervolume: those whose range has ends."""
+    return tuple(name for name in metrics if all(map(math.isfinite, metric_of(name).range)))
+
+
+def worst(metrics: Iterable[str]) -> list[float]:
+    """The worst value of each of the metrics, turned so that larger is better (`oriented`)."""
+    return [metric_of(name).range[0] for name in metrics]
 
 
 def summarize(rows: Rows, *, iou_threshold: float | None = None) -> dict[str, float]:

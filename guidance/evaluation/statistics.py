@@ -1,9 +1,11 @@
-"""Mean and correlation of plain numbers, exact: rounded once, so that they do not depend on the order of the values."""
+"""Mean, spread and correlation of plain numbers; mean and correlation are rounded once, whatever the order of the values."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 
 def mean(values: Sequence[float]) -> float:
@@ -22,3 +24,19 @@ def pearson(x: Sequence[float], y: Sequence[float]) -> float:
     spread = math.sqrt(math.fsum(v * v for v in dx)) * math.sqrt(math.fsum(v * v for v in dy))
     product = math.fsum(a * b for a, b in zip(dx, dy, strict=True))
     return max(-1.0, min(1.0, product / spread)) if spread > 0 else math.nan
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean and standard deviation (of a sample, n - 1) over seeds; NaN of none, and a deviation of NaN of one."""
+
+    mean: float
+    deviation: float
+    seeds: int
+
+    @classmethod
+    def over(cls, values: Iterable[float]) -> Spread:
+        known = [value for value in values if not math.isnan(value)]
+        if not known:
+            return cls(math.nan, math.nan, 0)
+        return cls(statistics.fmean(known), statistics.stdev(known) if len(known) > 1 else math.nan, len(known))

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from guidance.evaluation.metrics import is_known, metric_of
+from guidance.evaluation.metrics import bounded, is_known, metric_of, worst
 from guidance.runs.front_folder import Saved
 from guidance.runs.pareto import ParetoFront, hypervolume, knee, non_dominated
 
@@ -93,12 +93,12 @@ class MergedFront:
     @property
     def bounded(self) -> tuple[str, ...]:
         """The metrics that can count for the hypervolume: those whose range has ends."""
-        return tuple(name for name in self.metrics if all(map(math.isfinite, metric_of(name).range)))
+        return bounded(self.metrics)
 
     @property
     def reference(self) -> list[float]:
         """The worst value of each of the `bounded` metrics, turned so that larger is better."""
-        return [metric_of(name).range[0] for name in self.bounded]
+        return worst(self.bounded)
 
     @property
     def volume(self) -> float:

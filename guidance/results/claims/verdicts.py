@@ -29,6 +29,7 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from guidance.evaluation.metrics import metric_of
+from guidance.evaluation.statistics import Spread
 
 REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE, NOT_RUN = "reproduced", "not reproduced", "inconclusive", "not run"
 VERDICTS = (REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE, NOT_RUN)
@@ -102,7 +103,7 @@ def judge(
     numbers = list(found.values())
     middle = other.mean if isinstance(other, Values) else math.nan if other is None else float(other)
     base = Judged(
-        NOT_RUN, "", ours.mean, statistics.stdev(numbers) if len(numbers) > 1 else math.nan, tuple(sorted(found)), middle,
+        NOT_RUN, "", ours.mean, Spread.over(numbers).deviation, tuple(sorted(found)), middle,
         notes=tuple(note for side in sides for note in side.notes),
     )  # fmt: skip
     for side in sides:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from guidance.evaluation.metrics import metric_of
+from guidance.evaluation.statistics import Spread
 from guidance.results.groups.epochs import ExperimentRuns, RunEpoch
-from guidance.results.groups.group_fronts import GroupFront, Spread
+from guidance.results.groups.group_fronts import GroupFront
 from guidance.results.plan_file import Group
 from guidance.runs.paths import epoch_name, last_checkpoint
 

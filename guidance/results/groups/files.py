@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from guidance.evaluation.statistics import Spread
 from guidance.pictures.front_panels import plot_fronts
 from guidance.results.groups.baseline import Baseline, baselines
 from guidance.results.groups.comparison import FrontComparison
 from guidance.results.groups.epochs import VAL, ExperimentRuns, RunEpoch
-from guidance.results.groups.group_fronts import GroupFront, Selection, Spread, group_fronts
+from guidance.results.groups.group_fronts import GroupFront, Selection, group_fronts
 from guidance.results.groups.panels import front_panels
 from guidance.results.groups.tables import (
     baseline_lines,

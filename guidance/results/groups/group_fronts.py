@@ -8,12 +8,12 @@ that were evaluated on the split that is shown, and the values shown are those o
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from guidance.evaluation.metrics import metric_of, oriented
+from guidance.evaluation.metrics import bounded, oriented, worst
+from guidance.evaluation.statistics import Spread
 from guidance.results.fronts import undefined
 from guidance.results.groups.epochs import VAL, ExperimentRuns, RunEpoch
 from guidance.results.plan_file import Group
@@ -31,12 +31,12 @@ class Selection:
     @property
     def bounded(self) -> tuple[str, ...]:
         """The metrics that count for the hypervolume: those whose range has ends."""
-        return tuple(name for name in self.metrics if all(map(math.isfinite, metric_of(name).range)))
+        return bounded(self.metrics)
 
     @property
     def reference(self) -> list[float]:
         """Where the hypervolume is measured from: the worst value of each of the `bounded` metrics, turned as in `point`."""
-        return [metric_of(name).range[0] for name in self.bounded]
+        return worst(self.bounded)
 
     def point(self, epoch: RunEpoch, metrics: Sequence[str] | None = None, *, split: str | None = None) -> list[float]:
         """The epoch's values so that larger is better; of the split that is shown, and all metrics, unless others are given."""
@@ -66,22 +66,6 @@ class Selection:
     def volume(self, front: Sequence[RunEpoch]) -> float:
         """Hypervolume of the front's values from `reference`; NaN without a bounded metric."""
         return hypervolume([self.point(e, self.bounded) for e in front], self.reference) if self.bounded else math.nan
-
-
-@dataclass(frozen=True)
-class Spread:
-    """Mean and standard deviation (of a sample, n - 1) over seeds; NaN of none, and a deviation of NaN of one."""
-
-    mean: float
-    deviation: float
-    seeds: int
-
-    @classmethod
-    def over(cls, values: Iterable[float]) -> Spread:
-        known = [value for value in values if not math.isnan(value)]
-        if not known:
-            return cls(math.nan, math.nan, 0)
-        return cls(statistics.fmean(known), statistics.stdev(known) if len(known) > 1 else math.nan, len(known))
 
 
 @dataclass(frozen=True)

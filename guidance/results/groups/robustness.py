@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from guidance.evaluation.metrics import metric_of
+from guidance.evaluation.statistics import Spread
 from guidance.pictures.robustness import Curve, CurvePanel
 from guidance.results.groups.baseline import baselines
 from guidance.results.groups.epochs import ExperimentRuns, GroupRun
-from guidance.results.groups.group_fronts import GroupFront, Selection, Spread, group_fronts
+from guidance.results.groups.group_fronts import GroupFront, Selection, group_fronts
 from guidance.results.groups.traits import DEPTH, depth_order, traits_of
 from guidance.results.plan_file import Group
 

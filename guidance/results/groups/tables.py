@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from itertools import permutations
 
 from guidance.evaluation.metrics import metric_of
+from guidance.evaluation.statistics import Spread
 from guidance.results.groups.baseline import Baseline
 from guidance.results.groups.comparison import FrontComparison, compare_fronts
 from guidance.results.groups.epochs import ExperimentRuns
-from guidance.results.groups.group_fronts import GroupFront, Selection, Spread
+from guidance.results.groups.group_fronts import GroupFront, Selection
 from guidance.results.tables import align
 
 

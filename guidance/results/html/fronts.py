@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from itertools import combinations
 from typing import Any
 
+from guidance.evaluation.statistics import Spread
 from guidance.results.groups.asking import choose_metrics, choose_resolution
 from guidance.results.groups.baseline import baselines
 from guidance.results.groups.epochs import VAL, ExperimentRuns, RunEpoch
-from guidance.results.groups.group_fronts import GroupFront, Selection, Spread, group_fronts
+from guidance.results.groups.group_fronts import GroupFront, Selection, group_fronts
 from guidance.results.groups.panels import Pair, surfaces
 from guidance.results.groups.traits import traits_of
 from guidance.results.html.content import FRONT, VALIDATION, short

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from guidance.evaluation.statistics import Spread
 from guidance.results.groups.baseline import baselines
 from guidance.results.groups.epochs import ExperimentRuns, read_experiment
-from guidance.results.groups.group_fronts import GroupFront, Selection, Spread, group_fronts
+from guidance.results.groups.group_fronts import GroupFront, Selection, group_fronts
 from guidance.results.groups.tables import baseline_lines, compare_groups, group_rows, group_table
 from guidance.results.plan_file import Group, Plan, PlannedRun
 from tests.support.checkpoints import write_epochs
