@@ -13,7 +13,7 @@ from typing import Any
 from tqdm import tqdm
 
 from guidance.experiments.evaluation import missing
-from guidance.experiments.jobs.executors import Executor
+from guidance.experiments.jobs.executors import Executor, undisturbed
 from guidance.experiments.jobs.work import Work
 from guidance.experiments.keeping import prune
 from guidance.experiments.outcomes import FAILED, FINISHED, INTERRUPTED, Outcome, write_outcome
@@ -90,8 +90,9 @@ class Sweep:
             works.append(self.make(self.planned, name, environments[slot % len(environments)]))
             self.slots[name] = slot
         if works:
-            jobs = self.executor.submit(works)
-            self.jobs |= {work.name: job for work, job in zip(works, jobs, strict=True)}
+            with undisturbed():
+                jobs = self.executor.submit(works)
+                self.jobs |= {work.name: job for work, job in zip(works, jobs, strict=True)}
 
     def _ready(self, name: str) -> bool:
         """Whether all that a run may start from is finished; where that will not happen, it is told and waits no more."""

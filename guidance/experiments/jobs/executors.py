@@ -61,8 +61,7 @@ def local_executor(folder: Path, *, slots: int, gpus: Sequence[str] = (), gpus_p
     executor.update_parameters(timeout_min=YEARS)
 
     def submit(works: Sequence[Work]) -> list[Any]:
-        with _deaf_to_interrupts():
-            return [executor.submit(work) for work in works]
+        return [executor.submit(work) for work in works]
 
     def stop(jobs: Mapping[str, Any]) -> bool:
         for job in jobs.values():
@@ -82,13 +81,29 @@ def _slot(index: int, slots: int, gpus: Sequence[str], gpus_per_run: int) -> dic
 
 
 @contextmanager
-def _deaf_to_interrupts() -> Iterator[None]:
-    """What is started here ignores ctrl-C, which a terminal sends to all: submitit's controller would kill at once."""
-    former = signal.signal(signal.SIGINT, signal.SIG_IGN)
+def undisturbed() -> Iterator[None]:
+    """Around starting jobs and taking note of them: who asks this process to stop meanwhile is heard when that is done.
+
+    What is started has SIGINT blocked for good: a terminal sends ctrl-C to all, and submitit's controller would kill at once.
+    To be used in the main thread, which signals come to.
+    """
+    heard: list[int] = []
+    numbers = [
+        number for name in ("SIGINT", "SIGTERM", "SIGHUP") if (number := getattr(signal, name, None)) is not None
+    ]
+    former = {number: signal.getsignal(number) for number in numbers}
+    for number, handler in former.items():
+        if handler != signal.SIG_IGN:  # as under nohup
+            signal.signal(number, lambda received, _: heard.append(received))
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, former)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        for number, handler in former.items():
+            signal.signal(number, handler)
+    if heard:
+        signal.raise_signal(heard[0])
 
 
 def debug_executor(folder: Path) -> Executor:

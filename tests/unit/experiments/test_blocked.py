@@ -1,16 +1,22 @@
-"""What waits for a run that does not finish is not started, and the end says for each why: down to the run that failed."""
+"""What is not started, and why, down to the run that failed; and being asked to stop at that moment."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from guidance.config import dump_config
-from guidance.experiments.jobs.execution import execute
-from guidance.experiments.jobs.executors import Executor
+from guidance.experiments.jobs.execution import SweepInterruptedError, execute
+from guidance.experiments.jobs.executors import Executor, undisturbed
 from guidance.experiments.jobs.work import Work
 from guidance.experiments.outcomes import FAILED, FINISHED, INTERRUPTED, Outcome
 from guidance.experiments.overview import ending
@@ -81,3 +87,45 @@ def test_several_blockers_and_one_that_was_interrupted(tmp_path: Path) -> None:
     why = "it starts from first/0001, which failed, and from first/0003, which was interrupted"
     assert f"second/0001 was not started: {why}" in told
     assert "tuned/0000 was not started: it starts from second/0000, which failed" in told
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+@pytest.mark.parametrize("by_thread", [False, True])
+def test_being_asked_to_stop_while_jobs_are_started_is_heard(tmp_path: Path, name: str, by_thread: bool) -> None:
+    """The second job is started nevertheless, and both are known to who stops them."""
+    planned = prepare(experiment(stages={}, groups={"a": {}, "b": {}}, seeds=[0]), tmp_path)
+    started: list[str] = []
+    stopped: list[str] = []
+
+    def submit(works: Sequence[Work]) -> list[Any]:
+        for work in works:
+            started.append(work.name)
+            ask = partial(os.kill, os.getpid(), getattr(signal, name))
+            if by_thread:
+                thread = threading.Thread(target=ask)
+                thread.start()
+                thread.join()
+            else:
+                ask()
+        return [Job(Outcome(INTERRUPTED)) for _ in works]
+
+    def stop(jobs: Mapping[str, Any]) -> bool:
+        stopped.extend(jobs)
+        return False
+
+    with pytest.raises(SweepInterruptedError):
+        execute(planned, Executor(submit, stop, poll=0.0), make_nothing, names=list(planned.drawn))
+    assert started == stopped == ["a/0000", "b/0000"]
+
+
+def make_nothing(planned: Planned, name: str, environment: Any) -> Work:
+    return Work(name, planned.run_folder(name), planned.log(name), [])
+
+
+def test_what_is_started_does_not_hear_ctrl_c() -> None:
+    code = "import os, signal; os.kill(os.getpid(), signal.SIGINT); print('alive')"
+    with undisturbed():
+        done = subprocess.run([sys.executable, "-S", "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout == "alive\n"
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)

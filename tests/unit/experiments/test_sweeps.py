@@ -90,7 +90,6 @@ def test_one_that_fails_does_not_stop_the_rest(
     ]  # it went on with the second epoch
 
 
-@pytest.mark.long  # on a machine with much else to do the signal was lost in one run of four; to be found before it comes back
 def test_ctrl_c_leaves_everything_resumable(tmp_path: Path, pretended: Pretended) -> None:
     for name in ALL[:2]:
         pretended.behave(name, "slow")
