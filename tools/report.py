@@ -1,7 +1,7 @@
 """Compare runs on a split, or report an experiment: the fronts of its groups, and the claims of the papers.
 
     python tools/report.py runs/demo_unguided runs/demo_guided --split test --output runs/demo
-    python tools/report.py EXPERIMENT [EXPERIMENT ...]
+    python tools/report.py EXPERIMENT [EXPERIMENT ...] [JUDGED ...]
     python tools/report.py EXPERIMENT --html
 
 Runs: one table of metrics, and a picture of the same images with each run's attribution maps (report.json, maps.png). A run
@@ -10,7 +10,8 @@ folder stands for its last checkpoint; checkpoints can be named too.
 Experiments (folders with a plan.json): no net is loaded. Tables of the fronts, and a verdict on each claim of
 configs/claims/claims.yaml (reproduced, not reproduced, inconclusive, not run; never reproduced from one seed) by what
 launch/evaluate.py has written; the rules are those of guidance/results/claims/verdicts.py. Writes claims.json, claims.csv and
-claims.md into --output, or the first experiment. A claim over several data sets needs the experiments of all.
+claims.md into --output, or the first folder. A claim over several data sets needs the experiments of all. Claims on the lens
+are judged by folders of launch/judge.py (JUDGED).
 
 --html writes report.html in place of maps.png: one file that needs no network, with fronts, claims, curves, tables, maps, masks
 and EPG by size, of run folders or of one experiment; nets are loaded, and report.json is written, of --detailed runs.
@@ -32,7 +33,7 @@ from guidance.models import BACKBONES
 from guidance.pictures.layout import write_png
 from guidance.pictures.probe import Probe
 from guidance.results.claims.claim_file import read_claims
-from guidance.results.claims.judging import Verdict, judge_claims
+from guidance.results.claims.judging import Verdict, judge_claims, of_experiment, of_judged
 from guidance.results.claims.report import claims_table, write_claims
 from guidance.results.files import write_report
 from guidance.results.groups.asking import choose_metrics, choose_resolution
@@ -77,19 +78,23 @@ def report(paths: Sequence[Path], split: str, output: Path, images: int) -> None
     print(f"written to {output}/report.json and {output}/maps.png")
 
 
-def report_experiments(
+def report_evidence(
     folders: Sequence[Path], split: str, output: Path, *, claims: Path, papers: Path, names: Sequence[str]
 ) -> tuple[Verdict, ...]:
     """Print the fronts of each experiment and the verdicts on the claims, and write the verdicts into `output`.
 
     `names`: NAME=GROUP, what the experiments call a group of the claims; `papers`: the file of published numbers. ValueError
-    for a folder without a plan, an experiment without an epoch, and what is wrong in the file of claims.
+    for a folder that is no evidence, an experiment without an epoch, and what is wrong in the file of claims.
     """
-    plans = [read_plan(folder) for folder in folders]
-    known = read_claims(claims, papers)
-    for plan in plans:
-        tell_fronts(plan, split)
-    verdicts = judge_claims(known, plans, names=dict(map(_pair, names)))
+    known, evidence = read_claims(claims, papers), []
+    for folder in folders:
+        found = of_judged(folder)
+        if found is None:
+            plan = read_plan(folder)
+            tell_fronts(plan, split)
+            found = of_experiment(plan)
+        evidence.append(found)
+    verdicts = judge_claims(known, evidence, names=dict(map(_pair, names)))
     print(f"{claims_table(verdicts)}\n")
     print(f"written to {', '.join(map(str, write_claims(output, verdicts)))}")
     return verdicts
@@ -136,20 +141,22 @@ def report_as_html(
 def run(args: argparse.Namespace) -> None:
     """Do what the command does."""
     experiments = [path for path in args.runs if (path / PLAN).is_file()]
-    if experiments and (len(experiments) < len(args.runs) or (args.html and len(experiments) > 1)):
+    evidence = [path for path in args.runs if path in experiments or of_judged(path) is not None]
+    if evidence and (len(evidence) < len(args.runs) or (args.html and len(experiments) != 1)):
         raise ValueError(
-            "expected either run folders, or experiments (folders with a plan.json), and with --html a single experiment"
+            "expected either run folders, or experiments (folders with a plan.json) and folders of launch/judge.py, and with "
+            "--html a single experiment"
         )
-    output = args.output or (experiments[0] if experiments else Path("report"))
+    output = args.output or (evidence[0] if evidence else Path("report"))
     verdicts: tuple[Verdict, ...] = ()
-    if experiments:
-        verdicts = report_experiments(
-            experiments, args.split, output, claims=args.claims, papers=args.papers, names=args.rename
+    if evidence:
+        verdicts = report_evidence(
+            evidence, args.split, output, claims=args.claims, papers=args.papers, names=args.rename
         )
     if args.html:
         counts = {"images": args.images, "detailed": args.detailed}
-        report_as_html(args.runs, args.split, output, **counts, verdicts=verdicts)
-    elif not experiments:
+        report_as_html(experiments or args.runs, args.split, output, **counts, verdicts=verdicts)
+    elif not evidence:
         report(args.runs, args.split, output, args.images)
 
 
@@ -166,7 +173,12 @@ def main(argv: list[str] | None = None) -> int:
     parser = cli.build_parser(about)
     parser.epilog = details
     cli.add_imports(parser)
-    parser.add_argument("runs", nargs="+", type=Path, help="run folders or checkpoints, or folders of experiments")
+    parser.add_argument(
+        "runs",
+        nargs="+",
+        type=Path,
+        help="run folders or checkpoints, or folders of experiments and of launch/judge.py",
+    )
     parser.add_argument("--split", default="test")
     parser.add_argument("--output", type=Path, help="folder of what is written (default: report, or the experiment)")
     parser.add_argument("--images", type=int, default=6, help="rows of the picture")

@@ -1,10 +1,12 @@
-"""Verdicts on claims by the runs of one experiment, or of several that belong to one paper."""
+"""Verdicts on claims by the runs of one experiment, or of several that belong to one paper, and by benchmarks of nets."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
+from guidance.results.claims.benchmarks import measure_judged, read_judged
 from guidance.results.claims.claim_file import Check, Claim
 from guidance.results.claims.values import NO_GROUP, Quantity, measure
 from guidance.results.claims.verdicts import NOT_RUN, VERDICTS, Judged, Values, conclude, judge
@@ -12,17 +14,25 @@ from guidance.results.groups.epochs import ExperimentRuns, read_experiment
 from guidance.results.plan_file import Plan
 from guidance.types import suggestion
 
-Measure = Callable[[str, Quantity], Values]
+
+@dataclass(frozen=True)
+class Evidence:
+    """What claims are judged by: an experiment, or nets whose maps were judged."""
+
+    name: str
+    scale: str  # empty where it is not said
+    groups: frozenset[str]
+    measure: Callable[[str, Quantity], Values]  # of a group
 
 
 @dataclass(frozen=True)
 class JudgedCheck:
-    """A check, and what one experiment says of it."""
+    """A check, and what one piece of evidence says of it."""
 
     check: Check
     judged: Judged
-    experiment: str
-    scale: str  # of that experiment, empty where it is not said
+    evidence: str  # its name
+    scale: str  # of that evidence, empty where it is not said
 
 
 @dataclass(frozen=True)
@@ -55,31 +65,26 @@ class Verdict:
 
 
 def judge_claims(
-    claims: Sequence[Claim], plans: Sequence[Plan], *, names: Mapping[str, str] | None = None
+    claims: Sequence[Claim], evidence: Sequence[Evidence], *, names: Mapping[str, str] | None = None
 ) -> tuple[Verdict, ...]:
-    """Every claim, by the runs of the experiments.
+    """Every claim, by what there is of it, of which there must be something.
 
-    A check is judged in each experiment that has all of its groups. `names`: group of a claim -> the experiments' name for it;
-    ValueError for a group that no claim has, or none of the experiments.
+    A check is judged by each of `evidence` that has all of its groups. `names`: group of a claim -> its name there; ValueError
+    for a group that no claim has, or none of the evidence.
     """
     renamed = dict(names or {})
     used = {group for claim in claims for check in claim.checks for group in check.groups}
-    there = {group.name for plan in plans for group in plan.groups}
+    there = set().union(*(each.groups for each in evidence))
     for role, name in renamed.items():
         if role not in used:
             raise ValueError(f"no claim names a group {role!r}.{suggestion(role, used)}")
         if name not in there:
             raise ValueError(f"there is no group {name!r}; there are {', '.join(sorted(there))}")
 
-    measures = [_measuring(plan, renamed) for plan in plans]
-
     def judged(check: Check) -> list[JudgedCheck]:
         groups = {renamed.get(group, group) for group in check.groups}
-        places = [i for i, plan in enumerate(plans) if groups <= {group.name for group in plan.groups}] or [0]
-        found = [
-            JudgedCheck(check, _judge(check, plans[i].scale, measures[i]), plans[i].name, plans[i].scale)
-            for i in places
-        ]
+        able = [each for each in evidence if groups <= each.groups] or list(evidence[:1])
+        found = [JudgedCheck(check, _judge(check, each, renamed), each.name, each.scale) for each in able]
         return [each for each in found if each.judged.verdict != NOT_RUN] or found[:1]
 
     verdicts = []
@@ -98,25 +103,38 @@ def _joined(parts: Sequence[str]) -> str:
     return "; ".join([*rest, *([f"{NO_GROUP}{', '.join(absent)}"] if absent else [])]).replace(":;", ":")
 
 
-def _measuring(plan: Plan, names: Mapping[str, str]) -> Measure:
-    """What measures groups of an experiment under their names in the claims; its runs are read once for each evaluation."""
+def of_experiment(plan: Plan) -> Evidence:
+    """The runs of an experiment; they are read once for each evaluation that a claim asks for."""
     read: dict[tuple[tuple[str, str], ...], ExperimentRuns] = {}
 
     def of(group: str, quantity: Quantity) -> Values:
         key = tuple((name, str(value)) for name, value in sorted(quantity.where.items()))
         if key not in read:
             read[key] = read_experiment(plan, where=quantity.where, only_own=True)
+        return measure(read[key], group, quantity)
+
+    return Evidence(plan.name, plan.scale, frozenset(group.name for group in plan.groups), of)
+
+
+def of_judged(folder: Path) -> Evidence | None:
+    """The benchmarks of a folder of launch/judge.py; None for any other folder."""
+    judged = read_judged(folder)
+    if not judged:
+        return None
+    return Evidence(folder.name, "", frozenset(judged), lambda group, quantity: measure_judged(judged, group, quantity))
+
+
+def _judge(check: Check, evidence: Evidence, names: Mapping[str, str]) -> Judged:
+    """`names`: group of a claim -> its name in the evidence."""
+
+    def measured(group: str, quantity: Quantity) -> Values:
         over = names.get(quantity.over, quantity.over)
-        return measure(read[key], names.get(group, group), replace(quantity, over=over))
+        return evidence.measure(names.get(group, group), replace(quantity, over=over))
 
-    return of
-
-
-def _judge(check: Check, scale: str, measured: Measure) -> Judged:
     other = measured(*check.other) if isinstance(check.other, tuple) else check.other
     return judge(
         check.expect, check.quantity.metric, measured(check.group, check.quantity), other,
-        margin=check.margin, published=check.published, scale=scale,
+        margin=check.margin, published=check.published, scale=evidence.scale,
     )  # fmt: skip
 
 

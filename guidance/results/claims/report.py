@@ -13,7 +13,7 @@ from typing import Any
 from guidance.evaluation.metrics import is_known, metric_of
 from guidance.results.claims.claim_file import Check, Claim
 from guidance.results.claims.judging import JudgedCheck, Verdict, counts
-from guidance.results.claims.values import BEST, FRONT, SPEED, Quantity
+from guidance.results.claims.values import BEST, FRONT, NET, SPEED, Quantity
 from guidance.results.claims.verdicts import NOT_RUN, Judged
 from guidance.results.tables import align
 from guidance.runs.files import finite, write_atomically
@@ -28,7 +28,7 @@ def describe(check: Check) -> str:
     relations = {"same": f"the same within {margin:g} as", "not_worse": f"at most {margin:g} worse than"}
     relation = relations.get(check.expect, f"{check.expect} than")
     where = ", ".join(
-        (quantity.split, *_choice(quantity), *(f"{name}={value}" for name, value in quantity.where.items()))
+        (quantity.split, *_choice(quantity), *(f"{name}={_value(value)}" for name, value in quantity.where.items()))
     )
     mine = f"{_label(quantity)}: {_group(check.group, quantity)}"
     if check.expect == "number":
@@ -38,6 +38,10 @@ def describe(check: Check) -> str:
     group, other = check.other
     theirs = _group(group, other) if _label(other) == _label(quantity) else f"{_label(other)} of {_group(group, other)}"
     return f"{mine} {relation} {theirs} ({where})"
+
+
+def _value(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _group(name: str, quantity: Quantity) -> str:
@@ -54,7 +58,7 @@ def _name(metric: str) -> str:
 
 
 def _choice(quantity: Quantity) -> list[str]:
-    if quantity.at == FRONT or quantity.metric == SPEED:
+    if quantity.at in (FRONT, NET) or quantity.metric == SPEED:
         return []
     by = quantity.by or (quantity.metric,)
     return [f"best {_name(by[0])}" if quantity.at == BEST else f"knee of {', '.join(map(_name, by))}"]
@@ -131,7 +135,7 @@ def _lines(verdict: Verdict) -> list[dict[str, Any]]:
                    "low": j.interval[0], "high": j.interval[1]}  # fmt: skip
         words = {"check": describe(each.check), "published": "" if published is None else published.mean,
                  "seeds": len(j.seeds), "verdict": j.verdict, "decides": each.check.decides,
-                 "reason": "; ".join((j.reason, *j.notes)), "experiment": each.experiment, "scale": each.scale}  # fmt: skip
+                 "reason": "; ".join((j.reason, *j.notes)), "experiment": each.evidence, "scale": each.scale}  # fmt: skip
         lines.append({**same, **{name: finite(value) for name, value in numbers.items()}, **words})
     return lines or [same | {"verdict": verdict.verdict, "reason": verdict.reason}]
 

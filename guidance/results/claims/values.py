@@ -15,7 +15,7 @@ from guidance.results.groups.group_fronts import Selection
 from guidance.results.plan_file import Group
 
 SPEED = "images_per_second"  # in training: no metric of an epoch, but of a run
-BEST, KNEE, FRONT = CHECKPOINTS = ("best", "knee", "front")
+BEST, KNEE, FRONT, NET = CHECKPOINTS = ("best", "knee", "front", "net")
 NO_GROUP = "no group "
 CLASSIFICATION = "f1"  # by which a baseline is selected where nothing else says so
 
@@ -28,6 +28,7 @@ class Quantity:
     on validation: "best" in the first metric of `by` (that of the quantity without any); "knee" of the front of `by`; "front":
     no single one, and the value is the hypervolume of the seed's front of `by` from the worst values, as in
     `group_fronts.Selection`. A baseline is taken where it classifies best, as in `groups.baseline`, and not where its maps are.
+    "net": no epoch of a run, but a net whose maps were judged (`benchmarks.measure_judged`).
 
     `over`: a group whose value is subtracted, seed by seed: a gain. `where`: settings of the evaluation that are not those of
     the runs. `settings`: what the configs of the runs must say; a group of other runs says nothing of the claim.
@@ -48,7 +49,7 @@ def measure(experiment: ExperimentRuns, group: str, quantity: Quantity) -> Value
     `experiment` must have been read with the quantity's `where`, and the runs' own results only.
     """
     known = {each.name: each for each in experiment.plan.groups}
-    if group not in known:
+    if group not in known or quantity.at == NET:
         return Values({}, (f"{NO_GROUP}{group}",))
     runs = [run for run in experiment.runs if run.planned.group == group]
     other = _other_settings(group, runs, quantity.settings)

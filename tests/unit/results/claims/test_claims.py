@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from guidance.results.claims.claim_file import read_claims
-from guidance.results.claims.judging import Verdict, judge_claims
+from guidance.results.claims.judging import Verdict, judge_claims, of_experiment
 from tests.unit.results.claims.experiments import PAPERS, claim, direction, experiment, one, write
 from tools import report as tool
 
@@ -90,7 +90,7 @@ def test_files(tmp_path: Path) -> None:
 
 def judged(tmp_path: Path, *checks: dict[str, Any], plans: list[Any]) -> Verdict:
     path = write(tmp_path / "claims.yaml", claim("R", *checks))
-    return judge_claims(read_claims(path, PAPERS), plans)[0]
+    return judge_claims(read_claims(path, PAPERS), [of_experiment(plan) for plan in plans])[0]
 
 
 def test_checks_that_do_not_decide(tmp_path: Path) -> None:
@@ -120,7 +120,7 @@ def test_a_claim_over_several_experiments(tmp_path: Path) -> None:
         tmp_path / "dogs", {"a": GROUPS["baseline"], "b": GROUPS["bcos"], "c": GROUPS["bcos"]}, name="dogs"
     )
     both = judged(tmp_path, direction("a", "b"), plans=[birds, dogs])
-    assert [(each.experiment, each.judged.verdict) for each in both.checks] == [
+    assert [(each.evidence, each.judged.verdict) for each in both.checks] == [
         ("birds", "reproduced"), ("dogs", "not reproduced"),
     ]  # fmt: skip
     assert (both.verdict, both.scale) == ("not reproduced", "full, small")
