@@ -159,7 +159,7 @@ def judged_methods(config: Config, written: Sequence[str]) -> list[JudgedMethod]
         depth = depth or method.depth
         if depth not in backbone.depths:
             raise ValueError(f"{config.model.name} has no depth {depth!r}; it has {', '.join(backbone.depths)}")
-        if reason := method.refuses_depth(depth):
+        if reason := method.refuses_depth(depth, backbone.centred):
             raise ValueError(f"{method_name} has no map at depth {depth!r}: {reason}")
         found.append(JudgedMethod(name, method, depth))
     return found

@@ -39,12 +39,16 @@ DRAWN = {"seed": 0, "batch_size": 32}
 ATTRIBUTIONS: dict[str, Method] = {
     "ixg": Method(ixg, "IxG", one_gradient="always"),
     "bcos": Method(bcos, "B-cos", one_gradient="always", needs=("dynamic",)),
-    "gradient": Method(gradient, "Gradient", linearizes=False),
+    "gradient": Method(gradient, "Gradient", linearizes=False, adds_channels=True),
     "gradcam": Method(gradcam, "GradCAM", linearizes=False, depth="final"),
     "saliency": Method(saliency, "Saliency", linearizes=False),
     "intgrad": Method(intgrad, "IntGrad", one_gradient="homogeneous", options={"steps": 20}, settings=("steps",)),
-    "guided_backprop": Method(guided_backprop, "Guided Backprop", linearizes=False, remark=clamp_remark),
-    "guided_gradcam": Method(guided_gradcam, "Guided GradCAM", linearizes=False, remark=clamp_remark),
+    "guided_backprop": Method(
+        guided_backprop, "Guided Backprop", linearizes=False, adds_channels=True, remark=clamp_remark
+    ),
+    "guided_gradcam": Method(
+        guided_gradcam, "Guided GradCAM", linearizes=False, adds_channels=True, remark=clamp_remark
+    ),
     "lrp": Method(
         lrp, "LRP", trainable=False, reason="its rules replace the gradient, and have no derivative of their own",
         needs=("relevance",), options={"composite": "epsilon_plus_flat"}, remark=lrp_remark,
@@ -59,7 +63,7 @@ ATTRIBUTIONS: dict[str, Method] = {
     "grad_rollout": Method(grad_rollout, "Grad-Rollout", needs=ATTENTION),
     "t_attn": Method(t_attn, "T-attn", needs=ATTENTION, options={"start": 0, "steps": 20}, settings=("steps",)),
     "bi_attn": Method(bi_attn, "Bi-attn", needs=ATTENTION, options={"start": 3, "steps": 20}, settings=("steps",)),
-    "value_gradient": Method(value_gradient, "Gradient (values)", needs=ATTENTION),
+    "value_gradient": Method(value_gradient, "Gradient (values)", needs=ATTENTION, adds_channels=True),
     "t_lrp": Method(
         t_lrp, "T-LRP", needs=ATTENTION, trainable=False,
         reason="its rules divide by sums of products of both signs, near whose zeros their derivatives have no bound",

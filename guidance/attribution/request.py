@@ -74,6 +74,7 @@ class Method:
     trainable: bool = True  # whether a loss on its maps can be trained through
     reason: str = ""  # why not, as a clause
     depths: Sequence[str] = ()  # at which alone it can be asked; none: at all that the net has
+    adds_channels: bool = False  # its map is the sum of a gradient over channels (`Backbone.centred`)
     depth: str = "input"  # where it explains when nobody says: benchmarks compare each method at its own depth
     options: Mapping[str, Any] = field(default_factory=dict)  # keyword arguments of the function, with their values
     # of the options: those that are settings of an attribution section, beside `options` there
@@ -91,9 +92,15 @@ class Method:
         """What a net of these `traits` lacks for it; empty where it lacks nothing."""
         return " and ".join(TRAITS.get(name, name) for name in self.needs if name not in traits)
 
-    def refuses_depth(self, depth: str) -> str:
-        """Why it has no map at `depth`, as a clause; empty where it has one."""
-        return "" if not self.depths or depth in self.depths else f"it explains depth {' or '.join(self.depths)} alone"
+    def refuses_depth(self, depth: str, centred: Sequence[str] = ()) -> str:
+        """Why it has no map at `depth`, as a clause; empty where it has one. `centred`: as in a net's row of BACKBONES."""
+        if self.depths and depth not in self.depths:
+            return f"it explains depth {' or '.join(self.depths)} alone"
+        if self.adds_channels and depth in centred:
+            return (
+                "a LayerNorm above takes away the mean over channels, so that the gradient there sums to zero over them"
+            )
+        return ""
 
     @property
     def untrainable(self) -> str:

@@ -110,10 +110,12 @@ def check_attribution(
         raise ValueError(
             f"{place['depth']}.attribution.depth: {net} has no depth {attribution.depth!r}; it has {', '.join(depths)}"
         )
-    if reason := method.refuses_depth(attribution.depth):
+    # What a mode has put around a backbone comes with layers of its own.
+    centred = backbone.centred if config.mode.wrapping is None else ()
+    if reason := method.refuses_depth(attribution.depth, centred):
         raise ValueError(
             f"{place['depth']}.attribution.depth: {attribution.method} has no map at {attribution.depth!r}: {reason}; set "
-            f"{place['method']}.attribution.depth to {method.depths[0]}"
+            f"{place['method']}.attribution.depth to {method.depth}"
         )
 
 

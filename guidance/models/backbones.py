@@ -35,6 +35,7 @@ class Backbone:
     weights: Mapping[str, str]  # what `weights` may name -> address of the state dict
     depths: tuple[str, ...] = CNN_DEPTHS
     traits: tuple[str, ...] = ()  # what attributions may need of it (guidance.attribution.request.TRAITS)
+    centred: tuple[str, ...] = ()  # depths where a LayerNorm makes the sum over channels of any gradient zero
     encoding: str = "normalized"  # of the input: "normalized" (3 channels) or "inverse" (x and 1 - x, 6 channels)
     stride: int = 32  # pixels of the input per cell at depth "final"
     channels: tuple[int, ...] = ()  # at the depths from mid1 on; with them, AIM can mask the stages of this net
@@ -70,7 +71,7 @@ def _resnet(name: str, file: str, channels: tuple[int, ...]) -> Backbone:
 
 def _convnext(name: str, file: str, channels: tuple[int, ...]) -> Backbone:
     build = partial(build_convnext, name)
-    return Backbone(build, "classifier.2", {"imagenet": TORCHVISION + file}, channels=channels)
+    return Backbone(build, "classifier.2", {"imagenet": TORCHVISION + file}, channels=channels, centred=CNN_DEPTHS[1:])
 
 
 def _xdnn(name: str, weights: Mapping[str, str]) -> Backbone:
@@ -81,8 +82,8 @@ def _vit(name: str, weights: Mapping[str, str]) -> Backbone:
     addresses = {key: TORCHVISION + file for key, file in weights.items()}
     patch = SIZES[name].patch
     return Backbone(
-        partial(build_vit, name), "heads.head", addresses, traits=("attention",), stride=patch, patch=patch,
-        renamed=partial(vit_state, patch=patch),
+        partial(build_vit, name), "heads.head", addresses, traits=("attention",), centred=CNN_DEPTHS[1:-1],
+        stride=patch, patch=patch, renamed=partial(vit_state, patch=patch),
     )  # fmt: skip
 
 

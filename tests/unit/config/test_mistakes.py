@@ -74,6 +74,16 @@ def test_methods_that_only_evaluate_say_why() -> None:
         parse_config(DEMO | {"model": {"name": "convnext_tiny"}, "evaluation": {"attribution": {"method": "lrp"}}})
 
 
+@pytest.mark.parametrize("method", ["gradient", "guided_backprop", "guided_gradcam"])
+def test_maps_that_would_be_zero_are_refused(method: str) -> None:
+    """At the depths of nets whose LayerNorms make the sum of a gradient over channels zero."""
+    deep = {"evaluation": {"attribution": {"method": method, "depth": "mid2"}}}
+    with pytest.raises(ValueError, match=r"has no map at 'mid2': a LayerNorm above .*; set .*depth to input"):
+        parse_config(DEMO | {"model": {"name": "convnext_tiny"}} | deep)
+    parse_config(DEMO | {"model": {"name": "convnext_tiny"}, "evaluation": {"attribution": {"method": method}}})
+    parse_config(DEMO | {"model": {"name": "resnet18"}} | deep)
+
+
 def test_fields_that_contradict_the_data_set() -> None:
     with pytest.raises(ValueError, match="images of voc have several labels"):
         parse_config(VOC | {"objective": {"classification": "cross_entropy"}})

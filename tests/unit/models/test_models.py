@@ -59,6 +59,21 @@ def test_lower_and_upper_make_the_whole(depth: str) -> None:
     assert explainable.logits.requires_grad
 
 
+@pytest.mark.parametrize("name", ["resnet18", "convnext_tiny", "vit_s_16"])
+def test_gradients_sum_to_zero_where_a_row_says_so(name: str) -> None:
+    """Over the channels of a state whose mean a LayerNorm takes away, and of no other."""
+    torch.manual_seed(0)
+    model = build_model(name, num_classes=3).eval().double()
+    for parameter in model.parameters():  # layer scales of 1e-6 and heads of zeros would hide the difference
+        nn.init.normal_(parameter, std=0.1)
+    for depth in model.depths:
+        out = model.explainable(torch.rand(1, 3, 64, 64, dtype=torch.float64), depth)
+        (gradient,) = torch.autograd.grad(out.logits[0, 1], out.features[depth])
+        cells = model.cells(gradient, depth)
+        share = float(cells.sum(1).abs().max() / cells.abs().sum(1).max())
+        assert (share < 1e-10) == (depth in BACKBONES[name].centred), (depth, share)
+
+
 def test_features_are_after_the_activation_and_not_overwritten() -> None:
     model = build_model("resnet18", num_classes=3).train()
     out = model(torch.rand(2, 3, 64, 64))
