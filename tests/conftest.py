@@ -17,6 +17,20 @@ from tests.support.runs import COUNTS, build_tiny, tiny_config
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
+# What takes minutes comes first, so that no process ends long after the others; tests/run.sh keeps this order.
+FIRST = ("whole/test_readme.py", "whole/test_end_to_end.py", "whole/experiments/", "whole/", "unit/experiments/")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The tests of a file stay together, and in their order."""
+
+    def rank(item: pytest.Item) -> int:
+        place = item.path.relative_to(Path(__file__).parent).as_posix()
+        return next((i for i, start in enumerate(FIRST) if place.startswith(start)), len(FIRST))
+
+    items.sort(key=rank)
+
+
 def sample(name: str) -> Path:
     """Folder of a real sample data set; the test is skipped where it does not lie beside the project."""
     folder = SHARED_DATA / name

@@ -9,8 +9,9 @@ ruff format --check .
 mypy
 # One thread each: the tests start processes of their own, and tiny nets gain nothing from more.
 export OMP_NUM_THREADS=1
-# A file of tests stays in one process, because later ones may use what earlier ones made.
+# A file of tests stays in one process, because later ones may use what earlier ones made. The files come in the order of
+# tests/conftest.py, the longest first; by itself xdist puts those with few tests last, however long these take.
 if [ "$#" -eq 0 ]; then
-    set -- -m "not long" -n "$(python -c 'import os; print(min(4, os.cpu_count() or 1))')" --dist loadfile
+    set -- -m "not long" -n "$(python -c 'import os; print(min(4, os.cpu_count() or 1))')" --dist loadfile --no-loadscope-reorder
 fi
 python -m pytest "$@"

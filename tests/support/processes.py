@@ -1,26 +1,54 @@
-"""Run a function in several gloo processes, as torchrun would start them."""
+"""Processes that the tests start: forked from a server that has imported torch and this package once.
+
+They are processes like any other, with their own signals, files and exit codes, but start in a moment instead of the five
+or more seconds that the imports take. What is forked has only been imported: no net has run there.
+"""
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import runpy
 import socket
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import multiprocessing
+from torch.multiprocessing import start_processes
 
 from guidance import distributed
+
+IMPORTED = ["pytest", "guidance.inference", "torch.utils.tensorboard", "tests.support.scenarios"]
+
+
+def _fork_server() -> Any:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(IMPORTED)
+    return context
+
+
+def _joined(rank: int, world_size: int, port: int) -> dict[str, str]:
+    """What torchrun puts into the environment of a process."""
+    return {
+        "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world_size), "LOCAL_WORLD_SIZE": str(world_size),
+        "MASTER_ADDR": "localhost", "MASTER_PORT": str(port),
+    }  # fmt: skip
+
+
+def _free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("localhost", 0))
+        return int(s.getsockname()[1])
 
 
 def _worker(
     rank: int, world_size: int, port: int, folder: str, function: Callable[..., Any], args: tuple[Any, ...]
 ) -> None:
-    os.environ |= {
-        "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world_size),
-        "MASTER_ADDR": "localhost", "MASTER_PORT": str(port),
-    }  # fmt: skip
+    os.environ |= _joined(rank, world_size, port)
     torch.set_num_threads(1)
     with distributed.process_group("cpu"):
         torch.save(function(*args), Path(folder) / f"{rank}.pt")
@@ -29,8 +57,56 @@ def _worker(
 def run_processes(world_size: int, folder: Path, function: Callable[..., Any], *args: Any) -> list[Any]:
     """What `function(*args)` (a module-level function) returned on each of `world_size` processes, in order of rank."""
     folder.mkdir(parents=True, exist_ok=True)
-    with socket.socket() as s:
-        s.bind(("localhost", 0))
-        port = s.getsockname()[1]
-    multiprocessing.spawn(_worker, (world_size, port, str(folder), function, args), nprocs=world_size)
+    _fork_server()
+    given = (world_size, _free_port(), str(folder), function, args)
+    start_processes(_worker, given, nprocs=world_size, start_method="forkserver")
     return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(world_size)]
+
+
+def start_forked(
+    words: Sequence[str], *, cwd: Path, output: Path, environment: Mapping[str, str] | None = None
+) -> ForkServerProcess:
+    """`python WORDS`, in a session of its own; what it prints is added to `output`.out and `output`.err."""
+    given = dict(os.environ if environment is None else environment)
+    process: ForkServerProcess = _fork_server().Process(
+        target=_script, args=(list(words), str(cwd), str(output), given)
+    )
+    process.start()
+    return process
+
+
+def _script(words: list[str], cwd: str, output: str, environment: dict[str, str]) -> None:
+    os.setsid()
+    os.chdir(cwd)
+    os.environ.clear()
+    os.environ |= environment
+    for number, suffix in ((1, "out"), (2, "err")):
+        os.dup2(os.open(f"{output}.{suffix}", os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
+    sys.argv, sys.path[:0] = words, [str(Path(words[0]).parent)]
+    runpy.run_path(words[0], run_name="__main__")
+
+
+def run_forked(
+    words: Sequence[str], *, cwd: Path, output: Path, processes: int = 1, environment: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """`python WORDS` to its end, or as many processes of it as torchrun starts; the exit code is the first that is not 0."""
+    given, port = dict(os.environ if environment is None else environment), _free_port()
+    started = [
+        start_forked(
+            words, cwd=cwd, output=Path(f"{output}{rank}"),
+            environment=given | (_joined(rank, processes, port) if processes > 1 else {}),
+        )
+        for rank in range(processes)
+    ]  # fmt: skip
+    try:
+        for process in started:
+            process.join(900)
+        codes = [process.exitcode for process in started]
+        assert None not in codes, f"{words} did not end in a quarter of an hour"
+    finally:
+        for process in started:
+            process.kill()
+    printed = [
+        "".join(Path(f"{output}{rank}.{name}").read_text() for rank in range(processes)) for name in ("out", "err")
+    ]
+    return subprocess.CompletedProcess(words, next((code for code in codes if code), 0) or 0, *printed)

@@ -176,6 +176,8 @@ def whole_run(root: Path, folder: Path, batchnorm: str) -> list[dict[str, Any]]:
 
 
 def everything(root: Path) -> dict[str, Any]:
-    runs = {f"run {b}": whole_run(root, root.parent / "runs", b) for b in ("frozen", "sync", "local")}
+    """Whole runs on one and on two processes alone, because they take longest."""
+    kinds = ("frozen", "sync", "local") if distributed.world_size() < 3 else ()
+    runs = {f"run {b}": whole_run(root, root.parent / "runs", b) for b in kinds}
     epochs = {name: train_epoch(root, name) for name in (*SCENARIOS, *AIM_SCENARIOS)}
     return epochs | {"evaluation": evaluate_split(root)} | runs

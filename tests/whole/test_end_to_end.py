@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,11 @@ import pytest
 from guidance.data import generate_demo
 from guidance.runs.logs.json_lines import read_log
 from guidance.runs.paths import METRICS
+from tests.support.processes import run_forked
 from tests.support.runs import assert_same, snapshot
 
 ROOT = Path(__file__).parents[2]
+Run = Callable[..., subprocess.CompletedProcess[str]]
 SMALL = [
     "data.num_train=40", "data.num_val=10", "data.num_test=11", "data.image_size=32", "data.correlation=0.97",
     "data.num_workers=0", "trainer.epochs=2", "trainer.batch_size=8", "trainer.checkpoint_every=2", "log.every=1",
@@ -33,10 +36,17 @@ def command(script: str, *args: str, processes: int = 1) -> list[str]:
     return [*start, script, *args]
 
 
-def run(*args: str, processes: int = 1, check: bool = True) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(command(*args, processes=processes), cwd=ROOT, capture_output=True, text=True, timeout=600)
-    assert not check or done.returncode == 0, done.stdout + done.stderr
-    return done
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """Runs a command to its end; it must end well unless `check` is False."""
+
+    def run(*args: str, processes: int = 1, check: bool = True) -> subprocess.CompletedProcess[str]:
+        output = tmp_path / f"printed {len(list(tmp_path.glob('printed *')))}"
+        done = run_forked(args, cwd=ROOT, output=output, processes=processes)
+        assert not check or done.returncode == 0, done.stdout + done.stderr
+        return done
+
+    return run
 
 
 @pytest.fixture(scope="module")
@@ -51,11 +61,15 @@ def train(root: Path, output: Path, *more: str, config: str = "demo") -> list[st
             "--set", f"data.root={root}", *SMALL]  # fmt: skip
 
 
-@pytest.mark.parametrize(("processes", "config"), [(1, "demo"), (2, "demo"), (2, "demo_aim")])
-def test_sigkill_in_the_middle_of_an_epoch(demo_root: Path, tmp_path: Path, processes: int, config: str) -> None:
+@pytest.mark.parametrize(
+    ("processes", "config"), [(1, "demo"), (2, "demo_aim"), pytest.param(2, "demo", marks=pytest.mark.long)]
+)
+def test_sigkill_in_the_middle_of_an_epoch(
+    demo_root: Path, tmp_path: Path, run: Run, processes: int, config: str
+) -> None:
     """Killed by the kernel at an arbitrary moment of the second epoch, then resumed: bit-identical to a whole run.
 
-    With AIM that means the threshold of that epoch, and every drawn mask.
+    With AIM that means the threshold of that epoch, and every drawn mask. Torchrun has started what is killed.
     """
     run(*train(demo_root, tmp_path / "whole", config=config), processes=processes)
     output = tmp_path / "killed"
@@ -109,7 +123,7 @@ def test_sigterm_ends_with_exit_code_0(demo_root: Path, tmp_path: Path) -> None:
     assert 1 <= snapshot(output)["last"]["step"] < 10
 
 
-def test_run_folder_can_be_run_again_from_its_config(demo_root: Path, tmp_path: Path) -> None:
+def test_run_folder_can_be_run_again_from_its_config(demo_root: Path, tmp_path: Path, run: Run) -> None:
     run(*train(demo_root, tmp_path / "first"))
     run("launch/train.py", "--config", str(tmp_path / "first/config.yaml"), "--output", str(tmp_path / "again"))
     assert_same(snapshot(tmp_path / "again"), snapshot(tmp_path / "first"))
@@ -119,7 +133,7 @@ def test_run_folder_can_be_run_again_from_its_config(demo_root: Path, tmp_path: 
     assert 0 <= json.loads(result.read_text())["metrics"]["epg"] <= 1
 
 
-def test_an_aim_run_shows_its_masks(demo_root: Path, tmp_path: Path) -> None:
+def test_an_aim_run_shows_its_masks(demo_root: Path, tmp_path: Path, run: Run) -> None:
     """Masks in TensorBoard after every epoch; sparsity among the metrics; the other attributions of the paper."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -149,7 +163,7 @@ def test_an_aim_run_shows_its_masks(demo_root: Path, tmp_path: Path) -> None:
     ("config", "sample"),
     [("waterbirds100_resnet18_energy", "waterbirds100"), ("voc_small_resnet18_energy", "voc_sample")],
 )
-def test_real_images_on_two_processes(config: str, sample: str, tmp_path: Path) -> None:
+def test_real_images_on_two_processes(config: str, sample: str, tmp_path: Path, run: Run) -> None:
     """The shipped configs; small images, few batches."""
     root = ROOT.parent / "shared" / "data" / sample
     if not root.is_dir():
@@ -191,14 +205,13 @@ def test_guidance_makes_the_demo_right_for_the_right_reasons(tmp_path: Path) -> 
     assert guided["epg"] > unguided["epg"] + 0.15  # over seeds: 0.71 to 0.95 against 0.36 to 0.52
 
 
-def error(*args: str) -> str:
-    done = run(*args, check=False)
-    assert done.returncode == 2
-    assert "Traceback" not in done.stderr
-    return done.stderr
+def test_user_mistakes_end_with_one_clear_message(demo_root: Path, tmp_path: Path, run: Run) -> None:
+    def error(*args: str) -> str:
+        done = run(*args, check=False)
+        assert done.returncode == 2
+        assert "Traceback" not in done.stderr
+        return done.stderr
 
-
-def test_user_mistakes_end_with_one_clear_message(demo_root: Path, tmp_path: Path) -> None:
     run_: Any = tmp_path / "run"
     text = error(*train(demo_root, run_, "--set", "optimizer.lrr=1"))
     assert "optimizer.lrr: unknown key" in text

@@ -52,13 +52,10 @@ def test_losses_and_weights_do_not_depend_on_processes(
             torch.testing.assert_close(process[scenario]["weights"][name], expected, rtol=1e-8, atol=1e-11)
 
 
-@pytest.mark.parametrize("world_size", [2, 3])
 @pytest.mark.parametrize("batchnorm", ["frozen", "sync"])
-def test_whole_runs_do_not_depend_on_processes(
-    results: Mapping[int, list[dict[str, Any]]], batchnorm: str, world_size: int
-) -> None:
+def test_whole_runs_do_not_depend_on_processes(results: Mapping[int, list[dict[str, Any]]], batchnorm: str) -> None:
     """The losses of every step, through the entry point."""
-    alone, many = (results[n][0][f"run {batchnorm}"] for n in (1, world_size))
+    alone, many = (results[n][0][f"run {batchnorm}"] for n in (1, 2))
     steps = [line for line in alone if "step/lr" in line]
     assert len(steps) == 3
     for line, other in zip(steps, many, strict=False):
@@ -67,7 +64,7 @@ def test_whole_runs_do_not_depend_on_processes(
 
 
 @pytest.mark.parametrize("batchnorm", ["frozen", "sync", "local"])
-@pytest.mark.parametrize("world_size", [1, 2, 3])
+@pytest.mark.parametrize("world_size", [1, 2])
 def test_stored_metrics_are_those_of_the_stored_weights(
     results: Mapping[int, list[dict[str, Any]]], batchnorm: str, world_size: int
 ) -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -49,10 +50,15 @@ def top(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
+@cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
 def imports(path: Path) -> set[str]:
     """Names of the modules that a file imports, also inside functions."""
     found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(tree(path)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -116,10 +122,10 @@ def entries(folder: Path) -> list[str]:
     return sorted(name for name in names if not name.startswith(".") and name not in NO_ENTRIES)
 
 
-def functions() -> Iterator[tuple[str, Function]]:
+@cache
+def functions() -> list[tuple[str, Function]]:
     """Every function and method, also inside others, by its place."""
-    for path in SOURCES:
-        yield from _inside(f"{place(path)}:", ast.parse(path.read_text()))
+    return [found for path in SOURCES for found in _inside(f"{place(path)}:", tree(path))]
 
 
 def _inside(where: str, node: ast.AST) -> Iterator[tuple[str, Function]]:
@@ -174,7 +180,7 @@ def test_public_classes_have_names_of_their_own() -> None:
     found = [
         (node.name, place(path))
         for path in MODULES
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in ast.walk(tree(path))
         if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
     ]
     counts = Counter(name for name, _ in found)
