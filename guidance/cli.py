@@ -18,6 +18,11 @@ if TYPE_CHECKING:  # a command that only prints its help need not wait for torch
     import torch
 
 
+def asks_for_help() -> bool:
+    """Whether the command was called to print its help, for which it need not import what takes seconds (torch)."""
+    return not {"-h", "--help"}.isdisjoint(sys.argv[1:])
+
+
 def build_parser(text: str | None, *, abbreviations: bool = True) -> argparse.ArgumentParser:
     """A parser that shows `text`, the docstring of the command, as it is. `abbreviations`: of options are understood."""
     return argparse.ArgumentParser(

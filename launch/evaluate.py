@@ -19,14 +19,17 @@ import argparse
 import sys
 from pathlib import Path
 
-from guidance import cli, distributed
-from guidance.evaluation.per_sample import write_table
-from guidance.evaluation.size_bias import epg_by_size
-from guidance.inference import Evaluation, evaluate_in_detail, evaluate_run, load_model
-from guidance.pictures.plots import plot_size_bins
-from guidance.results.files import result_path, write_result
-from guidance.results.tables import metric_table, size_table
-from guidance.runs.paths import last_checkpoint
+from guidance import cli
+
+if not cli.asks_for_help():
+    from guidance import distributed
+    from guidance.evaluation.per_sample import write_table
+    from guidance.evaluation.size_bias import epg_by_size
+    from guidance.inference import Evaluation, evaluate_in_detail, evaluate_run, load_model
+    from guidance.pictures.plots import plot_size_bins
+    from guidance.results.files import result_path, write_result
+    from guidance.results.tables import metric_table, size_table
+    from guidance.runs.paths import last_checkpoint
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:

@@ -21,20 +21,22 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from guidance import cli
-from guidance.config import dump_config, read_overrides
-from guidance.experiments.evaluation import missing
-from guidance.experiments.expansion import select
-from guidance.experiments.jobs.execution import SweepInterruptedError, execute
-from guidance.experiments.jobs.executors import Executor, debug_executor, local_executor, slurm_executor
-from guidance.experiments.jobs.work import Work
-from guidance.experiments.keeping import prune
-from guidance.experiments.outcomes import FINISHED
-from guidance.experiments.overview import ending, plan_table
-from guidance.experiments.planning import LOGS, Planned, prepare, refuse_changed, save
-from guidance.experiments.reading import load_experiment
-from guidance.experiments.states import config_to_resume
-from guidance.runs.files import write_atomically
-from guidance.runs.locks import lock_folder
+
+if not cli.asks_for_help():
+    from guidance.config import dump_config, read_overrides
+    from guidance.experiments.evaluation import missing
+    from guidance.experiments.expansion import select
+    from guidance.experiments.jobs.execution import SweepInterruptedError, execute
+    from guidance.experiments.jobs.executors import Executor, debug_executor, local_executor, slurm_executor
+    from guidance.experiments.jobs.work import Work
+    from guidance.experiments.keeping import prune
+    from guidance.experiments.outcomes import FINISHED
+    from guidance.experiments.overview import ending, plan_table
+    from guidance.experiments.planning import LOGS, Planned, prepare, refuse_changed, save
+    from guidance.experiments.reading import load_experiment
+    from guidance.experiments.states import config_to_resume
+    from guidance.runs.files import write_atomically
+    from guidance.runs.locks import lock_folder
 
 TRAIN = Path(__file__).absolute().with_name("train.py")
 

@@ -16,10 +16,13 @@ import sys
 import tempfile
 from pathlib import Path
 
-from guidance import cli, distributed
-from guidance.assembly import build_trainer
-from guidance.config import Config, check_processes, load_config
-from guidance.runs.paths import CONFIG, suggest_folder
+from guidance import cli
+
+if not cli.asks_for_help():
+    from guidance import distributed
+    from guidance.assembly import build_trainer
+    from guidance.config import Config, check_processes, load_config
+    from guidance.runs.paths import CONFIG, suggest_folder
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:

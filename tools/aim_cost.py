@@ -16,15 +16,17 @@ import sys
 import time
 from collections.abc import Callable
 
-import torch
-from torch.utils.flop_counter import FlopCounterMode
-
 from guidance import cli
-from guidance.models import BACKBONES, build_model
-from guidance.models.aim import build_aim
-from guidance.models.classifier import Classifier
-from guidance.objectives import Classification, Masking, Objective, aim_objective, guided_objective
-from guidance.types import Batch, Regions
+
+if not cli.asks_for_help():
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from guidance.models import BACKBONES, build_model
+    from guidance.models.aim import build_aim
+    from guidance.models.classifier import Classifier
+    from guidance.objectives import Classification, Masking, Objective, aim_objective, guided_objective
+    from guidance.types import Batch, Regions
 
 CLASSES = 200
 # (backbone, stop stage; None: the plain net) -> GFLOPs (multiply-adds) and millions of parameters of AIM, Table 6

@@ -18,8 +18,10 @@ import sys
 from pathlib import Path
 
 from guidance import cli
-from guidance.pictures.plots import plot_samples
-from guidance.results.samples import join, read_right, read_scores, summary
+
+if not cli.asks_for_help():
+    from guidance.pictures.plots import plot_samples
+    from guidance.results.samples import join, read_right, read_scores, summary
 
 
 def compare(baseline: Path, method: Path, score: str, output: Path, names: tuple[str, str]) -> None:

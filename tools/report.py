@@ -24,25 +24,27 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import torch
-
 from guidance import cli
-from guidance.assembly import build_attribution, build_evaluation_dataset, build_source
-from guidance.inference import Evaluation, evaluate_in_detail, load_run
-from guidance.models import BACKBONES
-from guidance.pictures.layout import write_png
-from guidance.pictures.probe import Probe
-from guidance.results.claims.claim_file import read_claims
-from guidance.results.claims.judging import Verdict, judge_claims, of_experiment, of_judged
-from guidance.results.claims.report import claims_table, write_claims
-from guidance.results.files import write_report
-from guidance.results.groups.asking import choose_metrics, choose_resolution
-from guidance.results.groups.epochs import VAL, read_experiment
-from guidance.results.groups.files import describe_fronts, report_fronts
-from guidance.results.groups.group_fronts import Selection
-from guidance.results.plan_file import PLAN, Plan, read_plan
-from guidance.results.tables import run_table
-from guidance.runs.logs import Image
+
+if not cli.asks_for_help():
+    import torch
+
+    from guidance.assembly import build_attribution, build_evaluation_dataset, build_source
+    from guidance.inference import Evaluation, evaluate_in_detail, load_run
+    from guidance.models import BACKBONES
+    from guidance.pictures.layout import write_png
+    from guidance.pictures.probe import Probe
+    from guidance.results.claims.claim_file import read_claims
+    from guidance.results.claims.judging import Verdict, judge_claims, of_experiment, of_judged
+    from guidance.results.claims.report import claims_table, write_claims
+    from guidance.results.files import write_report
+    from guidance.results.groups.asking import choose_metrics, choose_resolution
+    from guidance.results.groups.epochs import VAL, read_experiment
+    from guidance.results.groups.files import describe_fronts, report_fronts
+    from guidance.results.groups.group_fronts import Selection
+    from guidance.results.plan_file import PLAN, Plan, read_plan
+    from guidance.results.tables import run_table
+    from guidance.runs.logs import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 CLAIMS, PAPERS = ROOT / "configs/claims/claims.yaml", ROOT / "docs/papers.yaml"

@@ -18,12 +18,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from guidance import cli, distributed
-from guidance.results.front_files import FRONT_FILES, write_front
-from guidance.results.fronts import Member, MergedFront, defined, merge
-from guidance.results.reading import common_folder, front_setting, read_runs
-from guidance.results.tables import front_table
-from guidance.runs.front_folder import Saved
+from guidance import cli
+
+if not cli.asks_for_help():
+    from guidance import distributed
+    from guidance.results.front_files import FRONT_FILES, write_front
+    from guidance.results.fronts import Member, MergedFront, defined, merge
+    from guidance.results.reading import common_folder, front_setting, read_runs
+    from guidance.results.tables import front_table
+    from guidance.runs.front_folder import Saved
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -15,20 +15,22 @@ import argparse
 import sys
 from pathlib import Path
 
-import torch
-from torch import Tensor
-
 from guidance import cli
-from guidance.assembly.judging import judged_methods
-from guidance.assembly.sets import encoding
-from guidance.benchmarks.class_maps import BASE, LENS, VARIANTS, class_maps, refine
-from guidance.benchmarks.concepts import concept_mask, without
-from guidance.data import to_display
-from guidance.data.transforms.encodings import mean_pixel
-from guidance.inference import Run, load_run
-from guidance.pictures.layout import write_png
-from guidance.pictures.lens import MapRow, class_panel, concept_panel
-from guidance.types import lookup
+
+if not cli.asks_for_help():
+    import torch
+    from torch import Tensor
+
+    from guidance.assembly.judging import judged_methods
+    from guidance.assembly.sets import encoding
+    from guidance.benchmarks.class_maps import BASE, LENS, VARIANTS, class_maps, refine
+    from guidance.benchmarks.concepts import concept_mask, without
+    from guidance.data import to_display
+    from guidance.data.transforms.encodings import mean_pixel
+    from guidance.inference import Run, load_run
+    from guidance.pictures.layout import write_png
+    from guidance.pictures.lens import MapRow, class_panel, concept_panel
+    from guidance.types import lookup
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:

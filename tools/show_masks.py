@@ -13,19 +13,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
-from torch import Tensor
-
 from guidance import cli
-from guidance.attribution import Request, explain, one_hot
-from guidance.data import to_display
-from guidance.inference import Run, load_run
-from guidance.maps import merged_mask
-from guidance.models import BACKBONES
-from guidance.pictures.layout import write_png
-from guidance.pictures.masks import mask_panel
-from guidance.runs.logs import Image
-from guidance.types import lookup
+
+if not cli.asks_for_help():
+    import torch
+    from torch import Tensor
+
+    from guidance.attribution import Request, explain, one_hot
+    from guidance.data import to_display
+    from guidance.inference import Run, load_run
+    from guidance.maps import merged_mask
+    from guidance.models import BACKBONES
+    from guidance.pictures.layout import write_png
+    from guidance.pictures.masks import mask_panel
+    from guidance.runs.logs import Image
+    from guidance.types import lookup
 
 BATCH = 16  # images at a time
 
