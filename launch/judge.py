@@ -19,6 +19,7 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 import torch
 
@@ -41,6 +42,7 @@ from guidance.benchmarks.summary import as_csv, records, table
 from guidance.data.transforms.encodings import mean_pixel
 from guidance.inference import Run, load_model, load_run, split_of
 from guidance.runs.files import finite, write_atomically
+from guidance.runs.locks import lock_folder
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -165,9 +167,17 @@ def load(args: argparse.Namespace, device: torch.device) -> Iterator[tuple[str, 
         yield net, load_run(path, overrides=args.set, device=device)
 
 
+def _lock(output: Path) -> IO[str] | None:
+    """One command at a time writes there."""
+    output.mkdir(parents=True, exist_ok=True)
+    return lock_folder(output)
+
+
 def judge(args: argparse.Namespace) -> None:
     """Do what the command does."""
+    lock: list[IO[str] | None] = []  # held until this process ends
     with distributed.process_group(args.device) as device:
+        distributed.main_does(lambda: lock.append(_lock(args.output)))
         results: dict[str, dict[str, list[Row]]] = {name: {} for name in args.benchmark}
         for net, run in load(args, device):
             for name, rows in judge_run(args, run, net).items():

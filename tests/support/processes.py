@@ -12,7 +12,8 @@ import runpy
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,21 @@ def _script(words: list[str], cwd: str, output: str, environment: dict[str, str]
         os.dup2(os.open(f"{output}.{suffix}", os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
     sys.argv, sys.path[:0] = words, [str(Path(words[0]).parent)]
     runpy.run_path(words[0], run_name="__main__")
+
+
+@contextmanager
+def locked_elsewhere(file: Path) -> Iterator[Callable[[], None]]:
+    """Another process holds the record lock of `file` (`guidance.runs.locks`), until what is yielded is called, or the end."""
+    hold = "import fcntl, sys; f = open(sys.argv[1], 'a'); fcntl.lockf(f, fcntl.LOCK_EX); print(flush=True); sys.stdin.read()"
+    command = [sys.executable, "-S", "-c", hold, str(file)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdin is not None
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        try:
+            yield holder.stdin.close
+        finally:
+            holder.stdin.close()
 
 
 def run_forked(

@@ -19,6 +19,7 @@ import pytest
 from guidance.experiments.jobs import work as module
 from guidance.experiments.jobs.work import Work
 from guidance.experiments.planning import Planned, prepare
+from tests.support.processes import locked_elsewhere
 from tests.unit.experiments.pretended import Pretended, experiment, outcome_of
 
 RUN = "g/0000"
@@ -143,15 +144,10 @@ def test_a_training_whose_watcher_is_killed_saves_and_ends(
 def test_a_run_waits_until_who_held_it_has_ended(planned: Planned, pretended: Pretended) -> None:
     lock = planned.run_folder(RUN) / ".lock"
     lock.parent.mkdir(parents=True)
-    hold = "import fcntl, sys; f = open(sys.argv[1], 'a'); fcntl.lockf(f, fcntl.LOCK_EX); print(flush=True); sys.stdin.read()"
-    holder = subprocess.Popen(
-        [sys.executable, "-S", "-c", hold, str(lock)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
-    assert holder.stdout is not None
-    holder.stdout.readline()
-    started = []
-    threading.Timer(0.5, lambda: (started.extend(pretended.started), holder.communicate())).start()
-    assert pretended.work(planned, RUN)().kind == "finished"
+    started: list[str] = []
+    with locked_elsewhere(lock) as release:
+        threading.Timer(0.5, lambda: (started.extend(pretended.started), release())).start()
+        assert pretended.work(planned, RUN)().kind == "finished"
     assert started == []
     assert len(pretended.started) == 1
 

@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -22,7 +21,7 @@ from guidance.experiments.reading import load_experiment
 from guidance.runs import checkpoint
 from guidance.runs.shedding import shed
 from launch import sweep
-from tests.support.processes import run_forked
+from tests.support.processes import locked_elsewhere, run_forked
 from tests.support.runs import assert_same, snapshot
 
 ROOT = Path(__file__).parents[3]
@@ -92,15 +91,9 @@ def test_a_killed_run_goes_on_bit_by_bit_and_a_diverging_one_stops_nothing(
 
 
 def test_one_sweep_at_a_time(experiment: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    hold = "import fcntl, sys; f = open(sys.argv[1], 'a'); fcntl.lockf(f, fcntl.LOCK_EX); print(flush=True); sys.stdin.read()"
     (tmp_path / "out").mkdir()
-    holder = subprocess.Popen(
-        [sys.executable, "-S", "-c", hold, str(tmp_path / "out/.lock")], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
-    assert holder.stdout is not None
-    holder.stdout.readline()
-    assert sweep.main([str(experiment), "--output", str(tmp_path / "out")]) == 2
-    holder.communicate()
+    with locked_elsewhere(tmp_path / "out/.lock"):
+        assert sweep.main([str(experiment), "--output", str(tmp_path / "out")]) == 2
     assert "is in use by another process" in capsys.readouterr().err
     assert not (tmp_path / "out/plan.json").exists()
 

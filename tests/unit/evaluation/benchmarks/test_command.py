@@ -10,6 +10,7 @@ import pytest
 
 from guidance.assembly import build_trainer
 from launch import judge
+from tests.support.processes import locked_elsewhere
 from tests.support.runs import CPU, tiny_config
 from tools import show_lens
 
@@ -68,6 +69,13 @@ def test_mistakes(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str])
     ):
         assert judge.main([str(run), *arguments, "--output", str(tmp_path / "out"), "--device", "cpu"]) == 2
         assert message in capsys.readouterr().err
+
+
+def test_one_command_at_a_time(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with locked_elsewhere(tmp_path / ".lock"):
+        assert judge.main([str(run), "--output", str(tmp_path), "--device", "cpu"]) == 2
+    assert "is in use by another process" in capsys.readouterr().err
+    assert not (tmp_path / "localization").exists()
 
 
 def test_pictures_of_the_lens(run: Path, tmp_path: Path, demo_root: Path, capsys: pytest.CaptureFixture[str]) -> None:
