@@ -191,7 +191,12 @@ def judge(args: argparse.Namespace) -> None:
 def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
     cli.set_up_logging()
-    return cli.run(lambda: judge(args))
+    try:
+        return cli.run(lambda: judge(args))
+    except KeyboardInterrupt:
+        if cli.is_main_process():
+            print(f"interrupted; what was measured is in {args.output}, and the same command goes on", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

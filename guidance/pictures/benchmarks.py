@@ -9,7 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from guidance.pictures.plots import RUN_COLOURS
+from guidance.pictures.plots import RUN_COLOURS, style_of
 
 
 class Line(NamedTuple):
@@ -31,25 +31,28 @@ class LinePanel(NamedTuple):
 
 
 def plot_lines(panels: Sequence[LinePanel]) -> Figure:
-    """One panel beside the other; a colour for each method, dashed without the lens, solid with it (the paper's Fig. 6)."""
+    """One panel beside the other; colour and marker for each method, dashed without the lens, solid with it (Fig. 6)."""
     if not panels or not any(panel.lines for panel in panels):
         raise ValueError("there is no curve to draw")
     methods = list(dict.fromkeys(line.method for panel in panels for line in panel.lines))
-    colours = {name: RUN_COLOURS[i % len(RUN_COLOURS)] for i, name in enumerate(methods)}
+    styles = {name: style_of(i) for i, name in enumerate(methods)}
     rows = -(-(len(methods) + 2) // max(1, 2 * len(panels)))
     figure = Figure(figsize=(4.2 * len(panels), 3.4 + 0.22 * rows), layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     for i, panel in enumerate(panels, start=1):
         axes = figure.add_subplot(1, len(panels), i)
         for line in panel.lines:
-            style = "-" if line.refined else "--"
-            axes.plot(line.x, line.y, style, color=colours[line.method], linewidth=1.6 if line.refined else 1.2)
+            colour, marker = styles[line.method]
+            axes.plot(
+                line.x, line.y, "-" if line.refined else "--", color=colour, linewidth=1.6 if line.refined else 1.2,
+                marker=marker, markersize=4, markevery=max(1, len(line.x) // 10),
+            )  # fmt: skip
         axes.set_title(f"{panel.title} ({panel.better})", fontsize=10)
         axes.set_xlabel(panel.across)
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(color="0.92", linewidth=0.7)
         axes.set_axisbelow(True)
-    handles = [Line2D([], [], color=colour, label=name) for name, colour in colours.items()]
+    handles = [Line2D([], [], color=c, marker=m, markersize=4, label=name) for name, (c, m) in styles.items()]
     handles += [
         Line2D([], [], color="0.3", linestyle="--", label="without the lens"),
         Line2D([], [], color="0.3", linestyle="-", label="with it"),

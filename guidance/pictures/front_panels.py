@@ -15,7 +15,7 @@ from matplotlib.patches import Patch, Rectangle
 from numpy.typing import NDArray
 
 from guidance.evaluation.metrics import metric_of, oriented
-from guidance.pictures.plots import RUN_COLOURS, RUN_MARKERS
+from guidance.pictures.plots import style_of
 
 BETTER, WORSE = "#DDF0E3", "#E4E4E4"  # where the baseline is beaten, and where it wins
 PANEL = 3.1  # inches, without the legend
@@ -188,12 +188,6 @@ def turned(points: Array, metrics: Sequence[str]) -> Array:
     """Points [N, D] so that larger is better; the same again turns them back."""
     rows = [[oriented(name, float(value)) for name, value in zip(metrics, point, strict=True)] for point in points]
     return np.array(rows, dtype=np.float64).reshape(-1, len(metrics))
-
-
-def style_of(number: int) -> tuple[str, str]:
-    """Colour and marker of the series of this number: both differ, so that either is enough."""
-    shift = number // len(RUN_COLOURS)
-    return RUN_COLOURS[number % len(RUN_COLOURS)], RUN_MARKERS[(number + shift) % len(RUN_MARKERS)]
 
 
 def _handles(panels: Iterable[FrontPanel]) -> list[Line2D | Patch]:

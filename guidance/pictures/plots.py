@@ -140,7 +140,7 @@ def _draw_pair(
 ) -> None:
     members: list[tuple[float, float]] = []
     for style, (run, candidates) in enumerate(runs.items()):
-        colour, marker = _style(style)
+        colour, marker = style_of(style)
         points = {candidate.name: _point(candidate, order, metrics) for order, candidate in enumerate(candidates, 1)}
         points = {name: point for name, point in points.items() if np.isfinite(point).all()}
         kept = [point for name, point in points.items() if (run, name) in front]
@@ -177,7 +177,8 @@ def _columns(points: Sequence[tuple[float, float]]) -> tuple[list[float], list[f
     return [x for x, _ in points], [y for _, y in points]
 
 
-def _style(number: int) -> tuple[str, str]:
+def style_of(number: int) -> tuple[str, str]:
+    """Colour and marker of the series of this number: both differ, so that either is enough."""
     shift = number // len(RUN_COLOURS)
     return RUN_COLOURS[number % len(RUN_COLOURS)], RUN_MARKERS[(number + shift) % len(RUN_MARKERS)]
 
@@ -187,7 +188,7 @@ def _legend_handles(
 ) -> list[Line2D]:
     handles = []
     for style, (run, candidates) in enumerate(runs.items()):
-        colour, marker = _style(style)
+        colour, marker = style_of(style)
         on_front = sum((run, candidate.name) in front for candidate in candidates)
         label = f"{run} ({on_front} of {len(candidates)} on the front)"
         handles.append(Line2D([], [], color=colour, marker=marker, linestyle="", markeredgecolor="black", label=label))

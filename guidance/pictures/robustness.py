@@ -12,7 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from guidance.pictures.front_panels import style_of
+from guidance.pictures.plots import style_of
 
 
 @dataclass(frozen=True)

@@ -72,17 +72,20 @@ def claims_table(verdicts: Sequence[Verdict]) -> str:
         lines.append(f"  {verdict.verdict.upper()} ({verdict.claim.paper}, {verdict.claim.where}): {verdict.reason}")
         if verdict.claim.numbers:
             lines.append(f"  published: {'; '.join(_published(verdict.claim))}")
-        rows = [_cells(each) for each in verdict.checks if each.judged.verdict != NOT_RUN]
+        told = [each for each in verdict.checks if each.judged.verdict != NOT_RUN]
+        rows = [_cells(each, named=len({one.evidence for one in told}) > 1) for each in told]
         if rows:
             head = ["", "verdict", "seeds", "ours", "compared with", "difference", "95 % interval"]
             lines += [f"    {line}" for line in align([head, *rows], left=2).splitlines()]
     return "\n".join([*lines[1:], "", counts(verdicts)])
 
 
-def _cells(each: JudgedCheck) -> list[str]:
+def _cells(each: JudgedCheck, *, named: bool) -> list[str]:
+    """`named`: of which evidence, where there is more than one."""
     judged = each.judged
+    said = describe(each.check) + (f", {each.evidence}" if named else "")
     return [
-        describe(each.check), judged.verdict if each.check.decides else f"({judged.verdict})", str(len(judged.seeds)),
+        said, judged.verdict if each.check.decides else f"({judged.verdict})", str(len(judged.seeds)),
         _mean(judged), _number(judged.other), _number(judged.difference), _interval(judged.interval),
     ]  # fmt: skip
 

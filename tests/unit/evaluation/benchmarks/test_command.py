@@ -78,6 +78,17 @@ def test_one_command_at_a_time(run: Path, tmp_path: Path, capsys: pytest.Capture
     assert not (tmp_path / "localization").exists()
 
 
+def test_ctrl_c_says_how_to_go_on(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(judge, "run_benchmark", interrupted)
+    assert judge.main([str(run), "--grid", "1x2", "--output", str(tmp_path), "--device", "cpu"]) == 130
+    assert capsys.readouterr().err.endswith("and the same command goes on\n")
+
+
 def test_pictures_of_the_lens(run: Path, tmp_path: Path, demo_root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     image = next((demo_root / "images").rglob("*.png"))
     common = ["--checkpoint", str(run), "--image", str(image), "--output", str(tmp_path / "lens.png")]

@@ -77,7 +77,9 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     }  # fmt: skip
     assert rows["L2"]["reason"] == "no group insertion_deletion_lens, insertion_deletion"
     assert rows["R4"]["verdict"] == "not run"
-    assert "test, methods=feature_ablation, occlusion, shapley, kernel_shap, lime" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "(test, methods=feature_ablation, occlusion, shapley, kernel_shap, lime), grid" in out
+    assert "(test), temperatures" in out
     assert tool.main([str(grid), "--html"]) == 2
     assert tool.main([str(grid), str(tmp_path / "nowhere")]) == 2
     assert "folders of launch/judge.py" in capsys.readouterr().err
