@@ -90,12 +90,21 @@ def set_up_logging() -> None:
     logging.basicConfig(level=logging.INFO if is_main_process() else logging.ERROR, format="%(message)s")
 
 
-def run(command: Callable[[], int | None]) -> int:
-    """The exit code of a command: its own, 0 where it returns none, 2 after a ValueError or an OSError, which is told."""
+def run(command: Callable[[], int | None], *, interrupted: str = "") -> int:
+    """The exit code of a command: its own, 0 where it returns none, 2 after a ValueError or an OSError, which is told.
+
+    `interrupted`: of a command that can go on, what ctrl-C says, by the main process; the code is 130.
+    """
     try:
         return command() or 0
     except (ValueError, OSError) as error:
         return report_error(error)
+    except KeyboardInterrupt:
+        if not interrupted:
+            raise
+        if is_main_process():
+            print(f"interrupted; {interrupted}", file=sys.stderr)
+        return 130
 
 
 def report_error(error: Exception) -> int:

@@ -191,12 +191,8 @@ def judge(args: argparse.Namespace) -> None:
 def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
     cli.set_up_logging()
-    try:
-        return cli.run(lambda: judge(args))
-    except KeyboardInterrupt:
-        if cli.is_main_process():
-            print(f"interrupted; what was measured is in {args.output}, and the same command goes on", file=sys.stderr)
-        return 130
+    interrupted = f"what was measured is in {args.output}, and the same command goes on"
+    return cli.run(lambda: judge(args), interrupted=interrupted)
 
 
 if __name__ == "__main__":

@@ -67,12 +67,8 @@ def main(argv: list[str] | None = None) -> int:
         config, output = read_arguments(args)
     except ValueError as error:
         return cli.report_error(error) if cli.is_main_process() else 2  # every process finds the same mistake
-    try:
-        return cli.run(lambda: train(config, output, args))
-    except KeyboardInterrupt:
-        if cli.is_main_process():
-            print("interrupted; --resume goes on from the last checkpoint, if there is one", file=sys.stderr)
-        return 130
+    interrupted = "--resume goes on from the last checkpoint, if there is one"
+    return cli.run(lambda: train(config, output, args), interrupted=interrupted)
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ if not cli.asks_for_help():
     from guidance.models import BACKBONES
     from guidance.pictures.layout import write_png
     from guidance.pictures.probe import Probe
+    from guidance.results.claims.benchmarks import tables_of
     from guidance.results.claims.claim_file import read_claims
     from guidance.results.claims.judging import Verdict, judge_claims, of_experiment, of_judged
     from guidance.results.claims.report import claims_table, write_claims
@@ -90,12 +91,12 @@ def report_evidence(
     """
     known, evidence = read_claims(claims, papers), []
     for folder in folders:
-        found = of_judged(folder)
-        if found is None:
+        if tables_of(folder):
+            evidence.append(of_judged(folder))
+        else:
             plan = read_plan(folder)
             tell_fronts(plan, split)
-            found = of_experiment(plan)
-        evidence.append(found)
+            evidence.append(of_experiment(plan))
     verdicts = judge_claims(known, evidence, names=dict(map(_pair, names)))
     print(f"{claims_table(verdicts)}\n")
     print(f"written to {', '.join(map(str, write_claims(output, verdicts)))}")
@@ -143,7 +144,7 @@ def report_as_html(
 def run(args: argparse.Namespace) -> None:
     """Do what the command does."""
     experiments = [path for path in args.runs if (path / PLAN).is_file()]
-    evidence = [path for path in args.runs if path in experiments or of_judged(path) is not None]
+    evidence = [path for path in args.runs if path in experiments or tables_of(path)]
     if evidence and (len(evidence) < len(args.runs) or (args.html and len(experiments) != 1)):
         raise ValueError(
             "expected either run folders, or experiments (folders with a plan.json) and folders of launch/judge.py, and with "

@@ -15,6 +15,11 @@ Line = Mapping[str, str]  # of a benchmark's CSV: one map of one net
 Judged = Mapping[str, Sequence[Line]]  # group -> its lines
 
 
+def tables_of(folder: Path) -> list[Path]:
+    """The CSV of each benchmark in a folder of launch/judge.py; none in any other folder."""
+    return [path for path in sorted(folder.glob("*.csv")) if any(path.with_suffix("").glob("*/settings.json"))]
+
+
 def read_judged(folder: Path) -> Judged:
     """The maps that a folder of launch/judge.py holds, by what claims call them; empty for any other folder.
 
@@ -22,12 +27,11 @@ def read_judged(folder: Path) -> Judged:
     "localization_1, 2, 50" with these inverse temperatures.
     """
     found: dict[str, list[Line]] = {}
-    for path in sorted(folder.glob("*.csv")):
-        if any(path.with_suffix("").glob("*/settings.json")):
-            with path.open(encoding="utf-8", newline="") as file:
-                for line in csv.DictReader(file):
-                    variant = line["variant"]
-                    found.setdefault(f"{path.stem}_{variant}" if variant else path.stem, []).append(line)
+    for path in tables_of(folder):
+        with path.open(encoding="utf-8", newline="") as file:
+            for line in csv.DictReader(file):
+                variant = line["variant"]
+                found.setdefault(f"{path.stem}_{variant}" if variant else path.stem, []).append(line)
     return found
 
 

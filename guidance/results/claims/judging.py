@@ -116,11 +116,9 @@ def of_experiment(plan: Plan) -> Evidence:
     return Evidence(plan.name, plan.scale, frozenset(group.name for group in plan.groups), of)
 
 
-def of_judged(folder: Path) -> Evidence | None:
-    """The benchmarks of a folder of launch/judge.py; None for any other folder."""
+def of_judged(folder: Path) -> Evidence:
+    """The benchmarks of a folder of launch/judge.py."""
     judged = read_judged(folder)
-    if not judged:
-        return None
     return Evidence(folder.name, "", frozenset(judged), lambda group, quantity: measure_judged(judged, group, quantity))
 
 

@@ -73,6 +73,22 @@ def test_the_main_process_speaks(rank: str | None, level: int, monkeypatch: pyte
     assert cli.is_main_process() == (rank != "1")
 
 
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_ctrl_c_says_how_to_go_on(
+    rank: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Once, where a command can go on; else it is none of our business."""
+
+    def command() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setenv("RANK", rank)
+    assert cli.run(command, interrupted="the same command goes on") == 130
+    assert capsys.readouterr().err == ("interrupted; the same command goes on\n" if rank == "0" else "")
+    with pytest.raises(KeyboardInterrupt):
+        cli.run(command)
+
+
 PROMPT = ["launch/train.py", "launch/evaluate.py", "launch/sweep.py", "tools/report.py", "tools/select_pareto.py",
           "tools/show_masks.py", "tools/show_lens.py", "tools/compare_samples.py", "tools/aim_cost.py"]  # fmt: skip
 
