@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from guidance.assembly.nets import build_method
+from guidance.attribution import CompiledNet, check_compilable
 from guidance.config import Config
 from guidance.data import Source
 from guidance.losses import LOCALIZATION_LOSSES, LocalizationLoss, localization_loss
@@ -19,7 +20,14 @@ from guidance.types import lookup
 
 def build_objective(config: Config, model: Classifier, train: Source) -> Objective:
     """The objective around `model`, of the training mode that the config names; class weights come from the training split."""
-    return config.mode.objective(config, model, build_classification(config, train), build_guidance(config))
+    objective = config.mode.objective(config, model, build_classification(config, train), build_guidance(config))
+    if config.trainer.compile:
+        guided = config.objective.localization.weight > 0
+        attribution, size = config.objective.attribution, config.data.image_size
+        image = (model.channels or 3, size, size)
+        check_compilable(model, build_method(attribution), attribution.depth if guided else None, image)
+        objective.compiled = CompiledNet(model)
+    return objective
 
 
 def build_guidance(config: Config) -> Localization:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from guidance.attribution.compiled import CompiledNet, check_compilable
 from guidance.attribution.explain import (
     Explanation,
     attribute,
@@ -18,11 +19,13 @@ from guidance.attribution.request import Explainable, Method, Request
 
 __all__ = [
     "ATTRIBUTIONS",
+    "CompiledNet",
     "Explainable",
     "Explanation",
     "Method",
     "Request",
     "attribute",
+    "check_compilable",
     "check_explainable",
     "explain",
     "method_of",

@@ -139,15 +139,26 @@ def restarted_gradient(model: Explainable, start: Tensor, request: Request) -> T
         return one_gradient(logits, request.seed, start, create_graph=request.create_graph)
 
 
+def asked(request: Request, images: int) -> tuple[Tensor, Tensor | None]:
+    """What a request for a batch of so many images asks a pullback: seeds and rows."""
+    seed, rows = request.seed, request.rows
+    # Every image once: whole tensors need no selection of rows, except at the end.
+    if request.rounds == 1 and len(rows) == images:
+        return torch.empty_like(seed).index_copy(0, rows, seed), None
+    return seed, rows
+
+
+def pull_back(out: Forward, depth: str, seed: Tensor, rows: Tensor | None) -> Tensor:
+    """What the pullback to `depth` makes of seeds, in full precision."""
+    precision = torch.promote_types(out.logits.dtype, torch.float32)
+    with torch.autocast(out.logits.device.type, enabled=False):
+        return out.pullbacks[depth](seed.to(precision), rows)
+
+
 def _pull_back(out: Forward, request: Request) -> Tensor:
-    rows, seed, logits = request.rows, request.seed, out.logits
-    if len(rows) == 0:
+    if len(request.rows) == 0:
         return state(request)
-    precision = torch.promote_types(logits.dtype, torch.float32)
-    with torch.set_grad_enabled(request.create_graph), torch.autocast(logits.device.type, enabled=False):
-        # Every image once: whole tensors need no selection of rows, except at the end.
-        once = request.rounds == 1 and len(rows) == len(logits)
-        if once:
-            seed = torch.empty_like(seed).index_copy(0, rows, seed)
-        gradient = out.pullbacks[request.depth](seed.to(precision), None if once else rows)
-        return gradient.index_select(0, rows) if once else gradient
+    with torch.set_grad_enabled(request.create_graph):
+        seed, rows = asked(request, len(out.logits))
+        gradient = pull_back(out, request.depth, seed, rows)
+        return gradient.index_select(0, request.rows) if rows is None else gradient

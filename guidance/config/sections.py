@@ -159,6 +159,7 @@ class TrainerSettings(Section):
     accumulate: Count = 1  # chunks into which each process splits its share of a batch
     clip_norm: Positive | None = None
     precision: Literal["fp32", "bf16"] = "fp32"
+    compile: Annotated[bool, FREE] = False  # the net with its maps, by torch.compile
     device: Annotated[Literal["auto", "cpu", "cuda"], FREE] = "auto"
     checkpoint_every: Annotated[Count | None, FREE] = None  # steps between checkpoints within an epoch
     early_stop: Annotated[EarlyStopSettings | None, FREE] = None

@@ -73,16 +73,13 @@ class Classifier(nn.Module):
         self.layerwise, self.channels_last = layerwise, channels_last
         self.dynamic = any(getattr(module, "dynamic", False) for module in net.modules())
         self.stages = {depth: tuple(replaced.get(x, x) for x in row.layers) for depth, row in rows.items()}
+        # Where attributions can be taken, from the input to the last spatial layer.
+        self.depths: tuple[str, ...] = ("input", *list(rows)[:-1])
         self.grids = {depth: row.cells for depth, row in rows.items()}
         self.watched = {name: net.get_submodule(name) for name in watched}
         for module in net.modules():
             if getattr(module, "inplace", False):
                 module.inplace = False  # type: ignore[assignment]
-
-    @property
-    def depths(self) -> tuple[str, ...]:
-        """Where attributions can be taken, from the input to the last spatial layer."""
-        return ("input", *list(self.stages)[:-1])
 
     def forward(self, images: Tensor) -> Forward:
         """`images` [B, C, H, W] -> logits [B, K] and the features at every depth."""

@@ -146,9 +146,8 @@ class Masked(Behaviour):
         self.settings, self.epoch = settings, 0
         self._told: set[str] = set()  # stages whose masks were found to collapse
 
-    def run(self, model: Classifier, images: Tensor, batch: Batch) -> Forward:
-        out: Forward = model(images, sample_keys(self.settings.seed, self.epoch, batch.index))
-        return out
+    def run(self, model: Callable[..., Forward], images: Tensor, batch: Batch) -> Forward:
+        return model(images, sample_keys(self.settings.seed, self.epoch, batch.index))
 
     def begin_epoch(self, model: Classifier, epoch: int) -> None:
         assert isinstance(model, MaskedClassifier)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from torch import Tensor
 
@@ -13,10 +13,9 @@ from guidance.types import Batch, Forward
 class Behaviour:
     """How a mode runs the net in training, what it does before an epoch, and what it tells; this one does nothing special."""
 
-    def run(self, model: Classifier, images: Tensor, batch: Batch) -> Forward:
-        """The forward pass in training; `images` are those of the batch."""
-        out: Forward = model(images)
-        return out
+    def run(self, model: Callable[..., Forward], images: Tensor, batch: Batch) -> Forward:
+        """The forward pass in training; `images` are those of the batch, `model` the net or its compiled form."""
+        return model(images)
 
     def begin_epoch(self, model: Classifier, epoch: int) -> None:
         """Called before each epoch, or the rest of one; epochs count from 0."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from guidance import distributed
@@ -51,17 +51,17 @@ def localization_terms(model: Classifier, settings: Localization) -> list[Term]:
         raise ValueError(f"this net has no depth {settings.depth!r}; it has {', '.join(model.depths)}")
     method = method_of(settings.attribution)
 
+    def request(batch: Batch, counts: Counts) -> Request:
+        image, target = batch.regions.image, batch.regions.target
+        classes = needed_classes(method, batch.targets, image, target, most=counts.classes)
+        seed = one_hot(target, batch.targets.shape[1])
+        return Request(method, settings.depth, image, seed, classes, create_graph=True, rounds=counts.rounds)
+
     def losses(out: Forward, batch: Batch, counts: Counts) -> Losses:
-        regions = batch.regions
-        seed = one_hot(regions.target, out.logits.shape[1])
-        classes = needed_classes(method, batch.targets, regions.image, regions.target, most=counts.classes)
-        request = Request(
-            method, settings.depth, regions.image, seed, classes, create_graph=True, rounds=counts.rounds, out=out
-        )
-        attribution = attribute(model, request)
+        attribution = attribute(model, replace(request(batch, counts), out=out))
         zero = ~positive_energy(attribution.detach())[1]
         share = distributed.world_size() / counts.regions
-        return Losses(loss(attribution, regions.mask), {"zero_maps": zero.sum() * share})
+        return Losses(loss(attribution, batch.regions.mask), {"zero_maps": zero.sum() * share})
 
     by_images = settings.depth == "input" and needs_gradient(method, model)
-    return [Term("localization", losses, settings.weight, "regions", settings.reduction, by_images)]
+    return [Term("localization", losses, settings.weight, "regions", settings.reduction, by_images, asks=request)]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, NamedTuple
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from guidance import distributed
-from guidance.attribution import check_explainable
+from guidance.attribution import CompiledNet, Request, check_explainable
 from guidance.models.classifier import Classifier
 from guidance.objectives.behaviour import Behaviour
 from guidance.types import Batch, Forward, Step, lookup
@@ -71,6 +72,8 @@ class Term:
     items: Literal["images", "regions", "batch"] = "images"
     reduction: Literal["mean", "sum"] = "mean"
     by_images: bool = False  # whether it asks autograd for gradients by the images
+    # what it will ask of the forward pass, for a net that must know it beforehand; None: nothing but what a Forward holds
+    asks: Callable[[Batch, Counts], Request] | None = None
 
     def __post_init__(self) -> None:
         lookup(ITEMS, self.items, f"items of the term {self.name}")
@@ -91,6 +94,7 @@ class Objective(nn.Module):
         self.model, self.terms, self.behaviour = model, tuple(terms), behaviour
         if not any(term.items == "images" for term in terms) or len(set(self.names)) < len(terms):
             raise ValueError(f"an objective needs different terms, one or more of them of all images; got {self.names}")
+        self.compiled: CompiledNet | None = None  # the model, where it shall run as one compiled function
         self.parts = nn.ModuleList([term.losses for term in terms if isinstance(term.losses, nn.Module)])
 
     @property
@@ -120,7 +124,7 @@ class Objective(nn.Module):
         images = batch.images
         if any(term.by_images for term in terms):
             images = images.detach().requires_grad_()
-        out: Forward = self.model(images) if self.behaviour is None else self.behaviour.run(self.model, images, batch)
+        out = self._run(terms, images, batch, counts)
         total: Tensor | None = None
         logged: dict[str, Tensor] = {}
         samples: dict[str, tuple[Tensor, Tensor]] = {}
@@ -138,6 +142,13 @@ class Objective(nn.Module):
         if total is None:
             raise ValueError(f"no term of this objective gave a loss, only notes: {', '.join(self.names)}")
         return Step(total, logged, samples)
+
+    def _run(self, terms: Sequence[Term], images: Tensor, batch: Batch, counts: Counts) -> Forward:
+        net: Callable[..., Forward] = self.model
+        if self.compiled is not None:
+            requests = [term.asks(batch, counts) for term in terms if term.asks is not None]
+            net = partial(self.compiled, request=requests[0] if requests else None)
+        return net(images) if self.behaviour is None else self.behaviour.run(net, images, batch)
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,7 +17,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from guidance.attribution import ATTRIBUTIONS, Explainable, Method, Request, with_lens
+from guidance.attribution import ATTRIBUTIONS, CompiledNet, Explainable, Method, Request, with_lens
 from guidance.attribution.gradient import forward_of, ixg
 from guidance.losses import LOCALIZATION_LOSSES
 from guidance.models import build_model
@@ -45,16 +45,18 @@ class Variant:
     annotated: int | None = None
     default_layout: bool = False  # NCHW where the net prefers channels last: it suits the double backward
     lens: bool = False  # guided through the lens of the two most probable classes
+    compiled: bool = False
 
     def __str__(self) -> str:
         way = " by double backward" if self.double_backward else ""
         way += ", NCHW" if self.default_layout else ""
         way += " through the lens" if self.lens else ""
         few = f", {self.annotated} annotated" if self.annotated else ""
-        return f"{self.family} " + (f"guided at {self.depth}{way}{few}" if self.depth else "unguided")
+        few += ", compiled" if self.compiled else ""
+        return f"{self.family} " + (f"guided at {self.depth}{way}{few}" if self.depth else f"unguided{few}")
 
 
-def variants(families: list[str]) -> list[Variant]:
+def variants(families: list[str], *, compiled: bool = False) -> list[Variant]:
     result = []
     for family in families:
         result.append(Variant(family))
@@ -65,6 +67,8 @@ def variants(families: list[str]) -> list[Variant]:
             if family != "vanilla_frozen":
                 result.append(Variant(family, "input", double_backward=True, default_layout=True))
             result.append(Variant(family, "input", annotated=1))
+            if compiled:
+                result += [Variant(family, compiled=True), Variant(family, "input", compiled=True)]
     return result
 
 
@@ -101,6 +105,7 @@ def prepare(variant: Variant, model: torch.nn.Module, args: argparse.Namespace) 
     objective = guided_objective(model, localization=localization).train()  # type: ignore[arg-type]
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-6)
     counts = objective.counts(batch)
+    objective.compiled = CompiledNet(model) if variant.compiled else None  # type: ignore[arg-type]
 
     channels_last = bool(model.channels_last) and not variant.default_layout
 
@@ -199,7 +204,7 @@ def benchmark_step(args: argparse.Namespace) -> None:
     if args.one:
         print(measure_memory(Variant(**json.loads(args.one)), args))
         return
-    chosen = variants(args.family)
+    chosen = variants(args.family, compiled=args.compile)
     memory = {} if args.no_memory else {variant: memory_in_own_process(variant) for variant in chosen}
     times = {} if args.no_time else measure_times(chosen, args)
     report(chosen, times, memory)

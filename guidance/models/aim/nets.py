@@ -91,9 +91,9 @@ class TopDown(MaskedClassifier):
     those above it are not, because no single one of them decides the output.
     """
 
-    @property
-    def depths(self) -> tuple[str, ...]:
-        return top_down_depths(super().depths, next(iter(self.masked.values())))
+    def __init__(self, net: Parts, plain: Classifier, masked: Mapping[str, str]) -> None:
+        super().__init__(net, plain, masked)
+        self.depths = top_down_depths(self.depths, next(iter(self.masked.values())))
 
     def upper(self, features: Tensor, depth: str) -> Forward:
         if depth == "final":
@@ -108,7 +108,9 @@ class TopDown(MaskedClassifier):
 
     def _top_down(self, known: dict[str, Tensor]) -> Forward:
         net = self.net
-        masks, mask_logits, stage_logits = dict[str, Tensor](), dict[str, Tensor](), dict[str, Tensor]()
+        masks: dict[str, Tensor] = {}
+        mask_logits: dict[str, Tensor] = {}
+        stage_logits: dict[str, Tensor] = {}
         fused = mask = None
         for stage, depth in reversed(self.masked.items()):
             size = known[depth].shape[2:]

@@ -17,7 +17,14 @@ from torch.nn import functional
 
 from guidance.models.bcos.modules import BcosConv2d, patch_norm, unit_rows
 from guidance.models.bcos.norms import BatchNormUncentered2d
-from guidance.models.pullback.dynamic import channel_variance, cosine_product, cosine_scale, dynamic, scale_channels
+from guidance.models.pullback.dynamic import (
+    channel_variance,
+    compiling,
+    cosine_product,
+    cosine_scale,
+    dynamic,
+    scale_channels,
+)
 from guidance.models.pullback.rules import Explained, compose, explain, pick
 from guidance.models.pullback.torch_layers import convolution_adjoint
 
@@ -26,7 +33,7 @@ aten = torch.ops.aten
 
 def normed_bcos_conv(layer: BcosConv2d, norm: BatchNormUncentered2d, x: Tensor) -> Explained:
     """`norm(layer(x))` and its pullback."""
-    if layer.b != 2 or layer.max_out != 1 or (norm.training and norm.statistics == "sync"):
+    if compiling() or layer.b != 2 or layer.max_out != 1 or (norm.training and norm.statistics == "sync"):
         y, through_conv = explain(layer, x)
         y, through_norm = explain(norm, y)
         return y, compose(through_conv, through_norm)

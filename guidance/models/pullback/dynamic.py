@@ -35,6 +35,14 @@ def linearized() -> Iterator[None]:
         _Mode.linearized = before
 
 
+def compiling() -> bool:
+    """Whether torch.compile traces what runs: the plain formulas then, which it fuses better than any function of ours.
+
+    A compiled net is explained by its pullbacks alone, so that no gradient is taken inside `linearized()`.
+    """
+    return torch.compiler.is_compiling()
+
+
 class _Factor(Function):
     @staticmethod
     def forward(factor: Tensor) -> Tensor:
@@ -54,6 +62,8 @@ def dynamic(factor: Tensor) -> Tensor:
 
     The module that calls it says so by a class attribute `dynamic = True`.
     """
+    if compiling():
+        return factor
     result: Tensor = _Factor.apply(factor)
     return result
 
@@ -107,12 +117,16 @@ class _CosineScale(Function):
 
 def cosine_product(z: Tensor, norm: Tensor) -> Tensor:
     """|z| / norm * z, where |z| / norm = |cos(x, w)| is a dynamic factor; `norm` broadcasts to `z`."""
+    if compiling():
+        return z.abs() / norm * z
     result: Tensor = _CosineProduct.apply(z, norm)
     return result
 
 
 def cosine_scale(grad: Tensor, z: Tensor, norm: Tensor) -> Tensor:
     """grad * |z| / norm, differentiable in all three: the adjoint of `cosine_product` as a dynamic-linear map."""
+    if compiling():
+        return grad * (z.to(grad.dtype).abs() / norm)
     result: Tensor = _CosineScale.apply(grad, z, norm)
     return result
 
@@ -152,6 +166,8 @@ def _neutral_statistics(scale: Tensor) -> tuple[Tensor, Tensor]:
 
 def scale_channels(x: Tensor, scale: Tensor) -> Tensor:
     """x [B, C, H, W] times scale [C]."""
+    if compiling():
+        return x * scale[:, None, None]
     result: Tensor = _ScaledChannels.apply(x, scale)
     return result
 
@@ -186,6 +202,8 @@ class _ChannelVariance(Function):
 
 def channel_variance(x: Tensor) -> Tensor:
     """Biased variance of each channel of [B, C, H, W] about its mean: [C]."""
+    if compiling():
+        return x.var((0, 2, 3), correction=0)
     result: Tensor = _ChannelVariance.apply(x)[0]
     return result
 
@@ -215,5 +233,7 @@ class _ChannelSquares(Function):
 
 def channel_squares(x: Tensor, groups: int = 1) -> Tensor:
     """Sum of squares over the channels of each group: [B, C, H, W] -> [B, groups, H, W], float32 or float64."""
+    if compiling():
+        return _ChannelSquares.forward(x, groups)
     result: Tensor = _ChannelSquares.apply(x, groups)
     return result

@@ -1,0 +1,132 @@
+"""A net, and the gradient that explains it, as one compiled function.
+
+torch.compile has no double backward, so a gradient that a loss is trained through cannot be compiled. A pullback can: it is
+ordinary first-order operations. One graph holds the forward pass and the pullback to the explained depth; what methods,
+losses and metrics make of the two is little work and runs as ever.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from guidance.attribution.gradient import asked, pull_back
+from guidance.attribution.request import Method, Request
+from guidance.models.classifier import Classifier
+from guidance.models.layers.normalization import SyncBatchNorm2d
+from guidance.models.pullback.rules import Pullback
+from guidance.models.pullback.rules import explain as rule_of
+from guidance.types import Forward
+
+LOG = logging.getLogger(__name__)
+FIELDS = ("logits", "features", "masks", "mask_logits", "stage_logits")  # of a Forward, that a compiled net gives
+
+
+class CompiledNet:
+    """`model` as torch.compile runs it: called like the net, and told beforehand what its result will be asked.
+
+    There is a graph for batches of which nothing is explained, one for those of which every image is, once, and one for all
+    others; the first batch of each kind waits for its graph. `graphs` counts them. `backend`: of torch.compile.
+    """
+
+    def __init__(self, model: Classifier, *, backend: str = "inductor") -> None:
+        self.model, self.backend, self.graphs = model, backend, 0
+        self._compiled = torch.compile(self._run, fullgraph=True, dynamic=False, backend=self._compile)
+        # Graphs are only valid for what these tables hold, so what is filled in on the way is filled in before.
+        for layer in (*model.modules(), *(x for layers in model.stages.values() for x in layers)):
+            rule_of.dispatch(type(layer))
+
+    def __call__(self, images: Tensor, *arguments: Tensor, request: Request | None = None) -> Forward:
+        """`model(images, *arguments)`, whose one pullback answers `request`, once; without a request it has none."""
+        before, start = self.graphs, time.perf_counter()
+        # Otherwise DistributedDataParallel has the graph cut where its buckets end.
+        with torch._dynamo.config.patch(optimize_ddp=False):
+            if request is None or len(request.rows) == 0:
+                out, gradient = self._compiled(images, arguments, None, None, None)
+            else:
+                seed, rows = _of_any_number(*asked(request, len(images)))
+                out, gradient = self._compiled(images, arguments, request.depth, seed, rows)
+        if self.graphs > before:
+            LOG.info("compiled the net for %s in %.0f s", _kind(len(images), request), time.perf_counter() - start)
+        pullbacks = {} if request is None or gradient is None else {request.depth: _answer(gradient[: len(request.rows)])}
+        return Forward(**out, pullbacks=pullbacks)
+
+    def _run(
+        self, images: Tensor, arguments: tuple[Tensor, ...], depth: str | None, seed: Tensor | None, rows: Tensor | None
+    ) -> tuple[dict[str, Any], Tensor | None]:
+        out = self.model(images, *arguments)
+        gradient = None if depth is None or seed is None else pull_back(out, depth, seed, rows)
+        known = {name: getattr(out, name) for name in FIELDS}
+        return {name: x for name, x in known.items() if not isinstance(x, MappingProxyType)}, gradient  # empty by default
+
+    def _compile(self, graph: Any, inputs: Any) -> Any:
+        self.graphs += 1
+        return torch._dynamo.lookup_backend(self.backend)(graph, inputs)
+
+
+def check_compilable(model: Classifier, method: Method, depth: str | None, image: tuple[int, int, int]) -> None:
+    """Raise ValueError, which says why, for a net that cannot be compiled, or not with maps of `method` at `depth`.
+
+    `image`: (C, H, W) of an image. `depth` None: nothing is explained.
+    """
+    if any(getattr(module, "statistics", "") == "sync" or isinstance(module, SyncBatchNorm2d) for module in model.modules()):
+        raise ValueError(
+            "trainer.compile: statistics that are synchronised between processes cannot be compiled; set "
+            "model.batchnorm=local or frozen, or trainer.compile=false"
+        )
+    if depth is None:
+        return
+    if method.one_gradient == "never" or (method.one_gradient == "homogeneous" and not model.homogeneous):
+        raise ValueError(
+            f"trainer.compile: {method.title or 'this attribution'} takes more than one gradient of this net, and only one that "
+            "is known beforehand can be compiled: use ixg or bcos without a lens, or set trainer.compile=false"
+        )
+    if depth not in _pullbacks(model, image):
+        raise ValueError(
+            f"trainer.compile: this net has no pullback to depth {depth!r}, and a double backward cannot be compiled. X-DNN and "
+            "B-cos nets have one, ResNets and DenseNets with model.batchnorm=frozen; else set trainer.compile=false"
+        )
+
+
+def _pullbacks(model: Classifier, image: tuple[int, int, int]) -> Mapping[str, Any]:
+    """What the net offers in its current mode, without computing anything."""
+    state = {name: x.detach().to("meta") for name, x in model.state_dict(keep_vars=True).items()}
+    with torch.enable_grad():
+        out: Forward = torch.func.functional_call(model, state, (torch.empty(2, *image, device="meta"),))
+    return out.pullbacks
+
+
+def _of_any_number(seed: Tensor, rows: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Seeds and rows whose number may change without another graph: at least two, since graphs are made for one alone."""
+    if rows is None:
+        return seed, None
+    if len(rows) == 1:  # another one, which asks nothing
+        seed, rows = functional.pad(seed, (0, 0, 0, 1)), rows.repeat(2)
+    for x in (seed, rows):
+        torch._dynamo.mark_dynamic(x, 0)
+    return seed, rows
+
+
+def _answer(gradient: Tensor) -> Pullback:
+    """A pullback that was asked already."""
+    answers = [gradient]
+
+    def pullback(grad: Tensor, rows: Tensor | None = None) -> Tensor:
+        if not answers:
+            raise ValueError("a compiled net answers the one request that it was given, and was asked a second time")
+        return answers.pop()
+
+    return pullback
+
+
+def _kind(images: int, request: Request | None) -> str:
+    explained = 0 if request is None else len(request.rows)
+    some = "any number" if 0 < explained < images else "all" if explained else "none"
+    return f"batches of {images} images of which {some} {'is' if some == 'none' else 'are'} explained"

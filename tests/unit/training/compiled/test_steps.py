@@ -1,0 +1,128 @@
+"""A compiled step equals the plain one: loss, terms, statistics and gradients, whatever is annotated."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
+
+import pytest
+import torch
+from torch import Tensor
+
+from guidance.attribution import CompiledNet
+from guidance.losses import energy, l1
+from guidance.models.layers.normalization import convert_batchnorm
+from guidance.objectives import Objective
+from guidance.types import Batch
+from tests.support.objectives import batch_of, guided, tiny_masking
+from tests.support.scenarios import small_net
+from tests.support.small_nets import CLASSES, build
+
+ANNOTATED: Mapping[str, list[tuple[int, int]]] = {
+    "none": [],
+    "one": [(2, 1)],
+    "some": [(0, 0), (2, 1)],
+    "three": [(1, 3), (2, 1), (3, 2)],
+    "several of one image": [(0, 0), (0, 3), (2, 1), (1, 2)],
+    "all": [(3, 3), (0, 0), (2, 2), (1, 1)],
+}
+PREPARED = "aot_eager"  # traced and differentiated as for the inductor, without C++ to be compiled
+State = dict[str, Tensor]
+
+
+@pytest.fixture(autouse=True)
+def forget() -> Iterator[None]:
+    torch.compiler.reset()
+    yield
+    torch.compiler.reset()
+
+
+def train_step(objective: Objective, batch: Batch, *, bf16: bool = False) -> tuple[State, State]:
+    """Terms and statistics, and the gradients of all parameters."""
+    objective.zero_grad()
+    with torch.autocast("cpu", torch.bfloat16) if bf16 else nullcontext():
+        step = objective(batch, objective.counts(batch))
+    step.loss.backward()
+    found = {name: p.grad.clone() for name, p in objective.named_parameters() if p.grad is not None}
+    return {**step.terms, "loss": step.loss.detach(), **dict(objective.named_buffers())}, found
+
+
+def compiled(objective: Objective, backend: str = PREPARED) -> tuple[Objective, CompiledNet]:
+    """A copy of the objective that runs its net compiled."""
+    other = copy.deepcopy(objective)
+    other.compiled = CompiledNet(other.model, backend=backend)
+    return other, other.compiled
+
+
+def frozen_net(depth: str = "input") -> Objective:
+    model = small_net(CLASSES)
+    convert_batchnorm(model.net, "frozen")
+    return guided(model.double(), localization=l1, weight=0.5, reduction="mean", depth=depth).train()
+
+
+def batches_of(*kinds: str, images: Tensor | None = None) -> list[Batch]:
+    made = [batch_of(4, ANNOTATED[kind], CLASSES) for kind in kinds]
+    return made if images is None else [batch._replace(images=images) for batch in made]
+
+
+@pytest.mark.parametrize(("depth", "backend"), [("input", PREPARED), ("mid1", PREPARED), ("input", "inductor")])
+def test_every_number_of_annotated_images(depth: str, backend: str) -> None:
+    """Three graphs do: nothing is explained, every image once, any other number. No batch of a later epoch waits."""
+    objective = frozen_net(depth)
+    other, net = compiled(objective, backend)
+    for epoch in range(2):
+        for batch in batches_of(*ANNOTATED):
+            torch.testing.assert_close(train_step(other, batch), train_step(objective, batch), rtol=1e-9, atol=1e-12)
+        assert net.graphs == 3, epoch
+
+
+@pytest.mark.parametrize(("name", "depth", "graphs"), [
+    ("bcos_resnet", "input", 2), ("bcos_simple_vit", "mid2", 2), ("xdnn", "input", 2), ("relu_resnet", "final", 1),
+])  # fmt: skip
+def test_every_family(name: str, depth: str, graphs: int) -> None:
+    """B-cos nets with their batch statistics, which two steps in a row update. A linear layer does not ask for which rows."""
+    model, images = build(name, batch=4)
+    objective = guided(model.train(), localization=energy, weight=0.5, depth=depth)
+    other, net = compiled(objective)
+    for batch in batches_of("some", "all", "three", images=images):
+        torch.testing.assert_close(train_step(other, batch), train_step(objective, batch), rtol=1e-8, atol=1e-11)
+    assert net.graphs == graphs
+
+
+def test_masks_of_aim() -> None:
+    """Draws by sample, noise and the falling threshold: one graph, and another where the noise ends."""
+    objective = tiny_masking(anneal_epochs=3, noise_epochs=2)
+    other, net = compiled(objective)
+    for epoch, graphs in ((0, 1), (1, 1), (2, 2)):
+        objective.train().begin_epoch(epoch)
+        other.train().begin_epoch(epoch)
+        batch = batch_of(4, [])
+        torch.testing.assert_close(train_step(other, batch), train_step(objective, batch), rtol=1e-9, atol=1e-12)
+        assert net.graphs == graphs
+
+
+def test_bf16() -> None:
+    """Autocast is part of the graph, maps are in float32: as close to the plain step as that is to float32."""
+    objective = frozen_net().float()
+    (batch,) = batches_of("some")
+    batch = batch._replace(images=batch.images.float(), targets=batch.targets.float())
+    other, _ = compiled(objective)
+    found, expected = (train_step(x, batch, bf16=True)[1] for x in (other, objective))
+    exact = train_step(objective, batch)[1]
+    for name, gradient in found.items():
+        scale = exact[name].norm()
+        assert (gradient - exact[name]).norm() < 1.5 * (expected[name] - exact[name]).norm() + 0.02 * scale, name
+
+
+def test_one_answer() -> None:
+    """What asks the net twice, as the lens does, cannot go unnoticed."""
+    objective = frozen_net()
+    other, net = compiled(objective)
+    (batch,) = batches_of("some")
+    (request,) = [term.asks(batch, other.counts(batch)) for term in other.terms if term.asks is not None]
+    out = net(batch.images, request=request)
+    assert list(out.pullbacks) == ["input"]
+    out.pullbacks["input"](request.seed, request.rows)
+    with pytest.raises(ValueError, match="answers the one request that it was given"):
+        out.pullbacks["input"](request.seed, request.rows)
