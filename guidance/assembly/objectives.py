@@ -22,12 +22,22 @@ def build_objective(config: Config, model: Classifier, train: Source) -> Objecti
     """The objective around `model`, of the training mode that the config names; class weights come from the training split."""
     objective = config.mode.objective(config, model, build_classification(config, train), build_guidance(config))
     if config.trainer.compile:
-        guided = config.objective.localization.weight > 0
-        attribution, size = config.objective.attribution, config.data.image_size
-        image = (model.channels or 3, size, size)
-        check_compilable(model, build_method(attribution), attribution.depth if guided else None, image)
-        objective.compiled = CompiledNet(model)
+        objective.compiled = build_compiled(config, model)
     return objective
+
+
+def build_compiled(config: Config, model: Classifier) -> CompiledNet:
+    """The net as a compiled function. Raises ValueError where it cannot be, or not with the maps that are guided."""
+    attribution, size = config.objective.attribution, config.data.image_size
+    guided = config.objective.localization.weight > 0
+    if guided and attribution.lens is not None:
+        raise ValueError(
+            "trainer.compile: the lens compares classes that are only known after the forward pass, so its maps cannot be a "
+            "part of it; set objective.attribution.lens: none, or trainer.compile: false"
+        )
+    image = (model.channels or 3, size, size)
+    check_compilable(model, build_method(attribution), attribution.depth if guided else None, image)
+    return CompiledNet(model)
 
 
 def build_guidance(config: Config) -> Localization:

@@ -46,17 +46,21 @@ class CompiledNet:
     def __call__(self, images: Tensor, *arguments: Tensor, request: Request | None = None) -> Forward:
         """`model(images, *arguments)`, whose one pullback answers `request`, once; without a request it has none."""
         before, start = self.graphs, time.perf_counter()
+        explained = 0 if request is None else len(request.rows)
         # Otherwise DistributedDataParallel has the graph cut where its buckets end.
         with torch._dynamo.config.patch(optimize_ddp=False):
-            if request is None or len(request.rows) == 0:
+            if request is None or not explained:
                 out, gradient = self._compiled(images, arguments, None, None, None)
             else:
                 seed, rows = _of_any_number(*asked(request, len(images)))
                 out, gradient = self._compiled(images, arguments, request.depth, seed, rows)
         if self.graphs > before:
-            LOG.info("compiled the net for %s in %.0f s", _kind(len(images), request), time.perf_counter() - start)
-        pullbacks = {} if request is None or gradient is None else {request.depth: _answer(gradient[: len(request.rows)])}
-        return Forward(**out, pullbacks=pullbacks)
+            seconds, kind = time.perf_counter() - start, _kind(len(images), explained)
+            LOG.info("compiled the net for batches of %d images, %s explained, in %.0f s", len(images), kind, seconds)
+        answers = (
+            {} if request is None else {request.depth: _answer(None if gradient is None else gradient[:explained])}
+        )
+        return Forward(**out, pullbacks=answers)
 
     def _run(
         self, images: Tensor, arguments: tuple[Tensor, ...], depth: str | None, seed: Tensor | None, rows: Tensor | None
@@ -64,7 +68,9 @@ class CompiledNet:
         out = self.model(images, *arguments)
         gradient = None if depth is None or seed is None else pull_back(out, depth, seed, rows)
         known = {name: getattr(out, name) for name in FIELDS}
-        return {name: x for name, x in known.items() if not isinstance(x, MappingProxyType)}, gradient  # empty by default
+        return {
+            name: x for name, x in known.items() if not isinstance(x, MappingProxyType)
+        }, gradient  # empty by default
 
     def _compile(self, graph: Any, inputs: Any) -> Any:
         self.graphs += 1
@@ -76,7 +82,9 @@ def check_compilable(model: Classifier, method: Method, depth: str | None, image
 
     `image`: (C, H, W) of an image. `depth` None: nothing is explained.
     """
-    if any(getattr(module, "statistics", "") == "sync" or isinstance(module, SyncBatchNorm2d) for module in model.modules()):
+    if any(
+        getattr(module, "statistics", "") == "sync" or isinstance(module, SyncBatchNorm2d) for module in model.modules()
+    ):
         raise ValueError(
             "trainer.compile: statistics that are synchronised between processes cannot be compiled; set "
             "model.batchnorm=local or frozen, or trainer.compile=false"
@@ -85,13 +93,13 @@ def check_compilable(model: Classifier, method: Method, depth: str | None, image
         return
     if method.one_gradient == "never" or (method.one_gradient == "homogeneous" and not model.homogeneous):
         raise ValueError(
-            f"trainer.compile: {method.title or 'this attribution'} takes more than one gradient of this net, and only one that "
-            "is known beforehand can be compiled: use ixg or bcos without a lens, or set trainer.compile=false"
+            f"trainer.compile: {method.title or 'this attribution'} takes more than one gradient of this net, and only one "
+            "that is known beforehand can be compiled: use ixg or bcos, or set trainer.compile=false"
         )
     if depth not in _pullbacks(model, image):
         raise ValueError(
-            f"trainer.compile: this net has no pullback to depth {depth!r}, and a double backward cannot be compiled. X-DNN and "
-            "B-cos nets have one, ResNets and DenseNets with model.batchnorm=frozen; else set trainer.compile=false"
+            f"trainer.compile: this net has no pullback to depth {depth!r}, and a double backward cannot be compiled. X-DNN "
+            "and B-cos nets have one, ResNets and DenseNets with model.batchnorm=frozen; else set trainer.compile=false"
         )
 
 
@@ -114,9 +122,9 @@ def _of_any_number(seed: Tensor, rows: Tensor | None) -> tuple[Tensor, Tensor | 
     return seed, rows
 
 
-def _answer(gradient: Tensor) -> Pullback:
-    """A pullback that was asked already."""
-    answers = [gradient]
+def _answer(gradient: Tensor | None) -> Pullback:
+    """A pullback that was asked already, or of nothing."""
+    answers = [] if gradient is None else [gradient]
 
     def pullback(grad: Tensor, rows: Tensor | None = None) -> Tensor:
         if not answers:
@@ -126,7 +134,5 @@ def _answer(gradient: Tensor) -> Pullback:
     return pullback
 
 
-def _kind(images: int, request: Request | None) -> str:
-    explained = 0 if request is None else len(request.rows)
-    some = "any number" if 0 < explained < images else "all" if explained else "none"
-    return f"batches of {images} images of which {some} {'is' if some == 'none' else 'are'} explained"
+def _kind(images: int, explained: int) -> str:
+    return "none" if not explained else "some" if explained != images else "all"
