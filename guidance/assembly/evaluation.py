@@ -5,18 +5,19 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
 from torch import Tensor
 
 from guidance import distributed
+from guidance.assembly.compiling import compiled_for_evaluation
 from guidance.assembly.nets import build_attribution
 from guidance.assembly.objectives import build_classification, build_localization
 from guidance.assembly.sets import as_dilated, build_evaluation_dataset, encoding
 from guidance.assembly.threshold import describe_evaluation, threshold_images
-from guidance.attribution import ATTRIBUTIONS
+from guidance.attribution import ATTRIBUTIONS, CompiledNet
 from guidance.config import Config
 from guidance.data import EvaluationBatches, GuidanceDataset, Loader, Source
 from guidance.evaluation.classification import per_class
@@ -48,6 +49,7 @@ class Evaluator:
     max_batches: int | None = None
     # Positions of the images on which the IoU threshold is fitted and no metric is computed; see `threshold_images`.
     apart: frozenset[int] = frozenset()
+    compiled: CompiledNet | None = None  # the evaluated net
 
     def __call__(self, model: Classifier, *, iou_threshold: float | None = None) -> dict[str, float]:
         """The metrics. IoU uses `iou_threshold`, else the config's; "fit" takes the best on the images `apart`, or on all."""
@@ -60,7 +62,7 @@ class Evaluator:
         method, depth = build_attribution(self.config)
         tables, missing = evaluate(
             model, self.loader, device=self.device, attribution=method, depth=depth, scoring=self._scoring(thresholds),
-            max_batches=self.max_batches, description=self.source.split,
+            max_batches=self.max_batches, description=self.source.split, compiled=self.compiled,
         )  # fmt: skip
         rows = merge(tables, RowSettings(
             thresholds=thresholds, iou_threshold=0.5 if wanted == "fit" else float(wanted),
@@ -175,6 +177,7 @@ def build_epoch_evaluation(
     """What the trainer calls after each epoch: validation metrics, and pictures of the probe set in the log."""
     dataset = build_evaluation_dataset(config, val)
     evaluator = build_evaluator(config, dataset, train, device, max_batches=max_batches)
+    evaluator = replace(evaluator, compiled=compiled_for_evaluation(config, model))
     log_remark(config, model)
     wanted, fraction = config.evaluation.iou_threshold, config.evaluation.threshold_fraction
     threshold = f"{describe_fit(val.split, fraction)}, after each epoch" if wanted == "fit" else f"{wanted:g}"

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from guidance.assembly.compiling import compiled_for_training
 from guidance.assembly.nets import build_method
-from guidance.attribution import CompiledNet, check_compilable
 from guidance.config import Config
 from guidance.data import Source
 from guidance.losses import LOCALIZATION_LOSSES, LocalizationLoss, localization_loss
@@ -22,22 +22,8 @@ def build_objective(config: Config, model: Classifier, train: Source) -> Objecti
     """The objective around `model`, of the training mode that the config names; class weights come from the training split."""
     objective = config.mode.objective(config, model, build_classification(config, train), build_guidance(config))
     if config.trainer.compile:
-        objective.compiled = build_compiled(config, model)
+        objective.compiled = compiled_for_training(config, model)
     return objective
-
-
-def build_compiled(config: Config, model: Classifier) -> CompiledNet:
-    """The net as a compiled function. Raises ValueError where it cannot be, or not with the maps that are guided."""
-    attribution, size = config.objective.attribution, config.data.image_size
-    guided = config.objective.localization.weight > 0
-    if guided and attribution.lens is not None:
-        raise ValueError(
-            "trainer.compile: the lens compares classes that are only known after the forward pass, so its maps cannot be a "
-            "part of it; set objective.attribution.lens: none, or trainer.compile: false"
-        )
-    image = (model.channels or 3, size, size)
-    check_compilable(model, build_method(attribution), attribution.depth if guided else None, image)
-    return CompiledNet(model)
 
 
 def build_guidance(config: Config) -> Localization:

@@ -57,30 +57,38 @@ class CompiledNet:
         if self.graphs > before:
             seconds, kind = time.perf_counter() - start, _kind(len(images), explained)
             LOG.info("compiled the net for batches of %d images, %s explained, in %.0f s", len(images), kind, seconds)
-        answers = (
-            {} if request is None else {request.depth: _answer(None if gradient is None else gradient[:explained])}
-        )
+        answers = {} if request is None else {request.depth: Answer(None if gradient is None else gradient[:explained])}
         return Forward(**out, pullbacks=answers)
+
+    def explainable(self, images: Tensor, request: Request) -> Forward:
+        """`model.explainable` for this request alone, without a graph of autograd, for batches of two images or more."""
+        with torch.no_grad():
+            images = images.detach()
+            torch._dynamo.mark_dynamic(images, 0)  # the last batch of a split is smaller
+            return self(images, request=request)
 
     def _run(
         self, images: Tensor, arguments: tuple[Tensor, ...], depth: str | None, seed: Tensor | None, rows: Tensor | None
     ) -> tuple[dict[str, Any], Tensor | None]:
-        out = self.model(images, *arguments)
+        if depth is None or torch.is_grad_enabled():
+            out = self.model(images, *arguments)
+        else:
+            out = self.model.explainable(images, depth, graph=False)
         gradient = None if depth is None or seed is None else pull_back(out, depth, seed, rows)
         known = {name: getattr(out, name) for name in FIELDS}
-        return {
-            name: x for name, x in known.items() if not isinstance(x, MappingProxyType)
-        }, gradient  # empty by default
+        # Those that are empty by default are of a type that torch.compile cannot return.
+        return {name: x for name, x in known.items() if not isinstance(x, MappingProxyType)}, gradient
 
     def _compile(self, graph: Any, inputs: Any) -> Any:
         self.graphs += 1
         return torch._dynamo.lookup_backend(self.backend)(graph, inputs)
 
 
-def check_compilable(model: Classifier, method: Method, depth: str | None, image: tuple[int, int, int]) -> None:
-    """Raise ValueError, which says why, for a net that cannot be compiled, or not with maps of `method` at `depth`.
-
-    `image`: (C, H, W) of an image. `depth` None: nothing is explained.
+def check_compilable(
+    model: Classifier, image: tuple[int, int, int], method: Method | None = None, depth: str = ""
+) -> None:
+    """Raise ValueError, which says why, for a net that cannot be compiled in its current mode for images of shape (C, H, W), or
+    not with maps of `method` at `depth`.
     """
     if any(
         getattr(module, "statistics", "") == "sync" or isinstance(module, SyncBatchNorm2d) for module in model.modules()
@@ -89,7 +97,7 @@ def check_compilable(model: Classifier, method: Method, depth: str | None, image
             "trainer.compile: statistics that are synchronised between processes cannot be compiled; set "
             "model.batchnorm=local or frozen, or trainer.compile=false"
         )
-    if depth is None:
+    if method is None:
         return
     if method.one_gradient == "never" or (method.one_gradient == "homogeneous" and not model.homogeneous):
         raise ValueError(
@@ -122,16 +130,17 @@ def _of_any_number(seed: Tensor, rows: Tensor | None) -> tuple[Tensor, Tensor | 
     return seed, rows
 
 
-def _answer(gradient: Tensor | None) -> Pullback:
-    """A pullback that was asked already, or of nothing."""
-    answers = [] if gradient is None else [gradient]
+class Answer:
+    """A pullback that was asked beforehand: it has the gradient of one request, or of none."""
 
-    def pullback(grad: Tensor, rows: Tensor | None = None) -> Tensor:
-        if not answers:
+    def __init__(self, gradient: Tensor | None) -> None:
+        self.gradient = gradient
+
+    def __call__(self, grad: Tensor, rows: Rows = None) -> Tensor:
+        gradient, self.gradient = self.gradient, None
+        if gradient is None:
             raise ValueError("a compiled net answers the one request that it was given, and was asked a second time")
-        return answers.pop()
-
-    return pullback
+        return gradient
 
 
 def _kind(images: int, explained: int) -> str:

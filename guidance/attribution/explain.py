@@ -9,6 +9,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
+from guidance.attribution.compiled import CompiledNet
 from guidance.attribution.gradient import forward_of
 from guidance.attribution.methods import ATTRIBUTIONS
 from guidance.attribution.request import Explainable, Method, Request
@@ -24,15 +25,22 @@ class Explanation(NamedTuple):
     out: Forward
 
 
-def explain(model: Explainable, images: Tensor, request: Request) -> Explanation:
+def explain(
+    model: Explainable, images: Tensor, request: Request, *, compiled: CompiledNet | None = None
+) -> Explanation:
     """Run `model` on `images` [B, C, H, W] as in evaluation, and explain what the request asks for.
 
     Everything is left as it was: modes, weights, statistics. Works under torch.no_grad(), never under
-    torch.inference_mode(). `request.out` is not looked at. Raises as `attribute` does.
+    torch.inference_mode(). `request.out` is not looked at. `compiled`: the same net, to be run in its compiled form. Raises as
+    `attribute` does.
     """
     check_explainable(model)
     with evaluation_mode(model):
-        out = model.explainable(images, request.depth)
+        # One image alone would need graphs of its own.
+        if compiled is not None and len(images) > 1:
+            out = compiled.explainable(images, request)
+        else:
+            out = model.explainable(images, request.depth)
         return Explanation(attribute(model, replace(request, out=out)), out)
 
 
