@@ -3,18 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from torch import Tensor, nn
-from torchvision.models import (
-    convnext_base,
-    convnext_tiny,
-    densenet121,
-    resnet18,
-    resnet50,
-    resnet101,
-    wide_resnet50_2,
-)
 
 from guidance.models.classifier import Classifier
 
@@ -39,29 +30,30 @@ DENSENET_STAGES = {
     "final": ("features.transition3", "features.denseblock4", "features.norm5", "relu"),
     "logits": (nn.AdaptiveAvgPool2d(1), nn.Flatten(), "classifier"),
 }
-RESNETS: dict[str, Callable[..., nn.Module]] = {
-    "resnet18": resnet18,
-    "resnet50": resnet50,
-    "resnet101": resnet101,
-    "wide_resnet50_2": wide_resnet50_2,
-}
-CONVNEXTS: dict[str, Callable[..., nn.Module]] = {"convnext_tiny": convnext_tiny, "convnext_base": convnext_base}
+
+
+def torchvision_net(name: str, num_classes: int) -> nn.Module:
+    """torchvision's net of that name, with fresh weights."""
+    from torchvision.models import get_model  # takes two seconds, for which a table of nets should not wait
+
+    net: nn.Module = get_model(name, num_classes=num_classes)
+    return net
 
 
 def build_resnet(name: str, num_classes: int) -> Classifier:
     """ResNet `name` with fresh weights (He et al. 2016; wide: Zagoruyko & Komodakis 2016); mid1..3 and final are the outputs of
     layer1..4."""
-    return Classifier(RESNETS[name](num_classes=num_classes), RESNET_STAGES)
+    return Classifier(torchvision_net(name, num_classes), RESNET_STAGES)
 
 
 def build_convnext(name: str, num_classes: int) -> Classifier:
     """ConvNeXt `name` with fresh weights (Liu et al. 2022); mid1..3 and final are the outputs of its four stages."""
-    return Classifier(CONVNEXTS[name](num_classes=num_classes), CONVNEXT_STAGES)
+    return Classifier(torchvision_net(name, num_classes), CONVNEXT_STAGES)
 
 
 def build_densenet121(num_classes: int) -> Classifier:
     """DenseNet-121 with fresh weights (Huang et al. 2017); mid1..3 are the outputs of its first dense blocks."""
-    return densenet(densenet121(num_classes=num_classes))
+    return densenet(torchvision_net("densenet121", num_classes))
 
 
 def densenet(net: nn.Module) -> Classifier:
