@@ -90,7 +90,10 @@ def _vit(name: str, weights: Mapping[str, str]) -> Backbone:
 
 # The published code of model guidance starts from torchvision's V1 weights.
 BACKBONES: dict[str, Backbone] = {
-    "resnet8": Backbone(build_resnet8, "fc", {}, depths=("input", "mid1", "mid2", "final"), traits=("relevance",), stride=4),
+    "resnet8": Backbone(
+        build_resnet8, "fc", {}, depths=("input", "mid1", "mid2", "final"), traits=("relevance",), stride=4,
+        channels=(16, 32, 64), first_stage=1,
+    ),
     "resnet18": _resnet("resnet18", "resnet18-f37072fd.pth", (64, 128, 256, 512)),
     "resnet50": _resnet("resnet50", "resnet50-0676ba61.pth", (256, 512, 1024, 2048)),
     "resnet101": _resnet("resnet101", "resnet101-63fe2227.pth", (256, 512, 1024, 2048)),

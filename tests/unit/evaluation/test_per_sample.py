@@ -108,7 +108,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     generate_demo(folder / "demo", **counts, image_size=32)
     config = parse_config({
         "data": {"name": "demo", "root": str(folder / "demo"), "image_size": 32, "num_workers": 0, **counts},
-        "model": {"name": "resnet18"}, "objective": {"attribution": {"depth": "mid2"}}, "evaluation": {"batch_size": 3},
+        "model": {"name": "resnet8"}, "objective": {"attribution": {"depth": "mid2"}}, "evaluation": {"batch_size": 3},
     })  # fmt: skip
     torch.manual_seed(0)
     model = build_classifier(config, 3, pretrained=False)
