@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor, nn
-from torchvision.ops import StochasticDepth
 
 from guidance.models import weights as weight_files
 from guidance.models.backbones import BACKBONES
@@ -98,6 +97,8 @@ def set_drop_path(net: nn.Module, probability: float) -> None:
 
     As torchvision does (Huang et al. 2016, Sec. 3). Raises ValueError for a net without such layers.
     """
+    from torchvision.ops import StochasticDepth
+
     paths = [module for module in net.modules() if isinstance(module, StochasticDepth)]
     if not paths:
         raise ValueError("model.drop_path: this net has no stochastic depth; leave it null (convnext_tiny has it)")

@@ -68,6 +68,7 @@ class Classifier(nn.Module):
             raise ValueError(f"the last stage must be 'logits', but the stages are {list(stages)}")
         for depth, row in rows.items():
             _check_stage(net, depth, row.layers)
+        _register_torchvision_blocks(net)
         replaced: dict[Any, Any] = {**make_twice_differentiable(net)}
         self.net, self.channels, self.homogeneous = net, channels, homogeneous
         self.layerwise, self.channels_last = layerwise, channels_last
@@ -184,6 +185,16 @@ class Classifier(nn.Module):
                 else "check the encoding of the data"
             )
             raise ValueError(f"this net takes images of {self.channels} channels, not {images.shape[1]}; {hint}")
+
+
+def _register_torchvision_blocks(net: nn.Module) -> None:
+    """Make the rules of torchvision's blocks known, where `net` has any."""
+    kinds = {kind for module in net.modules() for kind in type(module).__mro__}
+    if any(kind.__module__.startswith("torchvision.") for kind in kinds):
+        from guidance.models.pullback import torchvision_blocks
+
+        for kind, rule in torchvision_blocks.RULES.items():
+            explain.register(kind, rule)
 
 
 def _check_stage(net: nn.Module, depth: str, layers: Sequence[Operation]) -> None:

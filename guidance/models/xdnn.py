@@ -6,20 +6,15 @@ al. 2019), without its biases and scales.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from itertools import chain
+from typing import TYPE_CHECKING
 
 from torch import nn
-from torchvision.models import resnet18, resnet50, resnet101
-from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
 from guidance.models.classifier import Classifier
 
-RESNETS: dict[str, Callable[..., ResNet]] = {
-    "xdnn_resnet18": resnet18,
-    "xdnn_resnet50": resnet50,
-    "xdnn_resnet101": resnet101,
-}
+if TYPE_CHECKING:
+    from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
 
 def build_xdnn_resnet(name: str, num_classes: int) -> Classifier:
@@ -27,7 +22,9 @@ def build_xdnn_resnet(name: str, num_classes: int) -> Classifier:
 
     As initialised, the last convolution of each block and the classifier are zero, and so are logits and attributions.
     """
-    return xdnn_resnet(RESNETS[name](num_classes=num_classes, norm_layer=nn.Identity))
+    from torchvision.models import get_model
+
+    return xdnn_resnet(get_model(name.removeprefix("xdnn_"), num_classes=num_classes, norm_layer=nn.Identity))
 
 
 def xdnn_resnet(net: ResNet) -> Classifier:
@@ -50,6 +47,8 @@ def xdnn_resnet(net: ResNet) -> Classifier:
 
 def _fixup(net: ResNet, blocks: list[BasicBlock | Bottleneck]) -> None:
     """Fixup initialisation: each of the L blocks starts as its shortcut, and its inner convolutions are scaled down by L."""
+    from torchvision.models.resnet import Bottleneck
+
     for module in net.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

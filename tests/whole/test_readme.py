@@ -23,7 +23,8 @@ BLOCKS = re.findall(r"```(bash|python)\n(.*?)```", README, re.DOTALL)
 COMMANDS = [line for language, text in BLOCKS if language == "bash" for line in text.strip().splitlines()]
 SNIPPETS = [text for language, text in BLOCKS if language == "python"]
 DEMO = ["trainer.epochs=1", "data.num_train=40", "data.num_val=20", "data.num_test=20", "data.image_size=32",
-        "trainer.batch_size=8", "data.num_workers=0", "trainer.device=cpu", "log.probe_images=2"]  # fmt: skip
+        "trainer.batch_size=8", "data.num_workers=0", "trainer.device=cpu", "log.probe_images=2",
+        "model.name=resnet8"]  # fmt: skip
 LESS = {
     **dict.fromkeys(["demo.yaml", "demo_aim.yaml"], " ".join(DEMO)),
     "waterbirds100_aim_convnext_tiny.yaml": "model.weights=none data.image_size=64 data.num_workers=0 trainer.batch_size=4 "

@@ -15,7 +15,8 @@ from guidance.attribution.transformer.blocks import TracedBlock
 from guidance.maps import full_precision
 from guidance.models.classifier import evaluation_mode
 from guidance.models.vit.attention import Form, attention_form
-from guidance.models.vit.net import ViT, patch_cells
+from guidance.models.vit.net import ViT
+from guidance.models.vit.positions import patch_cells
 
 
 @dataclass(frozen=True)

@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from torch import nn
-from torchvision.models import densenet121, resnet18, resnet34, resnet50, resnet101
 
 from guidance.models.bcos.convert import INPUT_CHANNELS, to_bcos
 from guidance.models.bcos.fused import FUSED
 from guidance.models.bcos.modules import LogitBias
 from guidance.models.classifier import Classifier
 from guidance.models.pullback.rules import PAIRS
+from guidance.models.torchvision_nets import torchvision_net
 
 PAIRS.update(FUSED)  # the chains of these nets are made of them
-
-RESNETS: dict[str, Callable[..., nn.Module]] = {
-    "bcos_resnet18": resnet18,
-    "bcos_resnet34": resnet34,
-    "bcos_resnet50": resnet50,
-    "bcos_resnet101": resnet101,
-}
 
 
 def build_bcos_resnet(name: str, num_classes: int) -> Classifier:
     """B-cos ResNet `name` with fresh weights; mid1..3 and final are the outputs of layer1..4."""
-    return bcos_resnet(RESNETS[name](num_classes=num_classes))
+    return bcos_resnet(torchvision_net(name.removeprefix("bcos_"), num_classes))
 
 
 def bcos_resnet(net: nn.Module) -> Classifier:
@@ -43,7 +34,7 @@ def bcos_resnet(net: nn.Module) -> Classifier:
 
 def build_bcos_densenet121(num_classes: int) -> Classifier:
     """B-cos DenseNet-121 with fresh weights; mid1..3 are the outputs of its first dense blocks, final that of its last norm."""
-    return bcos_densenet(densenet121(num_classes=num_classes))
+    return bcos_densenet(torchvision_net("densenet121", num_classes))
 
 
 def bcos_densenet(net: nn.Module) -> Classifier:

@@ -11,7 +11,6 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
-from torchvision.ops import StochasticDepth
 
 _GOLDEN, _FIRST, _SECOND = -7046029254386353131, -4658895280553007687, -7723592293110705685  # of SplitMix64, signed
 
@@ -105,6 +104,8 @@ class DropPath(Dropout):
 
 def convert_drop_path(net: nn.Module) -> nn.Module:
     """Replace torchvision's StochasticDepth per row in `net`, in place, by `DropPath`; returns `net`."""
+    from torchvision.ops import StochasticDepth
+
     for parent in list(net.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, StochasticDepth) and child.mode == "row":

@@ -1,4 +1,4 @@
-"""The pullbacks of torch's own layers and of torchvision's blocks: outputs and pullbacks side by side.
+"""The pullbacks of torch's own layers: outputs and pullbacks side by side.
 
 The layers keep their own forward, with its hooks. `torch.ops.aten.*_backward` are the kernels of the layers' own backward
 passes, used as functions: they are fast, and differentiable in the gradient.
@@ -12,11 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torchvision.models.densenet import _DenseBlock, _DenseLayer
-from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from guidance.models.layers.normalization import FrozenBatchNorm2d
-from guidance.models.pullback.rules import Explained, chain, compose, concatenate, explain, pick, rearrange, residual
+from guidance.models.pullback.rules import Explained, chain, pick, rearrange
 
 
 def sequential(layer: nn.Sequential, x: Tensor) -> Explained:
@@ -118,32 +116,6 @@ def frozen_batch_norm(layer: FrozenBatchNorm2d, x: Tensor) -> Explained:
     return layer(x), lambda grad, rows=None: grad * running_scale(layer)
 
 
-def basic_block(layer: BasicBlock, x: Tensor) -> Explained:
-    main = (layer.conv1, layer.bn1, layer.relu, layer.conv2, layer.bn2)
-    return _resnet_block(layer, main, x)
-
-
-def bottleneck(layer: Bottleneck, x: Tensor) -> Explained:
-    main = (layer.conv1, layer.bn1, layer.relu, layer.conv2, layer.bn2, layer.relu, layer.conv3, layer.bn3)
-    return _resnet_block(layer, main, x)
-
-
-def _resnet_block(layer: BasicBlock | Bottleneck, main: tuple[nn.Module, ...], x: Tensor) -> Explained:
-    y, through_sum = residual(x, main, () if layer.downsample is None else (layer.downsample,))
-    y, through_relu = explain(layer.relu, y)
-    return y, compose(through_sum, through_relu)
-
-
-def dense_layer(layer: _DenseLayer, x: Tensor) -> Explained:
-    if layer.drop_rate:
-        return torch.cat((x, layer(x)), dim=1), None
-    return concatenate(x, (layer.norm1, layer.relu1, layer.conv1, layer.norm2, layer.relu2, layer.conv2))
-
-
-def dense_block(layer: _DenseBlock, x: Tensor) -> Explained:
-    return chain(x, tuple(layer.values()))
-
-
 # Kind of layer -> its output and pullback; `guidance.models.classifier` makes them known.
 RULES: Mapping[type, Callable[[Any, Tensor], Explained]] = {
     nn.Sequential: sequential,
@@ -157,8 +129,4 @@ RULES: Mapping[type, Callable[[Any, Tensor], Explained]] = {
     nn.AdaptiveAvgPool2d: adaptive_average_pool,
     nn.BatchNorm2d: batch_norm,
     FrozenBatchNorm2d: frozen_batch_norm,
-    BasicBlock: basic_block,
-    Bottleneck: bottleneck,
-    _DenseLayer: dense_layer,
-    _DenseBlock: dense_block,
 }

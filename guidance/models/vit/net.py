@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 from torchvision.models import VisionTransformer
 
 from guidance.models.classifier import Classifier, Depth, Operation
 from guidance.models.vit.attention import SelfAttention
-
-SIDE = 224  # pixels a side of the images that the position embedding belongs to
+from guidance.models.vit.positions import SIDE, patch_cells, resized_positions
 
 
 class ViT(VisionTransformer):  # type: ignore[misc]
@@ -68,27 +64,6 @@ class ViT(VisionTransformer):  # type: ignore[misc]
         return logits
 
 
-def resized_positions(embedding: Tensor, side: int) -> Tensor:
-    """A position embedding [1, 1 + n * n, D] for a grid of `side` x `side` patches; the class token's stays.
-
-    Bicubic with aligned corners, as torchvision.models.vision_transformer.interpolate_embeddings.
-    """
-    own = _side(embedding)
-    if own == side:
-        return embedding
-    grid = functional.interpolate(patch_cells(embedding), (side, side), mode="bicubic", align_corners=True)
-    return torch.cat((embedding[:, :1], grid.flatten(2).transpose(1, 2)), dim=1)
-
-
-def patch_cells(tokens: Tensor) -> Tensor:
-    """Tokens [M, 1 + h * h, D], or a gradient by them -> the cells of the patches [M, D, h, h]; the class token has none."""
-    return torch.unflatten(tokens[:, 1:].transpose(1, 2), 2, (_side(tokens), _side(tokens)))
-
-
-def _side(tokens: Tensor) -> int:
-    return math.isqrt(tokens.shape[1] - 1)
-
-
 def read_cells(read: Tensor) -> Tensor:
     """What `ViT.read` gave [M, 1 + h * h, 2 D] -> the cells of the normalised patches [M, D, h, h]."""
     return patch_cells(read.chunk(2, dim=-1)[0])
@@ -119,26 +94,3 @@ def vit(net: ViT) -> Classifier:
     }
     weights = [f"{name}.self_attention.weights" for name in names]
     return Classifier(net, stages, channels=3, watched=("encoder.dropout", *names[:-1], *weights))
-
-
-class ViTSize(NamedTuple):
-    """What tells one ViT from another; all have 12 blocks."""
-
-    patch: int
-    dim: int
-    heads: int
-
-
-# S: the widths of DeIT-S (Touvron et al. 2021), which the B-cos ViT-S of model guidance has too.
-SIZES = {
-    "vit_s_16": ViTSize(16, 384, 6),
-    "vit_b_8": ViTSize(8, 768, 12),
-    "vit_b_16": ViTSize(16, 768, 12),
-    "vit_b_32": ViTSize(32, 768, 12),
-}
-
-
-def build_vit(name: str, num_classes: int) -> Classifier:
-    """ViT `name` with fresh weights, as torchvision initialises it: logits and maps are zero, because the classifier is."""
-    patch, dim, heads = SIZES[name]
-    return vit(ViT(patch=patch, dim=dim, blocks=12, heads=heads, hidden=4 * dim, num_classes=num_classes))

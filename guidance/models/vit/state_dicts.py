@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from guidance.models.vit.net import SIDE, resized_positions
+from guidance.models.vit.positions import SIDE, resized_positions
 
 LOG = logging.getLogger(__name__)
 # Pattern of the name -> what takes its place. torchvision's files are older than the names of its layers.

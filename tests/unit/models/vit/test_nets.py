@@ -15,7 +15,9 @@ from torchvision.models.vision_transformer import interpolate_embeddings
 
 from guidance.config import parse_config
 from guidance.models import BACKBONES, Classifier, build_model
-from guidance.models.vit.net import SIZES, ViT, resized_positions, vit
+from guidance.models.vit.net import ViT, vit
+from guidance.models.vit.positions import resized_positions
+from guidance.models.vit.sizes import SIZES
 from guidance.models.vit.state_dicts import vit_state
 from tests.support.small_nets import vit_tiny
 
