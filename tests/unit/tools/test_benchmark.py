@@ -66,9 +66,12 @@ def test_data_measures_every_way_on_generated_images(
     out = capsys.readouterr().out
     assert "generated: 4 images to 224 x 224 pixels" in out
     speeds = {
-        line[:20].strip(): line[20:].split() for line in out.splitlines() if re.match(r"\w+: (image|sample) ", line)
+        line[:20].strip(): line[20:].split()
+        for line in out.splitlines()
+        if re.match(r"\w+: (image|sample|segmented) ", line)
     }
-    assert list(speeds) == ["published: image", "decoded: image", "decoded: sample", "cached: image", "cached: sample"]
+    loaded = ("image", "sample", "segmented")
+    assert list(speeds) == ["published: image", *(f"{way}: {what}" for way in ("decoded", "cached") for what in loaded)]
     number = {way: float(columns[0].replace(",", "")) for way, columns in speeds.items()}
     assert float(speeds["cached: image"][1][:-1]) == pytest.approx(
         number["cached: image"] / number["published: image"], rel=0.1
@@ -81,14 +84,16 @@ def test_data_measures_every_way_on_generated_images(
 
 def test_data_ways_load_the_same_image(tmp_path: Path) -> None:
     paths = [write_picture(tmp_path / f"{i}.png", height=120, width=90, seed=i) for i in range(2)]
-    ways = data.loaders(data.source_of(paths), 48, tmp_path / "cache")
+    ways = data.loaders(data.source_of(paths, tmp_path / "masks"), 48, tmp_path / "cache")
     for i in range(2):
         published, decoded = ways["published: image"](i), ways["decoded: image"](i)
         assert isinstance(published, Tensor)
         assert isinstance(decoded, dict)
         assert (published - decoded["image"]).abs().max() < 0.02  # one step of uint8
         assert torch.equal(decoded["image"], ways["cached: image"](i)["image"])
-        assert torch.equal(ways["decoded: sample"](i).masks, ways["cached: sample"](i).masks)
+        for what in ("sample", "segmented"):
+            assert torch.equal(ways[f"decoded: {what}"](i).masks, ways[f"cached: {what}"](i).masks)
+        assert not torch.equal(ways["cached: segmented"](i).masks, ways["cached: sample"](i).masks)
 
 
 def test_data_takes_images_evenly_of_each_folder(tmp_path: Path) -> None:
