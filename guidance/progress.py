@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -12,6 +13,19 @@ from tqdm import tqdm
 
 T = TypeVar("T")
 SECONDS = 60.0  # between two lines where there is no terminal; what is done before the first of them leaves none
+
+
+def duration(seconds: float) -> str:
+    """For people: "45 s", "12 min", "3 h 20 min", "2 d 4 h"."""
+    if math.isnan(seconds):
+        return "unknown"
+    minutes = round(seconds / 60)
+    if seconds < 59.5:
+        return f"{seconds:.0f} s"
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours < 24 else f"{hours // 24} d {hours % 24} h"
 
 
 class Progress:

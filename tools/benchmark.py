@@ -1,4 +1,4 @@
-"""Time and memory of a training step, with and without guidance; time of the maps of several classes; throughput of loading.
+"""Time and memory of a training step; time of the maps of several classes; throughput of loading; where a run's time goes.
 
     python tools/benchmark.py data                 # images per second of one worker: published code, decoded, cached
     python tools/benchmark.py data --images-from DATA --size 320
@@ -6,10 +6,13 @@
     python tools/benchmark.py step --device cuda --batch 64
     python tools/benchmark.py step --family bcos --size 64 --rounds 1 --no-memory
     python tools/benchmark.py lens --batch 1       # maps of 1, 2 and 4 competing classes of an image, from one forward pass
+    python tools/benchmark.py loop                 # a small run: step, loading, evaluation, ... as shares of an epoch
 
 Variants are interleaved in one process, and the median of the rounds counts. Memory is the peak of one variant in a process
 of its own, over the memory that the process held when the net was built. Loading is measured in one process with one
-thread, on the JPEGs of each folder in DATA, or on generated ones where it does not exist; their files are in memory.
+thread, on the JPEGs of each folder in DATA, or on generated ones where it does not exist; their files are in memory. A run
+trains on the Waterbirds sample beside the project from a cache, or on generated shapes; its epochs and their steps alone, from
+batches that are there already, take turns.
 """
 
 from __future__ import annotations
@@ -17,19 +20,20 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from benchmarks import data, lens, step  # beside this file
+from benchmarks import data, lens, loop, step  # beside this file
 
 from guidance import cli
 
 
 def main() -> None:
     parser = cli.build_parser(__doc__)
-    parser.add_argument("what", choices=["step", "lens", "data"])
+    parser.add_argument("what", choices=["step", "lens", "data", "loop"])
     parser.add_argument("--images-from", type=Path, metavar="DATA", help="data: folder of folders of JPEGs")
     parser.add_argument("--images", type=int, default=150, help="data: images of each folder")
     parser.add_argument("--family", choices=step.FAMILIES, nargs="+", default=list(step.FAMILIES))
-    parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--size", type=int, default=224)
+    parser.add_argument("--batch", type=int, help="images of a step; 8, of loop 48")
+    parser.add_argument("--size", type=int, help="pixels; 224, of loop 64")
+    parser.add_argument("--workers", type=int, default=1, help="loop: processes that load")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--device", default="cpu")
@@ -38,10 +42,14 @@ def main() -> None:
     parser.add_argument("--no-time", action="store_true")
     parser.add_argument("--one", help=argparse.SUPPRESS)  # memory of one variant, printed alone
     args = parser.parse_args()
+    batch, size = (48, 64) if args.what == "loop" else (8, 224)
+    args.batch, args.size = args.batch or batch, args.size or size
     if args.what == "data":
         data.benchmark_data(args.images_from, size=args.size, images=args.images, rounds=args.rounds)
     elif args.what == "lens":
         lens.benchmark_lens(args)
+    elif args.what == "loop":
+        loop.benchmark_loop(args)
     else:
         step.benchmark_step(args)
 

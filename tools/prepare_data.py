@@ -20,11 +20,12 @@ from pathlib import Path
 
 from guidance import cli
 from guidance.assembly import build_source
-from guidance.assembly.sets import as_cached, choose_annotated
+from guidance.assembly.sets import as_cached, caches_segments, choose_annotated
 from guidance.config import Config, load_config, override_config
 from guidance.data import Source
 from guidance.data.cache.file import cache_bytes
 from guidance.data.cache.images import build_cache, open_cache
+from guidance.data.cache.segments import build_segments, open_segments
 from guidance.data.making.synthesis import SETS, synthesize_traveling_birds, synthesize_waterbirds
 from guidance.data.reading.split_checks import DOUBTS, MISTAKES, SplitCheck, check_split, compare_splits, table
 from guidance.data.sets.waterbirds import VERSIONS
@@ -86,12 +87,15 @@ def verify(args: argparse.Namespace) -> int:
 def with_cache(config: Config, check: SplitCheck) -> SplitCheck:
     """The check, with what is wrong with the pixels of the decoded cache, where the config has one that is built."""
     (source, size), folder = as_cached(config, check.source), config.data.cache
-    images = open_cache(folder, source, size) if folder is not None else None
-    damaged = images.damaged_images() if images is not None else []
-    if images is None or not damaged:
+    caches = [open_cache(folder, source, size), open_segments(folder, source, size)] if folder is not None else []
+    texts = [
+        f"{what} {source.records[i].path} is damaged in {cache.path}; `cache` builds it anew"
+        for what, cache in zip(("image", "a segmentation of image"), caches, strict=False) if cache is not None
+        for i in cache.damaged_images()
+    ]  # fmt: skip
+    if not texts:
         return check
-    texts = [f"image {source.records[i].path} is damaged in {images.path}; `cache` builds it anew" for i in damaged]
-    counts = {**check.counts, "damaged images in the cache": len(damaged)}
+    counts = {**check.counts, "damaged images in the cache": len(texts)}
     return replace(check, counts=counts, problems=[*check.problems, *texts])
 
 
@@ -138,15 +142,23 @@ def cache_split(config: Config, source: Source, size: int, *, threads: int) -> s
     """Build the cache of a split, or check every pixel of the one that is there; says what was done."""
     folder = config.data.cache
     assert folder is not None
-    images, start = open_cache(folder, source, size), time.perf_counter()
-    what = "checked"
+    start, options = time.perf_counter(), {"on_error": config.data.on_error, "threads": threads, "progress": True}
+    images, what = open_cache(folder, source, size), "checked"
     if images is None or images.damaged_images():
         what = "built" if images is None else "built anew, because pixels were damaged"
-        images = build_cache(folder, source, size, on_error=config.data.on_error, threads=threads, progress=True)
-    each, seconds = cache_bytes(source, size) / len(images), time.perf_counter() - start
+        images = build_cache(folder, source, size, **options)
+    text = f"{images.path} {what}"
+    taken = cache_bytes(source, size)
+    if caches_segments(config, source):
+        segments, what = open_segments(folder, source, size), "checked"
+        if segments is None or segments.damaged_images():
+            what = "built" if segments is None else "built anew, because segmentations were damaged"
+            segments = build_segments(folder, source, size, **options)
+        text += f", {segments.path.name} {what}"
+        taken += segments.path.stat().st_size
     return (
-        f"{images.path} {what}: {len(images)} images of {size} pixels, {each:,.0f} bytes per image "
-        f"({each * len(images) / 1e6:,.1f} MB), {seconds:.2f} s"
+        f"{text}: {len(images)} images of {size} pixels, {taken / len(images):,.0f} bytes per image "
+        f"({taken / 1e6:,.1f} MB), {time.perf_counter() - start:.2f} s"
     )
 
 

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from guidance.config import Config
 from guidance.data import DATASETS, GuidanceDataset, Source, Transform, eval_transform, train_transform
-from guidance.data.annotation import REGIMES, RegionOptions, check_regime, is_annotated, only_never
+from guidance.data.annotation import REGIMES, ReadSegments, RegionOptions, check_regime, is_annotated, only_never
 from guidance.data.cache.images import open_cache, shared_cache
+from guidance.data.cache.segments import has_segments, open_segments, shared_segments
 from guidance.data.reading.preflight import with_details
 from guidance.data.splits import annotated_subset
 from guidance.data.transforms.crops import SQUARES
@@ -49,8 +50,16 @@ def build_caches(config: Config, train: Source, val: Source) -> None:
         return
     for source in (train, val):
         cached, size = as_cached(config, source)
-        if cached.crop in SQUARES:
-            shared_cache(data.cache, cached, size, on_error=data.on_error, threads=data.num_workers)
+        if cached.crop not in SQUARES:
+            continue
+        shared_cache(data.cache, cached, size, on_error=data.on_error, threads=data.num_workers)
+        if caches_segments(config, source):
+            shared_segments(data.cache, cached, size, on_error=data.on_error, threads=data.num_workers)
+
+
+def caches_segments(config: Config, source: Source) -> bool:
+    """Whether the segmentations of a split are cached beside its images: evaluation reads all, training those it guides by."""
+    return has_segments(source) and (source.split != config.data.train_split or REGIMES[config.data.region].segments)
 
 
 def as_cached(config: Config, source: Source) -> tuple[Source, int]:
@@ -72,20 +81,29 @@ def _reader(config: Config, source: Source, size: int) -> Callable[[int], tuple[
     return None if cache is None else cache.read
 
 
+def _segment_reader(config: Config, source: Source, size: int, *, images: bool) -> ReadSegments | None:
+    """The same of its segmentations, which are used with cached `images` alone."""
+    if config.data.cache is None or not images or not has_segments(source):
+        return None
+    cache = open_segments(config.data.cache, source, size)
+    return None if cache is None else cache.read
+
+
 def build_training_dataset(config: Config, train: Source) -> tuple[GuidanceDataset, list[int]]:
     """The training set, and the indices whose regions it may use."""
     data = config.data
     annotated = choose_annotated(config, train)
     loss = LOCALIZATION_LOSSES[config.objective.localization.loss]
     source = replace(train, crop=data.crop)
-    read = _reader(config, source, data.cache_size or data.image_size)
+    size = data.cache_size or data.image_size
+    read = _reader(config, source, size)
     transform = train_transform(
         data.image_size, data.augmentation, encoding(config), crop=data.crop if read is None else "none",
         randaugment_ops=data.randaugment_ops, randaugment_magnitude=data.randaugment_magnitude,
     )  # fmt: skip
     regions = RegionOptions(
         region=data.region, dilation=data.dilation, classes_per_image=data.classes_per_image,
-        never_alone=loss.looks == "outside",
+        never_alone=loss.looks == "outside", cached=_segment_reader(config, source, size, images=read is not None),
     )  # fmt: skip
     dataset = GuidanceDataset(
         source, transform, training=True, seed=config.seed, regions=regions, annotated=annotated, on_error=data.on_error,
@@ -162,9 +180,13 @@ def build_evaluation_dataset(config: Config, source: Source) -> GuidanceDataset:
         )  # fmt: skip
     source = replace(source, crop=config.evaluation.crop)
     read = _reader(config, source, config.data.image_size)
+    regions = RegionOptions(
+        region=region, load_segments=source.read_segments is not None,
+        cached=_segment_reader(config, source, config.data.image_size, images=read is not None),
+    )  # fmt: skip
     return GuidanceDataset(
         source, build_eval_transform(config, cached=read is not None), training=False, on_error=config.data.on_error,
-        regions=RegionOptions(region=region, load_segments=source.read_segments is not None), read=read,
+        regions=regions, read=read,
     )  # fmt: skip
 
 

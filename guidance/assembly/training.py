@@ -12,6 +12,7 @@ import torch
 
 from guidance import distributed
 from guidance.assembly.evaluation import build_epoch_evaluation, check_selection
+from guidance.assembly.forecast import build_forecast
 from guidance.assembly.nets import build_classifier
 from guidance.assembly.objectives import build_objective
 from guidance.assembly.optimizers import build_optimizer, parameter_groups
@@ -30,6 +31,7 @@ from guidance.runs.settings import check_config, flatten
 from guidance.runs.shedding import is_shed
 from guidance.training.options import Minimum, TrainingOptions
 from guidance.training.random_states import seed_rng
+from guidance.training.stopwatch import OTHER, SPANS
 from guidance.training.trainer import Trainer
 
 # beside the front's metrics
@@ -81,6 +83,7 @@ def build_trainer(
     options = training_options(config, device, dry_run=dry_run)
     evaluate = build_epoch_evaluation(config, model, train, val, device, log, max_batches=options.max_batches)
     trainer = Trainer(objective, optimizer, schedule, loader, options, evaluate=evaluate, saver=saver, log=log)
+    trainer.after_step = build_forecast(config, objective, val, device) or trainer.after_step
     seed_rng(config.seed + distributed.rank())  # dropout is not
     if state:
         go_on(trainer, state, folder)
@@ -93,11 +96,12 @@ def compared(config: Config) -> list[str]:
 
 
 def charts(config: Config, losses: Sequence[str]) -> dict[str, dict[str, list[str]]]:
-    """What is shown in one chart: the metrics of the front, and each term of the loss in training and in validation."""
+    """What is shown in one chart: the metrics of the front, each term of the loss in training and validation, and the time."""
     front = [f"val/{name}" for name in config.pareto.metrics]
     return {
         "front": {", ".join(config.pareto.metrics): front},
         "losses": {name: [f"train/{name}", f"val/{name}"] for name in losses},
+        "time": {"shares of an epoch": [f"time/{name}" for name in (*SPANS, OTHER)]},
     }
 
 

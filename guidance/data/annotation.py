@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -13,6 +14,9 @@ from guidance.data.reading.decode import UnreadableError, check_boxes
 from guidance.data.source import Record, Source
 from guidance.data.transforms.views import View
 from guidance.regions import BOX, NEVER, SEGMENT, boxes_to_mask, complement, dilate_boxes, not_empty, union_by_row
+
+# (record, height and width of its image) -> {class: [H, W] bool}, of those of its classes that have one; see `read_segments`
+ReadSegments = Callable[[Record, int, int], Mapping[int, Tensor]]
 
 
 class Regime(NamedTuple):
@@ -38,7 +42,8 @@ class RegionOptions:
     in the frame of the file (see `dilate_boxes`), not segmentations or never boxes; so a crop moves them like any other.
     `never_alone`: keep the classes that only know where evidence must not lie, see `resolve`. `load_segments`: deliver
     segmentations beside the masks, also under "box", for metrics. `classes_per_image`: "one" (drawn uniformly among the
-    annotated classes that still have a region after the transform) or "all".
+    annotated classes that still have a region after the transform) or "all". `cached`: reads segmentations where they are
+    cached, as squares of the size of the cached images (`SegmentCache.read`); None decodes their files.
     """
 
     region: str = "box"
@@ -46,6 +51,7 @@ class RegionOptions:
     never_alone: bool = True
     load_segments: bool = False
     classes_per_image: str = "all"
+    cached: ReadSegments | None = None
 
     def __post_init__(self) -> None:
         if not self.dilation >= 0:
@@ -64,7 +70,7 @@ class Annotation(NamedTuple):
     boxes: Tensor  # [n, 4] float32
     box_rows: Tensor  # [n] long: row of `classes`
     forbidden: Tensor  # [n] bool: evidence must not lie in this box
-    segments: Tensor  # [s, H, W] uint8
+    segments: Tensor  # [s, H, W] uint8; those that are cached as squares, see `RegionOptions.cached`
     segment_rows: Tensor  # [s] long: row of `classes`
     skipped: int  # faulty boxes and segmentations that were left out
     clipped: int = 0  # boxes that stuck out of the image
@@ -127,8 +133,12 @@ def annotate(
     faulty = found.skipped + never.skipped
     segments: dict[int, Tensor] = {}
     if regime.segments or (options.load_segments and kinds):
-        segments, unreadable = _read_segments(source, record, height, width, on_error)
-        faulty += unreadable
+        try:
+            segments = dict((options.cached or partial(read_segments, source))(record, height, width))
+        except UnreadableError:
+            if on_error == "raise":
+                raise
+            faulty += 1
     if regime.segments:
         kinds |= dict.fromkeys(segments, SEGMENT)
     row = {index: position for position, index in enumerate(sorted(kinds))}
@@ -193,25 +203,19 @@ def resolve(view: View, annotation: Annotation, *, invert: bool = False, never_a
     return Pairs(*found, dropped=dropped)
 
 
-def _read_segments(
-    source: Source, record: Record, height: int, width: int, on_error: str
-) -> tuple[dict[int, Tensor], int]:
-    """Segmentations of the image's classes that are not empty, and 1 if they are faulty and left out."""
-    if source.read_segments is None:
-        return {}, 0
-    try:
-        found = source.read_segments(record)
-        for mask in found.values():
-            if mask.shape != (height, width):
-                raise UnreadableError(
-                    f"segmentation {record.segmentation} is {tuple(mask.shape)} (height, width), but its image "
-                    f"{record.path} is {(height, width)}; both must have the same size"
-                )
-    except UnreadableError:
-        if on_error == "raise":
-            raise
-        return {}, 1
-    return {index: mask for index, mask in found.items() if index in record.classes and bool(mask.any())}, 0
+def read_segments(source: Source, record: Record, height: int, width: int) -> dict[int, Tensor]:
+    """The segmentations {class: [H, W] bool} of the image's classes that are not empty.
+
+    UnreadableError where they cannot be read, or have another size than the image, `height` x `width` pixels.
+    """
+    found = {} if source.read_segments is None else source.read_segments(record)
+    for mask in found.values():
+        if mask.shape != (height, width):
+            raise UnreadableError(
+                f"segmentation {record.segmentation} is {tuple(mask.shape)} (height, width), but its image "
+                f"{record.path} is {(height, width)}; both must have the same size"
+            )
+    return {index: mask for index, mask in found.items() if index in record.classes and bool(mask.any())}
 
 
 def _no_segments(height: int, width: int) -> Tensor:

@@ -165,17 +165,22 @@ class GuidanceDataset(Dataset[Sample]):
         return targets
 
     def _transformed(self, image: Tensor, annotation: Annotation, size: tuple[int, int], seed: int) -> View:
-        """The transformed view of an image; its annotation is in the frame of its file, (height, width) `size`."""
+        """The transformed view of an image; its annotation is in the frame of its file, (height, width) `size`.
+
+        All but segmentations that come from a cache, which are squares as the image is.
+        """
         view: View = {
             "image": tv_tensors.Image(image),
             "boxes": tv_tensors.BoundingBoxes(annotation.boxes, format="XYXY", canvas_size=size),
         }
-        if len(annotation.segments):
-            view["segments"] = Segments(annotation.segments)
+        segments = {"segments": Segments(annotation.segments)} if len(annotation.segments) else {}
+        if self.regions.cached is None:
+            view |= segments
         if self.cropped:
             view = crop_annotation(view, image.shape[-1], self.source.crop)
         elif image.shape[-2:] != size:
             view = to_frame(view, image.shape[-2], image.shape[-1])
+        view |= segments if self.regions.cached is not None else {}
         # Not torch.manual_seed: it also reseeds the GPUs, and fork_rng without devices would not restore them.
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)

@@ -66,19 +66,6 @@ def expected_pace(own: float, group: Sequence[float], all_: Sequence[float]) -> 
     return math.nan
 
 
-def duration(seconds: float) -> str:
-    """For people: "45 s", "12 min", "3 h 20 min", "2 d 4 h"."""
-    if math.isnan(seconds):
-        return "unknown"
-    minutes = round(seconds / 60)
-    if seconds < 59.5:
-        return f"{seconds:.0f} s"
-    if minutes < 60:
-        return f"{minutes} min"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours < 24 else f"{hours // 24} d {hours % 24} h"
-
-
 def paces(
     folders: Mapping[str, Path], configs: Mapping[str, Config], outcomes: Mapping[str, Outcome | None]
 ) -> dict[str, float]:

@@ -26,6 +26,11 @@ class Minimum(NamedTuple):
         """Whether, after `epochs`, it is time and the `best` value of the metric is lower."""
         return epochs >= max(1, self.epochs) and best.get(self.metric, -math.inf) < self.value
 
+    def describe_miss(self, epochs: int, best: Mapping[str, float]) -> str:
+        """Why training ends after `epochs`, for people."""
+        found = best.get(self.metric, math.nan)
+        return f"early stop after epoch {epochs}: best {self.metric} {found:.4f} < {self.value}"
+
 
 @dataclass(frozen=True)
 class TrainingOptions:

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from tqdm import tqdm
+
 from guidance import distributed
 
 
@@ -67,3 +69,21 @@ class StopRequest:
     def agreed(self) -> bool:
         """Whether any process was asked to stop; the same answer on all of them."""
         return distributed.max_numbers([float(self.received)])[0] > 0
+
+
+def say_stopped(step: int, when: str = "") -> None:
+    """Say that a signal ended a run, on the main process."""
+    if distributed.is_main():
+        at = f"step {step}{f', {when}' if when else ''}"
+        tqdm.write(f"stopped by a signal at {at}; the checkpoint is written, go on with --resume")
+
+
+def say_gave_up(step: int) -> None:
+    """Say that a signal ended a run that waited for data. One process has saved; of several, some may be in a step."""
+    if distributed.world_size() == 1:
+        say_stopped(step, "while waiting for data")
+    else:
+        tqdm.write(
+            f"process {distributed.rank()} was stopped by a signal while waiting for data that did not come; go on from "
+            "the last checkpoint with --resume"
+        )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -25,8 +24,9 @@ from guidance.training.history import History
 from guidance.training.options import TrainingOptions
 from guidance.training.random_states import get_rng, set_rng
 from guidance.training.saver import Saver
-from guidance.training.signals import StoppedWaitingError, StopRequest
+from guidance.training.signals import StoppedWaitingError, StopRequest, say_gave_up, say_stopped
 from guidance.training.state import load_optimizer, natural, part
+from guidance.training.stopwatch import Stopwatch, clock_of, shares
 from guidance.types import Batch, Step
 
 LOG = logging.getLogger(__name__)
@@ -58,11 +58,15 @@ class Trainer:
         self.epoch, self.position, self.step = 0, 0, 0  # epochs done, batches done in this epoch, updates done
         self.history, self.guard = History(), LossGuard()
         self.lines: int | None = None  # of the log, when it was last flushed
+        self.stopwatch = Stopwatch(clock_of(options.device))
+        # Called after each step with the batch that it was made of; may be changed until `fit`.
+        self.after_step: Callable[[Trainer, Batch], None] = lambda trainer, batch: None
         self._resumed_rng: dict[str, Any] | None = None
 
     def fit(self) -> bool:
         """Train until the last epoch; False if a signal ended it early (a checkpoint to resume from was written)."""
         ddp = distributed.parallel(self.objective, self.options.device)
+        self.stopwatch.restart()
         if self._resumed_rng is not None:
             set_rng(self._resumed_rng)
         with StopRequest().listening() as stop, naming_killed_workers("go on with --resume"):
@@ -72,26 +76,16 @@ class Trainer:
                 if not self._train_epoch(ddp, stop) or not self._finish_epoch(stop):
                     return False
                 if self.epoch < self.epochs and stop.agreed():
-                    self._say_stopped()
+                    say_stopped(self.step)
                     return False
         return True
-
-    def _say_stopped(self, when: str = "") -> None:
-        if distributed.is_main():
-            at = f"step {self.step}{f', {when}' if when else ''}"
-            tqdm.write(f"stopped by a signal at {at}; the checkpoint is written, go on with --resume")
 
     def _give_up_waiting(self) -> None:
         """After a stop request, with data that do not come: save, where no other process is in the middle of a step."""
         abandon_workers()
         if distributed.world_size() == 1:
             self._save()
-            self._say_stopped("while waiting for data")
-        else:
-            tqdm.write(
-                f"process {distributed.rank()} was stopped by a signal while waiting for data that did not come; go on from "
-                "the last checkpoint with --resume"
-            )
+        say_gave_up(self.step)
 
     def _train_epoch(self, ddp: nn.Module, stop: StopRequest) -> bool:
         """One pass over the training data, from where the last one was interrupted; False if asked to stop."""
@@ -105,23 +99,25 @@ class Trainer:
             batches = iter(self.loader)
             while self.position < length:
                 try:
-                    with stop.waiting():
+                    with self.stopwatch.span("loading"), stop.waiting():
                         batch = next(batches)
                 except StoppedWaitingError:
                     self._give_up_waiting()
                     return False
-                self._train_step(ddp, batch)
+                with self.stopwatch.span("step"):
+                    self._train_step(ddp, batch)
                 seen += self.loader.batch_size
                 bar.update()
                 if self.step % self.options.log_every == 0 or self.position == length:
-                    rate = seen / (time.perf_counter() - begin)
-                    self._log_step(bar, rate)
-                stopping, every = self._agree(stop), self.options.checkpoint_every
+                    self._log_step(bar, seen / (time.perf_counter() - begin))
+                with self.stopwatch.span("step"):  # of several processes, the slowest is waited for
+                    stopping, every = self._agree(stop), self.options.checkpoint_every
+                self.after_step(self, batch)
                 due = every is not None and self.step % every == 0
                 if stopping or (due and self.position < length):  # the end of the epoch saves anyway
                     self._save()
                 if stopping:
-                    self._say_stopped()
+                    say_stopped(self.step)
                     return False
         return True
 
@@ -140,9 +136,11 @@ class Trainer:
         terms: dict[str, Tensor] = {}
         chunks = batch.chunk(self.options.accumulate)
         for i, chunk in enumerate(chunks):
+            with self.stopwatch.span("transfer"):
+                chunk = chunk.to(self.options.device)
             with distributed.no_sync(ddp, active=i + 1 < len(chunks)):
                 with self.options.autocast:
-                    step: Step = ddp(chunk.to(self.options.device), counts)
+                    step: Step = ddp(chunk, counts)
                 self.guard.watch(self.step, step)
                 torch.autograd.backward(step.loss)
             terms = {name: value + terms.get(name, 0.0) for name, value in step.terms.items()}
@@ -159,7 +157,8 @@ class Trainer:
         step = {f"step/{name}": value for name, value in values.items()}
         groups = self.optimizer.param_groups
         rates = {f"step/lr{'/' + group['name'] if 'name' in group else ''}": group["lr"] for group in groups}
-        self.log.log(self.step, step | rates | {"step/images_per_second": rate})
+        with self.stopwatch.span("logging"):
+            self.log.log(self.step, step | rates | {"step/images_per_second": rate})
         shown = {name: f"{values[name]:.4f}" for name in self.objective.names if name in values}
         bar.note(shown | {"images/s": f"{rate:.0f}"})
 
@@ -177,16 +176,18 @@ class Trainer:
         A run of no epochs judges the weights that it starts from, which are those of another run, evaluated otherwise.
         """
         try:
-            with stop.waiting():
+            with self.stopwatch.span("evaluation"), stop.waiting():
                 metrics = self.evaluate(self.step)
         except StoppedWaitingError:
             abandon_workers()
-            self._say_stopped("during the evaluation")
+            say_stopped(self.step, "during the evaluation")
             return False
         self.history.evaluated(metrics)
-        self.saver.offer(epoch=epoch, step=self.step, metrics=metrics)
+        with self.stopwatch.span("checkpoint"):
+            self.saver.offer(epoch=epoch, step=self.step, metrics=metrics)
         val = {f"val/{name}": value for name, value in metrics.items()}
-        self.log.log(self.step, {"epoch": epoch} | train | val)
+        self.log.log(self.step, {"epoch": epoch} | train | val | shares(self.stopwatch.seconds()))
+        self.stopwatch.restart()  # what comes now, the last checkpoint, is of the next epoch
         for advice in self.objective.advise(train | val):
             LOG.warning(advice)
         self.epoch, self.position = epoch, 0
@@ -200,14 +201,14 @@ class Trainer:
         if minimum is None or not minimum.missed(self.epoch, best):
             return False
         if distributed.is_main():
-            found = best.get(minimum.metric, math.nan)
-            tqdm.write(f"early stop after epoch {self.epoch}: best {minimum.metric} {found:.4f} < {minimum.value}")
+            tqdm.write(minimum.describe_miss(self.epoch, best))
         return True
 
     def _save(self) -> None:
-        check_finite(self.guard, self.objective, self.step)
-        self.lines = self.log.flush()
-        self.saver.last(self.state_dict, metrics=self.history.metrics)
+        with self.stopwatch.span("checkpoint"):
+            check_finite(self.guard, self.objective, self.step)
+            self.lines = self.log.flush()
+            self.saver.last(self.state_dict, metrics=self.history.metrics)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything beside the model's weights that resuming exactly needs. A collective call."""

@@ -47,9 +47,15 @@ def tiny_config(root: Path, **sections: dict[str, Any]) -> Config:
     return parse_config(content)
 
 
+def timed(name: str) -> bool:
+    """Whether a logged number is a time, which differs from run to run."""
+    return name == "step/images_per_second" or name.startswith("time/")
+
+
 def rows(folder: Path) -> list[dict[str, Any]]:
+    """The lines of the log, without times."""
     lines = read_log(folder / METRICS)
-    return [{k: v for k, v in line.items() if k != "step/images_per_second"} for line in lines]
+    return [{name: value for name, value in line.items() if not timed(name)} for line in lines]
 
 
 def snapshot(folder: Path) -> dict[str, Any]:

@@ -10,12 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw
 from torchvision import transforms, tv_tensors
 
-from guidance.data import GuidanceDataset, Record, Source, eval_transform
+from guidance.data import GuidanceDataset, Record, RegionOptions, Source, eval_transform
 from guidance.data.cache.file import cache_bytes
 from guidance.data.cache.images import build_cache
+from guidance.data.cache.segments import build_segments
+from guidance.data.reading.decode import read_class_map_segments
 from guidance.data.transforms.encodings import MEAN, STD
 
 
@@ -42,31 +44,45 @@ def generated(folder: Path, count: int) -> dict[str, list[Path]]:
     return {"generated": paths}
 
 
-def source_of(paths: Sequence[Path]) -> Source:
-    """A source with one box in each image."""
+def source_of(paths: Sequence[Path], folder: Path) -> Source:
+    """A source with one box in each image, and a segmentation, an ellipse in it, as a class map in `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
     records = []
-    for path in paths:
+    for i, path in enumerate(paths):
         with Image.open(path) as image:
             width, height = image.size
         box = (0.2 * width, 0.1 * height, 0.7 * width, 0.9 * height)
-        records.append(Record(path, (0,), (box,), (0,)))
-    return Source("benchmark", "train", ("object",), tuple(records), single_label=True)
+        mask = Image.new("L", (width, height))
+        ImageDraw.Draw(mask).ellipse(box, fill=1)
+        mask.save(folder / f"{i}.png")
+        records.append(Record(path, (0,), (box,), (0,), folder / f"{i}.png"))
+    return Source(
+        "benchmark", "train", ("object",), tuple(records), single_label=True, read_segments=read_class_map_segments
+    )
 
 
 def loaders(source: Source, size: int, folder: Path) -> dict[str, Callable[[int], object]]:
-    """What loads image i, in each way. An image is a normalised float tensor; a sample has its mask as well."""
+    """What loads image i, in each way.
+
+    An image is a normalised float tensor; a sample has the mask of its box as well, a segmented one its segmentation.
+    """
     published = transforms.Compose(
         [transforms.Resize((size, size)), transforms.ToTensor(), transforms.Normalize(MEAN, STD)]
     )
     transform = eval_transform(size)
     decoded = GuidanceDataset(source, transform, training=True)
-    cached = GuidanceDataset(source, transform, training=True, read=build_cache(folder, source, size).read)
+    read, segments = build_cache(folder, source, size).read, build_segments(folder, source, size).read
+    cached = GuidanceDataset(source, transform, training=True, read=read)
+    outlined = decoded.with_regions(RegionOptions("segment"))
+    outlined_cached = cached.with_regions(RegionOptions("segment", cached=segments))
     return {
         "published: image": lambda i: published(Image.open(source.records[i].path).convert("RGB")),
         "decoded: image": lambda i: transform({"image": tv_tensors.Image(decoded.read(i)[0])}),
         "decoded: sample": lambda i: decoded[0, i],
+        "decoded: segmented": lambda i: outlined[0, i],
         "cached: image": lambda i: transform({"image": tv_tensors.Image(cached.read(i)[0])}),
         "cached: sample": lambda i: cached[0, i],
+        "cached: segmented": lambda i: outlined_cached[0, i],
     }
 
 
@@ -92,7 +108,7 @@ def benchmark_data(folder: Path | None, *, size: int, images: int, rounds: int) 
         chosen = folder or (default if default.is_dir() else None)
         sets = photographs(chosen, images) if chosen else generated(scratch, images)
         for name, paths in sets.items():
-            source = source_of(paths)
+            source = source_of(paths, scratch / f"{name} masks")
             speeds = measure_loading(loaders(source, size, scratch / name), len(paths), rounds)
             files = sum(path.stat().st_size for path in paths) / len(paths)
             print(f"\n{name}: {len(paths)} images to {size} x {size} pixels, one process, one thread")

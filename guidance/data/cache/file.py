@@ -1,8 +1,8 @@
-"""The file of a decoded cache: how it is written, and what is left of one that was not finished.
+"""The files of decoded caches: how they are written, and what is left of one that was not finished.
 
-It holds a header (4096 bytes of JSON), the images [N, 3, size, size] uint8, and for each image the height and width of its
-file and a checksum of its pixels. It is written under another name and renamed when it is complete, so a killed build
-leaves nothing that would be used, and of several processes that build at once one wins.
+That of images holds a header (4096 bytes of JSON), the images [N, 3, size, size] uint8, and for each image the height and width
+of its file and a checksum of its pixels. A file is written under another name and renamed when it is complete, so a killed
+build leaves nothing that would be used, and of several processes that build at once one wins.
 """
 
 from __future__ import annotations
@@ -10,10 +10,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import tempfile
 import time
 import zlib
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
@@ -38,27 +40,67 @@ def cache_bytes(source: Source, size: int) -> int:
     return HEADER + len(source.records) * (3 * size * size + 24)
 
 
-def fingerprint(records: Iterable[Record]) -> str:
+def fingerprint(paths: Iterable[Path]) -> str:
+    """Of the size and the time of change of files."""
     digest = hashlib.sha256()
-    for record in records:
-        try:
-            status = os.stat(record.path)
-            digest.update(f"{status.st_size} {status.st_mtime_ns}\n".encode())
-        except OSError:
-            digest.update(b"missing\n")
+    for path in paths:
+        digest.update(_state(path).encode())
     return digest.hexdigest()
 
 
-def read_header(path: Path) -> dict[str, Any]:
+def _state(path: Path) -> str:
+    try:
+        status = os.stat(path)
+        return f"{status.st_size} {status.st_mtime_ns}\n"
+    except OSError:
+        return "missing\n"
+
+
+@contextmanager
+def new_file(path: Path, required: float) -> Iterator[IO[bytes]]:
+    """A file to write, which becomes `path` when the block ends well, and is gone when it does not.
+
+    Raises ValueError where the folder cannot be written or the disk is full; `required`: bytes, for its message.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(path.parent)
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}-", suffix=UNFINISHED, dir=path.parent)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                lock(file)
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, path)
+        finally:
+            Path(temporary).unlink(missing_ok=True)
+    except OSError as error:
+        raise ValueError(
+            f"the cache {path} cannot be written ({error}); it takes {required / 1e9:.3g} GB. Make room, set data.cache to "
+            "a folder of another disk, or to null"
+        ) from error
+
+
+def write_header(file: IO[bytes], **content: Any) -> None:
+    """At the start of a file, for which HEADER bytes were left."""
+    file.seek(0)
+    file.write(json.dumps(content).encode())
+
+
+def read_header(path: Path, format: int | None = None) -> dict[str, Any]:
+    """The header of a cache of that format, by default of images; ValueError where it has none."""
+    format = FORMAT if format is None else format
     with open(path, "rb") as file:
         text = file.read(HEADER)
     try:
         header: dict[str, Any] = json.loads(text)
-        if header["format"] == FORMAT and header.keys() >= {"images", "table"}:
+        if header["format"] == format and header.keys() >= {"images", "table"}:
             return header
     except (ValueError, KeyError, TypeError):
         pass
-    raise ValueError(f"it does not start with the header of an image cache of format {FORMAT}")
+    raise ValueError(f"it does not start with the header of a cache of format {format}")
 
 
 def write_images(
@@ -75,11 +117,7 @@ def write_images(
             rows.append((height, width, checksum(pixels)))
     table = np.array(rows, dtype=np.int64).tobytes()
     file.write(table)
-    header = json.dumps({"format": FORMAT, "images": images, "table": zlib.crc32(table)}).encode()
-    file.seek(0)
-    file.write(header)
-    file.flush()
-    os.fsync(file.fileno())
+    write_header(file, format=FORMAT, images=images, table=zlib.crc32(table))
 
 
 def _decoded(source: Source, size: int, on_error: str, threads: int) -> Iterator[tuple[NDArray[np.uint8], int, int]]:
@@ -115,11 +153,11 @@ def remove_leftovers(folder: Path) -> None:
             continue  # another process was faster, or the file is not ours
 
 
-def remove_outdated(path: Path, prefix: str, images: str) -> None:
+def remove_outdated(path: Path, prefix: str, images: str, format: int | None = None) -> None:
     """Delete the caches beside `path` that hold the same `images` in another state."""
-    for other in path.parent.glob(f"{prefix}*{ENDING}"):
+    for other in path.parent.glob(f"{prefix}*{path.suffix}"):
         try:
-            if other != path and read_header(other)["images"] == images:
+            if other != path and read_header(other, format)["images"] == images:
                 other.unlink()
         except (OSError, ValueError):
             continue

@@ -7,10 +7,11 @@ import json
 import logging
 import os
 import re
-import tempfile
 import zlib
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ from guidance.data.reading.decode import read_image
 from guidance.data.source import Source, check_on_error, relative_names
 from guidance.data.transforms.crops import crop_image
 
+T = TypeVar("T")
 LOG = logging.getLogger(__name__)
 
 
@@ -79,8 +81,8 @@ def cache_path(folder: Path, source: Source, size: int) -> Path:
     the cache another one, and a data set may be moved together with its cache.
     """
     _, names = relative_names(source.records)
-    digest = _digest([*_settings(source, size), names, cache_file.fingerprint(source.records)])[:12]
-    return folder / f"{_prefix(source, size)}{digest}{cache_file.ENDING}"
+    state = digest([*settings(source, size), names, cache_file.fingerprint(record.path for record in source.records)])
+    return folder / f"{prefix(source, size)}{state[:12]}{cache_file.ENDING}"
 
 
 def open_cache(folder: Path, source: Source, size: int) -> ImageCache | None:
@@ -105,28 +107,13 @@ def build_cache(
     written or the disk is full.
     """
     check_on_error(on_error)
-    path, required = cache_path(folder, source, size), cache_bytes(source, size)
-    images = _digest([*_settings(source, size), *relative_names(source.records)])
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        cache_file.remove_leftovers(folder)
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}-", suffix=cache_file.UNFINISHED, dir=folder)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                cache_file.lock(file)
-                cache_file.write_images(
-                    file, source, size, images=images, on_error=on_error, threads=threads, progress=progress
-                )
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, path)
-            cache_file.remove_outdated(path, _prefix(source, size), images)
-        finally:
-            Path(temporary).unlink(missing_ok=True)
-    except OSError as error:
-        raise ValueError(
-            f"the cache {path} cannot be written ({error}); it takes {required / 1e9:.3g} GB. Make room, set data.cache to "
-            "a folder of another disk, or to null"
-        ) from error
+    path = cache_path(folder, source, size)
+    images = digest([*settings(source, size), *relative_names(source.records)])
+    with cache_file.new_file(path, cache_bytes(source, size)) as file:
+        cache_file.write_images(
+            file, source, size, images=images, on_error=on_error, threads=threads, progress=progress
+        )
+    cache_file.remove_outdated(path, prefix(source, size), images)
     return ImageCache(path, source, size)
 
 
@@ -138,34 +125,44 @@ def shared_cache(
     Where machines do not share `folder`, one process of each of the others then builds its own. Any error is raised on
     every process.
     """
+    return shared(
+        partial(open_cache, folder, source, size),
+        partial(build_cache, folder, source, size, on_error=on_error, threads=threads),
+        str(cache_path(folder, source, size)), progress=progress,
+    )  # fmt: skip
+
+
+def shared(open_: Callable[[], T | None], build: Callable[..., T], name: str, *, progress: bool) -> T:
+    """What `open_` gives, after the main process has built it where that is nothing; see `shared_cache`. A collective call."""
     main = distributed.is_main()
     for my_turn in (main, distributed.is_local_main() and not main):
         problem = None
         if my_turn:
             try:
-                if open_cache(folder, source, size) is None:
-                    build_cache(folder, source, size, on_error=on_error, threads=threads, progress=progress and main)
+                if open_() is None:
+                    build(progress=progress and main)
             except ValueError as error:
                 problem = str(error)
         problems = [text for text in distributed.gather_objects(problem) if text]  # this is also the barrier
         if problems:
             raise ValueError(problems[0])
-    cache = open_cache(folder, source, size)
+    cache = open_()
     if cache is None:
-        raise ValueError(
-            f"the cache {cache_path(folder, source, size)} was built, but a process does not find it; did images change?"
-        )
+        raise ValueError(f"the cache {name} was built, but a process does not find it; did images change?")
     return cache
 
 
-def _prefix(source: Source, size: int) -> str:
+def prefix(source: Source, size: int) -> str:
+    """How the names of all caches of a split at a size begin."""
     return re.sub(r"\W+", "_", f"{source.name}_{source.split}_{size}_")
 
 
-def _settings(source: Source, size: int) -> list[Any]:
+def settings(source: Source, size: int) -> list[Any]:
+    """What caches depend on beside files: what decodes, resizes and crops."""
     return [cache_file.FORMAT, torchvision.__version__, size, *(["displayed"] if source.displayed else []),
             *([source.crop] if source.crop != "none" else [])]  # fmt: skip
 
 
-def _digest(content: Any) -> str:
+def digest(content: Any) -> str:
+    """Of plain types."""
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
+import io
 import re
 import subprocess
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
@@ -13,8 +16,10 @@ from torch import Tensor
 
 from guidance.attribution import Method, Request, attribute, one_hot
 from guidance.models import build_model
+from guidance.training.stopwatch import OTHER, SPANS
+from guidance.training.trainer import Trainer
 from tests.support.data.pictures import write_picture
-from tools.benchmarks import data, step
+from tools.benchmarks import data, loop, step
 
 ROOT = Path(__file__).parents[3]
 
@@ -61,9 +66,12 @@ def test_data_measures_every_way_on_generated_images(
     out = capsys.readouterr().out
     assert "generated: 4 images to 224 x 224 pixels" in out
     speeds = {
-        line[:20].strip(): line[20:].split() for line in out.splitlines() if re.match(r"\w+: (image|sample) ", line)
+        line[:20].strip(): line[20:].split()
+        for line in out.splitlines()
+        if re.match(r"\w+: (image|sample|segmented) ", line)
     }
-    assert list(speeds) == ["published: image", "decoded: image", "decoded: sample", "cached: image", "cached: sample"]
+    loaded = ("image", "sample", "segmented")
+    assert list(speeds) == ["published: image", *(f"{way}: {what}" for way in ("decoded", "cached") for what in loaded)]
     number = {way: float(columns[0].replace(",", "")) for way, columns in speeds.items()}
     assert float(speeds["cached: image"][1][:-1]) == pytest.approx(
         number["cached: image"] / number["published: image"], rel=0.1
@@ -76,14 +84,16 @@ def test_data_measures_every_way_on_generated_images(
 
 def test_data_ways_load_the_same_image(tmp_path: Path) -> None:
     paths = [write_picture(tmp_path / f"{i}.png", height=120, width=90, seed=i) for i in range(2)]
-    ways = data.loaders(data.source_of(paths), 48, tmp_path / "cache")
+    ways = data.loaders(data.source_of(paths, tmp_path / "masks"), 48, tmp_path / "cache")
     for i in range(2):
         published, decoded = ways["published: image"](i), ways["decoded: image"](i)
         assert isinstance(published, Tensor)
         assert isinstance(decoded, dict)
         assert (published - decoded["image"]).abs().max() < 0.02  # one step of uint8
         assert torch.equal(decoded["image"], ways["cached: image"](i)["image"])
-        assert torch.equal(ways["decoded: sample"](i).masks, ways["cached: sample"](i).masks)
+        for what in ("sample", "segmented"):
+            assert torch.equal(ways[f"decoded: {what}"](i).masks, ways[f"cached: {what}"](i).masks)
+        assert not torch.equal(ways["cached: segmented"](i).masks, ways["cached: sample"](i).masks)
 
 
 def test_data_takes_images_evenly_of_each_folder(tmp_path: Path) -> None:
@@ -97,3 +107,28 @@ def test_data_takes_images_evenly_of_each_folder(tmp_path: Path) -> None:
     }
     with pytest.raises(SystemExit, match=r"holds no folder with \.jpg"):
         data.photographs(tmp_path / "b", 5)
+
+
+def test_loop_prints_where_the_time_of_an_epoch_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The shares of the table are those of the log; the steps alone are those of the epoch, and leave the run as it was."""
+    monkeypatch.setattr(loop, "SAMPLE", tmp_path / "nothing")
+    args = argparse.Namespace(batch=4, size=32, rounds=1, workers=0, device="cpu", threads=1)
+    done: list[int] = []
+    steps = loop.seconds_of_steps
+
+    def counted(trainer: Trainer) -> float:
+        seconds = steps(trainer)
+        done.append(trainer.step)
+        return seconds
+
+    monkeypatch.setattr(loop, "seconds_of_steps", counted)
+    out = io.StringIO()
+    with redirect_stdout(out):
+        loop.benchmark_loop(args)
+    assert done == [10, 20]  # of 40 generated shapes
+    text = out.getvalue()
+    assert "an epoch: 10 batches of 4" in text
+    found = dict(re.findall(r"^(\w+) +[\d.]+ +([\d.]+)%$", text, re.MULTILINE))
+    assert list(found) == [*SPANS, OTHER, "epoch"]
+    assert sum(float(share) for name, share in found.items() if name != "epoch") == pytest.approx(100, abs=0.5)
+    assert re.search(r"^without evaluation / steps alone +[\d.]+x  at most 1.03$", text, re.MULTILINE)

@@ -12,7 +12,7 @@ import pytest
 from guidance.assembly import build_trainer
 from guidance.config import Config
 from guidance.training.trainer import Trainer
-from tests.support.runs import CPU, events
+from tests.support.runs import CPU, events, timed
 
 pytestmark = pytest.mark.usefixtures("tiny", "ordered")
 writers = pytest.importorskip("tensorboard.summary.writer.event_file_writer")
@@ -30,18 +30,18 @@ def ordered(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def read(folder: Path) -> dict[str, Any]:
-    """Points of every scalar, but for the speed; steps of every picture; how often each other tag was written."""
+    """Points of every scalar, of times only their steps; steps of every picture; how often each other tag was written."""
     from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
     found = events(folder / "tensorboard")
-    scalars = [tag for tag in found.Tags()["scalars"] if tag != "step/images_per_second"]
+    scalars = [tag for tag in found.Tags()["scalars"] if not timed(tag)]
     paths = [str(path) for path in (folder / "tensorboard").iterdir()]
     tags = Counter(
         value.tag for path in paths for event in EventFileLoader(path).Load() for value in event.summary.value
     )
     return {
         "scalars": {tag: [(point.step, point.value) for point in found.Scalars(tag)] for tag in sorted(scalars)},
-        "speed": [point.step for point in found.Scalars("step/images_per_second")],
+        "times": {tag: [p.step for p in found.Scalars(tag)] for tag in sorted(found.Tags()["scalars"]) if timed(tag)},
         "pictures": {tag: [picture.step for picture in found.Images(tag)] for tag in found.Tags()["images"]},
         "others": {tag: count for tag, count in tags.items() if tag.startswith(("_hparams_", "custom_scalars"))},
     }
