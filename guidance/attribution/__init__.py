@@ -11,6 +11,7 @@ from guidance.attribution.explain import (
     needs_gradient,
     one_hot,
     run,
+    takes_one_gradient,
 )
 from guidance.attribution.lens import needed_classes, with_lens
 from guidance.attribution.methods import ATTRIBUTIONS
@@ -30,5 +31,6 @@ __all__ = [
     "needs_gradient",
     "one_hot",
     "run",
+    "takes_one_gradient",
     "with_lens",
 ]

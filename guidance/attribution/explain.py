@@ -32,7 +32,7 @@ def explain(model: Explainable, images: Tensor, request: Request) -> Explanation
     """
     check_explainable(model)
     with evaluation_mode(model):
-        out = model.explainable(images, request.depth)
+        out = model.explainable(images, request.depth, graph=not takes_one_gradient(method_of(request.method), model))
         return Explanation(attribute(model, replace(request, out=out)), out)
 
 
@@ -56,7 +56,7 @@ def attribute(model: Explainable, request: Request) -> Tensor:
     check_explainable(model, out)
     method = method_of(request.method)
     features = lookup(out.features, request.depth, "depth")
-    if not features.requires_grad and (request.depth not in out.pullbacks or needs_gradient(method, model)):
+    if not features.requires_grad and (request.depth not in out.pullbacks or not takes_one_gradient(method, model)):
         raise ValueError(
             f"the features at depth {request.depth!r} do not require grad, so nothing can be attributed to them. "
             + (
@@ -117,8 +117,12 @@ def needs_gradient(method: Method, model: Explainable) -> bool:
     Other methods are content with pullbacks. It matters at the input: a gradient by the images costs a backward pass
     through the first layer that trains nothing.
     """
-    direct = method.one_gradient == "always" or (method.one_gradient == "homogeneous" and model.homogeneous)
-    return not (direct and model.layerwise)
+    return not (takes_one_gradient(method, model) and model.layerwise)
+
+
+def takes_one_gradient(method: Method, model: Explainable) -> bool:
+    """Whether one gradient by the features is all that `method` takes of `model`, so that a pullback serves as well."""
+    return method.one_gradient == "always" or (method.one_gradient == "homogeneous" and model.homogeneous)
 
 
 def method_of(method: str | Method) -> Method:

@@ -143,11 +143,15 @@ def _pull_back(out: Forward, request: Request) -> Tensor:
     rows, seed, logits = request.rows, request.seed, out.logits
     if len(rows) == 0:
         return state(request)
-    precision = torch.promote_types(logits.dtype, torch.float32)
+    pullback, seed = out.pullbacks[request.depth], seed.to(torch.promote_types(logits.dtype, torch.float32))
     with torch.set_grad_enabled(request.create_graph), torch.autocast(logits.device.type, enabled=False):
+        if not request.create_graph:
+            # The first pair of each image, then the second, ...: rows that lie one behind the other need no copy.
+            order = turns(rows).argsort(stable=True)
+            return pullback(seed[order], rows[order])[order.argsort()]
         # Every image once: whole tensors need no selection of rows, except at the end.
         once = request.rounds == 1 and len(rows) == len(logits)
         if once:
             seed = torch.empty_like(seed).index_copy(0, rows, seed)
-        gradient = out.pullbacks[request.depth](seed.to(precision), None if once else rows)
+        gradient = pullback(seed, None if once else rows)
         return gradient.index_select(0, rows) if once else gradient

@@ -51,7 +51,7 @@ CONVNEXTS: dict[str, Callable[..., nn.Module]] = {"convnext_tiny": convnext_tiny
 def build_resnet(name: str, num_classes: int) -> Classifier:
     """ResNet `name` with fresh weights (He et al. 2016; wide: Zagoruyko & Komodakis 2016); mid1..3 and final are the outputs of
     layer1..4."""
-    return Classifier(RESNETS[name](num_classes=num_classes), RESNET_STAGES)
+    return Classifier(RESNETS[name](num_classes=num_classes), RESNET_STAGES, layerwise_evaluation=True)
 
 
 def build_convnext(name: str, num_classes: int) -> Classifier:
@@ -71,7 +71,7 @@ def densenet(net: nn.Module) -> Classifier:
     others name for GradCAM, holds its own 32 channels alone.)
     """
     net.relu = nn.ReLU()
-    return Classifier(net, DENSENET_STAGES)
+    return Classifier(net, DENSENET_STAGES, layerwise_evaluation=True)
 
 
 def densenet_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
