@@ -93,9 +93,9 @@ class Forward(NamedTuple):
     # depth -> the state there, in the graph, mostly [B, C, h, w] (see guidance.models.classifier.Depth); "input" is the image
     features: Mapping[str, Tensor]
     masks: Mapping[str, Tensor]  # stage -> [B, 1, h, w] in {0, 1}; empty unless the net masks its features
-    # depth -> (gradient by the logits [R, K], rows [R] of the batch or None for all) -> gradient by the features at that
-    # depth [R, C, h, w], without a backward pass; only where the net offers it (guidance.models.pullback.rules)
-    pullbacks: Mapping[str, Callable[[Tensor, Tensor | None], Tensor]] = MappingProxyType({})
+    # depth -> (gradient by the logits [R, K], rows of the batch: [R], a slice, or None for all) -> gradient by the features at
+    # that depth [R, C, h, w], without a backward pass; only where the net offers it (guidance.models.pullback.rules)
+    pullbacks: Mapping[str, Callable[[Tensor, Tensor | slice | None], Tensor]] = MappingProxyType({})
     mask_logits: Mapping[str, Tensor] = MappingProxyType({})  # stage -> [B, 1, h, w] float: what its mask was made from
     stage_logits: Mapping[str, Tensor] = MappingProxyType({})  # stage -> [B, K]: of its own, auxiliary classifier
     inside: Mapping[str, Tensor] = MappingProxyType({})  # layer that the net watches -> its output, in the graph

@@ -12,6 +12,7 @@ from guidance.attribution.explain import (
     needs_gradient,
     one_hot,
     run,
+    takes_one_gradient,
 )
 from guidance.attribution.lens import needed_classes, with_lens
 from guidance.attribution.methods import ATTRIBUTIONS
@@ -33,5 +34,6 @@ __all__ = [
     "needs_gradient",
     "one_hot",
     "run",
+    "takes_one_gradient",
     "with_lens",
 ]

@@ -21,7 +21,7 @@ from guidance.attribution.gradient import asked, pull_back
 from guidance.attribution.request import Method, Request
 from guidance.models.classifier import Classifier
 from guidance.models.layers.normalization import SyncBatchNorm2d
-from guidance.models.pullback.rules import Pullback
+from guidance.models.pullback.rules import Answer
 from guidance.models.pullback.rules import explain as rule_of
 from guidance.types import Forward
 
@@ -128,19 +128,6 @@ def _of_any_number(seed: Tensor, rows: Tensor | None) -> tuple[Tensor, Tensor | 
     for x in (seed, rows):
         torch._dynamo.mark_dynamic(x, 0)
     return seed, rows
-
-
-class Answer:
-    """A pullback that was asked beforehand: it has the gradient of one request, or of none."""
-
-    def __init__(self, gradient: Tensor | None) -> None:
-        self.gradient = gradient
-
-    def __call__(self, grad: Tensor, rows: Rows = None) -> Tensor:
-        gradient, self.gradient = self.gradient, None
-        if gradient is None:
-            raise ValueError("a compiled net answers the one request that it was given, and was asked a second time")
-        return gradient
 
 
 def _kind(images: int, explained: int) -> str:

@@ -40,7 +40,9 @@ def explain(
         if compiled is not None and len(images) > 1:
             out = compiled.explainable(images, request)
         else:
-            out = model.explainable(images, request.depth)
+            out = model.explainable(
+                images, request.depth, graph=not takes_one_gradient(method_of(request.method), model)
+            )
         return Explanation(attribute(model, replace(request, out=out)), out)
 
 
@@ -64,7 +66,7 @@ def attribute(model: Explainable, request: Request) -> Tensor:
     check_explainable(model, out)
     method = method_of(request.method)
     features = lookup(out.features, request.depth, "depth")
-    if not features.requires_grad and (request.depth not in out.pullbacks or needs_gradient(method, model)):
+    if not features.requires_grad and (request.depth not in out.pullbacks or not takes_one_gradient(method, model)):
         raise ValueError(
             f"the features at depth {request.depth!r} do not require grad, so nothing can be attributed to them. "
             + (
@@ -125,8 +127,12 @@ def needs_gradient(method: Method, model: Explainable) -> bool:
     Other methods are content with pullbacks. It matters at the input: a gradient by the images costs a backward pass
     through the first layer that trains nothing.
     """
-    direct = method.one_gradient == "always" or (method.one_gradient == "homogeneous" and model.homogeneous)
-    return not (direct and model.layerwise)
+    return not (takes_one_gradient(method, model) and model.layerwise)
+
+
+def takes_one_gradient(method: Method, model: Explainable) -> bool:
+    """Whether one gradient by the features is all that `method` takes of `model`, so that a pullback serves as well."""
+    return method.one_gradient == "always" or (method.one_gradient == "homogeneous" and model.homogeneous)
 
 
 def method_of(method: str | Method) -> Method:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from guidance.attribution import Method, Request, attribute, one_hot
+from guidance.attribution import Method, Request, attribute, one_hot, takes_one_gradient
 from guidance.attribution.lens import INVERSE_TEMPERATURES, lens
 from guidance.maps import upsample
 from guidance.models.classifier import Classifier, evaluation_mode
@@ -35,7 +35,7 @@ def class_maps(model: Classifier, images: Tensor, classes: Tensor, judged: Judge
     batch, number = classes.shape
     rows = torch.arange(batch, device=images.device).repeat_interleave(number)
     with evaluation_mode(model):
-        out = model.explainable(images, judged.depth)
+        out = model.explainable(images, judged.depth, graph=not takes_one_gradient(judged.method, model))
         seed = one_hot(classes.flatten(), out.logits.shape[1])
         request = Request(judged.method, judged.depth, rows, seed, rounds=number, out=out)
         maps = attribute(model, request).detach()

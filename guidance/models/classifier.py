@@ -5,19 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from guidance.models.layers.twice import make_twice_differentiable
-from guidance.models.pullback.dynamic import linearized
-from guidance.models.pullback.rules import Pullback, chain, compose, explain
-from guidance.models.pullback.torch_layers import RULES
+from guidance.models.pullback.dynamic import compiling, linearized
+from guidance.models.pullback.rules import PAIRS, Pullback, chain, compose, compose_in_parts, explain
+from guidance.models.pullback.torch_layers import RULES, STEPS
 from guidance.types import Forward, lookup, suggestion
 
 for _kind, _rule in RULES.items():
     explain.register(_kind, _rule)
+PAIRS.update(STEPS)
+
+# Bytes of the largest state of a stage that pull back at once on a CPU: from 32 MB on, glibc takes memory from the kernel and gives
+# it back each time, which costs as much as the arithmetic on it; smaller ones make slower convolutions.
+PART = 2**25
 
 Operation = str | Callable[[Tensor], Tensor]  # name of a submodule of the net, or a function without weights
 
@@ -46,8 +52,8 @@ class Classifier(nn.Module):
 
     `channels`: of the images; another number is a ValueError instead of a wrong answer or an obscure error. `homogeneous`:
     f(a x) = a f(x) for a > 0 from every depth, so that input times gradient is exactly integrated gradients.
-    `layerwise`: every layer offers its pullback in every mode. `channels_last`: the memory layout of the features, worth it
-    where no double backward is needed. `watched`: names of submodules whose outputs `Forward.inside` shall hold, such as the
+    `layerwise`: every layer offers its pullback in every mode; `layerwise_evaluation`: in evaluation mode. `channels_last`: the
+    memory layout of the features, worth it where no double backward is needed. `watched`: names of submodules whose outputs `Forward.inside` shall hold, such as the
     attention weights of each block, for methods that take gradients by them.
     """
 
@@ -59,6 +65,7 @@ class Classifier(nn.Module):
         channels: int | None = None,
         homogeneous: bool = False,
         layerwise: bool = False,
+        layerwise_evaluation: bool = False,
         channels_last: bool = False,
         watched: Sequence[str] = (),
     ) -> None:
@@ -72,6 +79,7 @@ class Classifier(nn.Module):
         replaced: dict[Any, Any] = {**make_twice_differentiable(net)}
         self.net, self.channels, self.homogeneous = net, channels, homogeneous
         self.layerwise, self.channels_last = layerwise, channels_last
+        self.layerwise_evaluation = layerwise or layerwise_evaluation
         self.dynamic = any(getattr(module, "dynamic", False) for module in net.modules())
         self.stages = {depth: tuple(replaced.get(x, x) for x in row.layers) for depth, row in rows.items()}
         # Where attributions can be taken, from the input to the last spatial layer.
@@ -88,6 +96,10 @@ class Classifier(nn.Module):
 
     def upper(self, features: Tensor, depth: str) -> Forward:
         """The part of the net above `depth`, applied to features of that depth [B, C, h, w]."""
+        # Pullbacks hold the features of the whole net, which inference has no use for.
+        return self._upper(features, depth, pullbacks=torch.is_grad_enabled())
+
+    def _upper(self, features: Tensor, depth: str, *, pullbacks: bool) -> Forward:
         if depth == "input":
             self._check(features)
         stages = list(self.stages.items())[self._position(depth) :]
@@ -95,15 +107,15 @@ class Classifier(nn.Module):
         x = features.contiguous(memory_format=torch.channels_last) if self.channels_last else features
         with self._watching() as inside:
             for name, layers in stages:
-                if torch.is_grad_enabled():
+                if pullbacks:
                     x, step = chain(x, self._modules_of(layers))
                     steps.append(step)
-                else:  # pullbacks hold the features of the whole net, which inference has no use for
+                else:
                     x = self._run(layers, x)
                 known[name] = x
         logits = known.pop("logits")
-        pullbacks = _above(tuple(known), steps) if steps else {}
-        return Forward(logits, known, {}, pullbacks, inside=inside)
+        found = _above(known, logits, steps) if pullbacks else {}
+        return Forward(logits, known, {}, found, inside=inside)
 
     def cells(self, state: Tensor, depth: str) -> Tensor:
         """A state of a depth, or a gradient by it, as a grid [M, C, h, w]; see `Depth`."""
@@ -118,13 +130,17 @@ class Classifier(nn.Module):
             x = self._run(layers, x)
         return x
 
-    def explainable(self, images: Tensor, depth: str) -> Forward:
+    def explainable(self, images: Tensor, depth: str, *, graph: bool = True) -> Forward:
         """A forward pass for evaluation: no graph below `depth`, whose features are a leaf that requires grad.
 
-        Works under `torch.no_grad()`, never under `torch.inference_mode()`, whose tensors cannot enter a graph.
+        `graph` False: nobody will ask autograd for a gradient. Where all layers offer a pullback, these are all that the pass
+        then leaves: autograd records nothing, and layers keep only what their pullbacks need. Works under `torch.no_grad()`,
+        never under `torch.inference_mode()`, whose tensors cannot enter a graph.
         """
         with torch.no_grad():
             features = self.lower(images, depth).detach()
+            if not graph and self.layerwise_evaluation:
+                return self._upper(features, depth, pullbacks=True)
         with torch.enable_grad():
             return self.upper(features.requires_grad_(), depth)
 
@@ -213,13 +229,16 @@ def _check_stage(net: nn.Module, depth: str, layers: Sequence[Operation]) -> Non
             )
 
 
-def _above(depths: Sequence[str], steps: Sequence[Pullback | None]) -> dict[str, Pullback]:
+def _above(states: Mapping[str, Tensor], logits: Tensor, steps: Sequence[Pullback | None]) -> dict[str, Pullback]:
     """Depth -> the pullback from the logits to it, where every stage above it (`steps`, from the lowest) offers one."""
     result: dict[str, Pullback] = {}
-    for i, depth in enumerate(depths):
-        pullback = compose(*steps[i:])
-        if pullback is not None:
-            result[depth] = pullback
+    in_parts = not torch.is_grad_enabled() and logits.device.type == "cpu" and not compiling()
+    sizes = [x[:1].numel() * x.element_size() for x in (*states.values(), logits)] if in_parts else []
+    most = [max(1, PART // max(pair)) for pair in pairwise(sizes)]
+    for i, depth in enumerate(states):
+        known = [step for step in steps[i:] if step is not None]
+        if len(known) == len(steps) - i:
+            result[depth] = compose_in_parts(known, most[i:]) if in_parts else compose(*known)
     return result
 
 

@@ -50,7 +50,7 @@ def torchvision_net(name: str, num_classes: int) -> nn.Module:
 def build_resnet(name: str, num_classes: int) -> Classifier:
     """ResNet `name` with fresh weights (He et al. 2016; wide: Zagoruyko & Komodakis 2016); mid1..3 and final are the outputs of
     layer1..4."""
-    return Classifier(torchvision_net(name, num_classes), RESNET_STAGES)
+    return Classifier(torchvision_net(name, num_classes), RESNET_STAGES, layerwise_evaluation=True)
 
 
 def build_resnet8(num_classes: int) -> Classifier:
@@ -68,7 +68,7 @@ def build_resnet8(num_classes: int) -> Classifier:
     for module in net.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-    return Classifier(net, RESNET8_STAGES)
+    return Classifier(net, RESNET8_STAGES, layerwise_evaluation=True)
 
 
 def _block(inputs: int, outputs: int, stride: int) -> nn.Module:
@@ -97,7 +97,7 @@ def densenet(net: nn.Module) -> Classifier:
     others name for GradCAM, holds its own 32 channels alone.)
     """
     net.relu = nn.ReLU()
-    return Classifier(net, DENSENET_STAGES)
+    return Classifier(net, DENSENET_STAGES, layerwise_evaluation=True)
 
 
 def densenet_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -87,8 +87,8 @@ class Masking(Classifier):
     def forward(self, images: Tensor) -> Forward:
         return super().forward(images)._replace(masks=self.masks(images))
 
-    def explainable(self, images: Tensor, depth: str) -> Forward:
-        return super().explainable(images, depth)._replace(masks=self.masks(images))
+    def explainable(self, images: Tensor, depth: str, *, graph: bool = True) -> Forward:
+        return super().explainable(images, depth, graph=graph)._replace(masks=self.masks(images))
 
     def masks(self, images: Tensor) -> dict[str, Tensor]:
         first = images[:, :1] - images[:, :1].mean((2, 3), keepdim=True)

@@ -58,8 +58,8 @@ class MaskedClassifier(Classifier):
         """The part of the net below `depth`, with its masks."""
         return lookup(self.upper(images, "input").features, depth, "depth")
 
-    def explainable(self, images: Tensor, depth: str) -> Forward:
-        """As `Classifier.explainable`, with the masks of the whole net."""
+    def explainable(self, images: Tensor, depth: str, *, graph: bool = True) -> Forward:
+        """As `Classifier.explainable`, with the masks of the whole net, and always with a graph: masks have no pullback."""
         if depth == "input":
             return super().explainable(images, depth)
         with torch.no_grad():

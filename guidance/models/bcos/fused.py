@@ -25,8 +25,8 @@ from guidance.models.pullback.dynamic import (
     dynamic,
     scale_channels,
 )
-from guidance.models.pullback.rules import Explained, compose, explain, pick
-from guidance.models.pullback.torch_layers import convolution_adjoint
+from guidance.models.pullback.rules import Explained, Rows, compose, explain, pick
+from guidance.models.pullback.torch_layers import convolution_adjoint, scaled_filters
 
 aten = torch.ops.aten
 
@@ -43,16 +43,31 @@ def normed_bcos_conv(layer: BcosConv2d, norm: BatchNormUncentered2d, x: Tensor) 
     length = patch_norm(x, conv)
     if conv.groups > 1:
         length = length.repeat_interleave(z.shape[1] // conv.groups, 1)
+    if not torch.is_grad_enabled() and not norm.training:
+        return _without_graph(conv, weight, norm, z, length, size)
     given = None if norm.training and norm.statistics == "local" else norm.running_var
     y, scale, var = _NormedCosine.apply(z, length, norm.weight, norm.eps, given)
     if given is None:
         norm.track(var)
 
-    def pullback(grad: Tensor, rows: Tensor | None = None) -> Tensor:
+    def pullback(grad: Tensor, rows: Rows = None) -> Tensor:
         result: Tensor = _Adjoint.apply(grad, pick(z, rows), pick(length, rows), scale, weight, conv, size)
         return result
 
     return y, pullback
+
+
+def _without_graph(
+    conv: nn.Conv2d, weight: Tensor, norm: BatchNormUncentered2d, z: Tensor, length: Tensor, size: torch.Size
+) -> Explained:
+    """The same where autograd records nothing, so that the dynamic factor |cos| can be kept in the place of what makes it."""
+    scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+    cosine, scaled = z.abs().div_(length), scaled_filters(weight, scale)
+
+    def pullback(grad: Tensor, rows: Rows = None) -> Tensor:
+        return convolution_adjoint(conv, scaled, pick(cosine, rows) * grad, size)
+
+    return z.mul_(cosine).mul_(scale[:, None, None]), pullback
 
 
 class _NormedCosine(Function):

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from guidance.models.pullback.dynamic import channel_squares, cosine_product, cosine_scale, dynamic
-from guidance.models.pullback.rules import Explained, Layer, Pullback, pick
+from guidance.models.pullback.rules import Explained, Layer, Pullback, Rows, pick
 from guidance.models.pullback.torch_layers import convolution_adjoint
 from guidance.types import lookup
 
@@ -58,7 +58,7 @@ class BcosConv2d(Layer):
             norm = norm.repeat_interleave(z.shape[1] // conv.groups, 1)
         y, scale = cosine(z, norm, self.b)
 
-        def pullback(grad: Tensor, rows: Tensor | None = None) -> Tensor:
+        def pullback(grad: Tensor, rows: Rows = None) -> Tensor:
             return convolution_adjoint(conv, weight, spread(scale(grad, rows), rows), size)
 
         return y, pullback
@@ -163,7 +163,7 @@ def max_out(z: Tensor, size: int, dim: int = 1) -> tuple[Tensor, Pullback]:
     dim = dim % z.dim() + 1
     y, winner = torch.unflatten(z, dim - 1, (-1, size)).max(dim)
 
-    def pullback(grad: Tensor, rows: Tensor | None = None) -> Tensor:
+    def pullback(grad: Tensor, rows: Rows = None) -> Tensor:
         index = pick(winner, rows).unsqueeze(dim)
         spread = torch.zeros_like(grad).unsqueeze(dim).repeat_interleave(size, dim)
         return spread.scatter(dim, index, grad.unsqueeze(dim)).flatten(dim - 1, dim)

@@ -17,7 +17,7 @@ from guidance.models.bcos.modules import BcosConv2d, BcosLinear, LogitBias
 from guidance.models.bcos.norms import image_norm, layer_norm
 from guidance.models.classifier import Classifier, Operation
 from guidance.models.pullback.dynamic import dynamic
-from guidance.models.pullback.rules import Explained, Layer, chain, compose, explain, pick, rearrange, residual
+from guidance.models.pullback.rules import Explained, Layer, Rows, chain, compose, explain, pick, rearrange, residual
 
 
 class TokensLast(Layer):
@@ -115,7 +115,7 @@ class Attention(Layer):
         assert through_norm is not None
         assert through_out is not None
 
-        def pullback(grad: Tensor, rows: Tensor | None = None) -> Tensor:
+        def pullback(grad: Tensor, rows: Rows = None) -> Tensor:
             grad = self._split(through_out(grad, rows))
             grad = self._merge(pick(attention, rows).transpose(-2, -1).to(grad.dtype) @ grad, grid)
             return through_norm(grad @ self.to_qkv.weight.chunk(3)[2], rows)

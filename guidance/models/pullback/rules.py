@@ -20,18 +20,33 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import Tensor, nn
 
+Rows = Tensor | slice | None  # of a batch: [R] long, or those that lie one behind the other, or every one
+
 
 class Pullback(Protocol):
-    """W(x)^T for the rows of the batch named by `rows` [R] long (None: every row, once; a row may be repeated).
+    """W(x)^T for the rows of the batch named by `rows` (None: every row, once; in a tensor [R] a row may be repeated).
 
     `grad` [R, ...] in the shape of the layer's output -> [R, ...] in the shape of its input. Nothing here is in place, and
     what depends on x stays in the graph, so a loss on the result trains the weights behind W(x).
     """
 
-    def __call__(self, grad: Tensor, rows: Tensor | None = None) -> Tensor: ...
+    def __call__(self, grad: Tensor, rows: Rows = None) -> Tensor: ...
 
 
 Explained = tuple[Tensor, Pullback | None]  # output, and its pullback where the layer offers one in its current mode
+
+
+class Answer:
+    """A pullback that was asked beforehand: it has the gradient of one request, or of none."""
+
+    def __init__(self, gradient: Tensor | None) -> None:
+        self.gradient = gradient
+
+    def __call__(self, grad: Tensor, rows: Rows = None) -> Tensor:
+        gradient, self.gradient = self.gradient, None
+        if gradient is None:
+            raise ValueError("a compiled net answers the one request that it was given, and was asked a second time")
+        return gradient
 
 
 class Layer(nn.Module):
@@ -58,12 +73,41 @@ def compose(*pullbacks: Pullback | None) -> Pullback | None:
     if len(known) < len(pullbacks):
         return None
 
-    def pullback(grad: Tensor, rows: Tensor | None = None) -> Tensor:
+    def pullback(grad: Tensor, rows: Rows = None) -> Tensor:
         for step in reversed(known):
             grad = step(grad, rows)
         return grad
 
     return pullback
+
+
+def compose_in_parts(pullbacks: Sequence[Pullback], most: Sequence[int]) -> Pullback:
+    """The pullback of layers that ran in this order, none of which is given more rows at once than its entry of `most`.
+
+    Where rows are divided, each part goes all the way down before the next, in the buffers that the last one left.
+    """
+
+    def down(grad: Tensor, rows: Rows, layers: int) -> Tensor:
+        if layers == 0:
+            return grad
+        if len(grad) <= most[layers - 1]:
+            return down(pullbacks[layers - 1](grad, rows), rows, layers - 1)
+        parts = grad.chunk(-(-len(grad) // most[layers - 1]))
+        named = rows_of_parts(rows, [len(part) for part in parts])
+        return torch.cat([down(part, some, layers) for part, some in zip(parts, named, strict=True)])
+
+    return lambda grad, rows=None: down(grad, rows, len(pullbacks))
+
+
+def rows_of_parts(rows: Rows, sizes: Sequence[int]) -> list[Rows]:
+    """`rows`, divided; a part whose rows lie one behind the other is a slice, so that nothing is copied for it."""
+    if not isinstance(rows, Tensor):
+        first = 0 if rows is None else rows.start
+        rows = torch.arange(first, first + sum(sizes))
+    return [
+        slice(int(part[0]), int(part[0]) + len(part)) if bool((part.diff() == 1).all()) else part
+        for part in rows.split(list(sizes))
+    ]
 
 
 # Two layers that are cheaper as one step: (type of the first, type of the second) -> their explanation together.
@@ -88,7 +132,7 @@ def residual(x: Tensor, main: Sequence[Any], shortcut: Sequence[Any] = ()) -> Ex
     if through_main is None or through_shortcut is None:
         return y + z, None
 
-    def pullback(grad: Tensor, rows: Tensor | None = None) -> Tensor:
+    def pullback(grad: Tensor, rows: Rows = None) -> Tensor:
         return through_main(grad, rows) + through_shortcut(grad, rows)
 
     return y + z, pullback
@@ -102,7 +146,7 @@ def concatenate(x: Tensor, branch: Sequence[Any]) -> Explained:
         return y, None
     channels = x.shape[1]
 
-    def pullback(grad: Tensor, rows: Tensor | None = None) -> Tensor:
+    def pullback(grad: Tensor, rows: Rows = None) -> Tensor:
         return grad[:, :channels] + through_branch(grad[:, channels:], rows)
 
     return y, pullback
@@ -113,10 +157,12 @@ def rearrange(x: Tensor, there: Callable[[Tensor], Tensor], back: Callable[[Tens
     return there(x), lambda grad, rows=None: back(grad)
 
 
-def pick(x: Tensor, rows: Tensor | None) -> Tensor:
+def pick(x: Tensor, rows: Rows) -> Tensor:
     """The rows of a batch [B, ...] that a pullback is asked for: [R, ...]."""
     if rows is None:
         return x
+    if isinstance(rows, slice):
+        return x[rows]
     if x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last):
         # Selection answers in the default layout, and its backward too, to be added to gradients in the other one.
         return x.movedim(1, 3).index_select(0, rows).movedim(3, 1)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from guidance.models.layers.normalization import FrozenBatchNorm2d
-from guidance.models.pullback.rules import Explained, chain, pick, rearrange
+from guidance.models.pullback.rules import Explained, Rows, chain, explain, pick, rearrange
 
 
 def sequential(layer: nn.Sequential, x: Tensor) -> Explained:
@@ -66,7 +66,7 @@ def relu(layer: nn.ReLU, x: Tensor) -> Explained:
 def max_pool(layer: nn.MaxPool2d, x: Tensor) -> Explained:
     settings = (layer.kernel_size, layer.stride, layer.padding, layer.dilation, layer.ceil_mode)
 
-    def pullback(grad: Tensor, rows: Tensor | None = None) -> Tensor:
+    def pullback(grad: Tensor, rows: Rows = None) -> Tensor:
         inputs = pick(x.detach(), rows).to(grad.dtype)
         # The winners are found again, for the rows asked for, because holding their int64 indices costs more than x.
         _, winners = functional.max_pool2d(inputs, *settings, return_indices=True)
@@ -84,7 +84,7 @@ def average_pool(layer: nn.AvgPool2d, x: Tensor) -> Explained:
     settings = (*sides, layer.ceil_mode, layer.count_include_pad, layer.divisor_override)
     shape = x.shape[1:]
 
-    def pullback(grad: Tensor, rows: Tensor | None = None) -> Tensor:
+    def pullback(grad: Tensor, rows: Rows = None) -> Tensor:
         like = grad.new_empty(()).expand(len(grad), *shape)  # only its shape counts
         result: Tensor = torch.ops.aten.avg_pool2d_backward(grad, like, *settings)
         return result
@@ -116,6 +116,28 @@ def frozen_batch_norm(layer: FrozenBatchNorm2d, x: Tensor) -> Explained:
     return layer(x), lambda grad, rows=None: grad * running_scale(layer)
 
 
+def normed_convolution(layer: nn.Conv2d, norm: nn.BatchNorm2d, x: Tensor) -> Explained:
+    """`norm(layer(x))` as one step: W^T (s g) = (s W)^T g, and the weight is far smaller than the gradient."""
+    y, through_layer = explain(layer, x)
+    y, through_norm = explain(norm, y)
+    if through_layer is None or through_norm is None:
+        return y, None
+    size = x.shape[-2:]
+    # Where autograd records nothing, the scale cannot change any more, and serves all rows that will be asked for.
+    constant = None if torch.is_grad_enabled() else scaled_filters(layer.weight, running_scale(norm))
+
+    def pullback(grad: Tensor, rows: Rows = None) -> Tensor:
+        weight = scaled_filters(layer.weight, running_scale(norm)) if constant is None else constant
+        return convolution_adjoint(layer, weight, grad, size)
+
+    return y, pullback
+
+
+def scaled_filters(weight: Tensor, scale: Tensor) -> Tensor:
+    """Filters [O, ...] of a convolution, each times its entry of `scale` [O, 1, 1] or [O]."""
+    return weight * scale.view(-1, *[1] * (weight.dim() - 1))
+
+
 # Kind of layer -> its output and pullback; `guidance.models.classifier` makes them known.
 RULES: Mapping[type, Callable[[Any, Tensor], Explained]] = {
     nn.Sequential: sequential,
@@ -129,4 +151,10 @@ RULES: Mapping[type, Callable[[Any, Tensor], Explained]] = {
     nn.AdaptiveAvgPool2d: adaptive_average_pool,
     nn.BatchNorm2d: batch_norm,
     FrozenBatchNorm2d: frozen_batch_norm,
+}
+
+# Layers that are cheaper as one step (`rules.PAIRS`).
+STEPS: Mapping[tuple[type, type], Callable[[Any, Any, Tensor], Explained]] = {
+    (nn.Conv2d, nn.BatchNorm2d): normed_convolution,
+    (nn.Conv2d, FrozenBatchNorm2d): normed_convolution,
 }
