@@ -173,34 +173,44 @@ def resolve(view: View, annotation: Annotation, *, invert: bool = False, never_a
     """
     height, width = view["image"].shape[-2:]
     count, kinds = len(annotation.classes), annotation.kinds
-    covered = boxes_to_mask(view["boxes"].as_subclass(Tensor), height, width)
     rows, forbidden = annotation.box_rows, annotation.forbidden
     segments, never = torch.zeros((2, count, height, width), dtype=torch.bool)
     # What most images do not have is left out: it would cost a loader as much as the boxes do.
+    if len(rows):
+        covered = boxes_to_mask(view["boxes"].as_subclass(Tensor), height, width)
+        allowed = union_by_row(covered, rows, count)  # with never boxes, which are taken out again below
+    else:
+        allowed = torch.zeros((count, height, width), dtype=torch.bool)
     restricted = bool(forbidden.any())
     if restricted:
         never = union_by_row(covered[forbidden], rows[forbidden], count)
-    allowed = union_by_row(covered, rows, count)  # with never boxes, which are taken out again below
     if "segments" in view:
-        segments[annotation.segment_rows] = view["segments"].as_subclass(Tensor) > 0
+        found = view["segments"].as_subclass(Tensor) > 0
+        segments = found if len(found) == count else segments.index_copy(0, annotation.segment_rows, found)
     if invert:
         allowed = complement(allowed)
         segments[annotation.segment_rows] = complement(segments[annotation.segment_rows])
-    elif bool((kinds == SEGMENT).any()):
+    elif len(rows) and SEGMENT in kinds.tolist():
         # A small object may fall between the cells of its segmentation, while its box always covers a pixel.
         boxed = torch.zeros(count, dtype=torch.bool)
         boxed[rows[~forbidden]] = True
         kinds = torch.where((kinds == SEGMENT) & boxed & ~not_empty(segments), BOX, kinds)
-    masks = allowed
-    if bool((kinds != BOX).any()):
-        masks = torch.where((kinds == SEGMENT)[:, None, None], segments, allowed) | (kinds == NEVER)[:, None, None]
+    masks = _chosen(kinds, allowed, segments)
     if restricted:
         masks, segments = masks & ~never, segments & ~never
-    left = not_empty(masks) & ((kinds != NEVER) | (not_empty(never) & never_alone))
-    dropped, found = count - int(left.sum()), (annotation.classes, kinds, masks, segments, never)
+    left = not_empty(masks) & ((kinds != NEVER) | (not_empty(never) & never_alone)) if restricted else not_empty(masks)
+    dropped, parts = count - int(left.sum()), (annotation.classes, kinds, masks, segments, never)
     if dropped:
-        found = (annotation.classes[left], kinds[left], masks[left], segments[left], never[left])
-    return Pairs(*found, dropped=dropped)
+        parts = (annotation.classes[left], kinds[left], masks[left], segments[left], never[left])
+    return Pairs(*parts, dropped=dropped)
+
+
+def _chosen(kinds: Tensor, allowed: Tensor, segments: Tensor) -> Tensor:
+    """Of each class its boxes, its segmentation or everything [k, H, W], by its kind."""
+    found = set(kinds.tolist())
+    if len(found) <= 1 and NEVER not in found:
+        return segments if SEGMENT in found else allowed
+    return torch.where((kinds == SEGMENT)[:, None, None], segments, allowed) | (kinds == NEVER)[:, None, None]
 
 
 def read_segments(source: Source, record: Record, height: int, width: int) -> dict[int, Tensor]:

@@ -194,6 +194,8 @@ def check_boxes(record: Record, height: int, width: int, on_error: str) -> Check
     A box that sticks out is clipped and counted: published boxes do. One that is empty or inverted, or lies wholly outside,
     is an error, or with `on_error` "skip" is left out and counted.
     """
+    if not record.boxes:
+        return CheckedBoxes(torch.zeros((0, 4)), torch.zeros(0, dtype=torch.long), 0, 0)
     boxes, classes, skipped, clipped = [], [], 0, 0
     for box, index in zip(record.boxes, record.box_classes, strict=True):
         problem = box_problem(box, height, width)

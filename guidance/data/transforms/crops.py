@@ -16,9 +16,22 @@ from guidance.data.transforms.views import View
 from guidance.types import lookup
 
 
+@dataclass(frozen=True)
+class Stretch:
+    """The whole image as a square of `size` pixels; what is one already, as from a cache, is left alone."""
+
+    size: int
+
+    def __call__(self, view: View) -> View:
+        if "image" in view and view["image"].shape[-2:] == (self.size, self.size):
+            return view  # v2.Resize would find that out for each part of the view, and take longer than to encode the image
+        resized: View = v2.Resize((self.size, self.size), antialias=True)(view)
+        return resized
+
+
 def stretch(size: int) -> list[Any]:
     """The whole image as a square of `size` pixels, whatever its shape (as the reproduction study resizes, Appendix A)."""
-    return [v2.Resize((size, size), antialias=True)]
+    return [Stretch(size)]
 
 
 def center_crop(size: int) -> list[Any]:
