@@ -28,6 +28,10 @@ def compiled_for_evaluation(config: Config, model: Classifier) -> CompiledNet | 
     try:
         with evaluation_mode(model):
             _check(config, model, config.evaluated_attribution)
+        if not model.layerwise_evaluation:
+            raise ValueError(
+                "trainer.compile: not every layer of this net is known to offer a pullback (layerwise_evaluation)"
+            )
     except ValueError as error:
         LOG.info("the evaluation is not compiled. %s", error)
         return None

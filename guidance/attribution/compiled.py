@@ -122,6 +122,8 @@ def _pullbacks(model: Classifier, image: tuple[int, int, int]) -> Mapping[str, A
 def _of_any_number(seed: Tensor, rows: Tensor | None) -> tuple[Tensor, Tensor | None]:
     """Seeds and rows whose number may change without another graph: at least two, since graphs are made for one alone."""
     if rows is None:
+        if not torch.is_grad_enabled():  # in evaluation also the number of images
+            torch._dynamo.mark_dynamic(seed, 0)
         return seed, None
     if len(rows) == 1:  # another one, which asks nothing
         seed, rows = functional.pad(seed, (0, 0, 0, 1)), rows.repeat(2)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from guidance.attribution import CompiledNet
+from guidance.attribution import CompiledNet, Request, explain, one_hot
 from guidance.losses import energy, l1
 from guidance.models.layers.normalization import convert_batchnorm
 from guidance.objectives import Objective
@@ -126,3 +126,22 @@ def test_one_answer() -> None:
     out.pullbacks["input"](request.seed, request.rows)
     with pytest.raises(ValueError, match="answers the one request that it was given"):
         out.pullbacks["input"](request.seed, request.rows)
+
+
+@pytest.mark.parametrize(("name", "depth"), [("bcos_resnet", "mid2"), ("xdnn", "input")])
+def test_evaluation(name: str, depth: str) -> None:
+    """Maps and logits of batches of different sizes, the last of one image, from three graphs."""
+    model, images = build(name, batch=4)
+    net = CompiledNet(model, backend=PREPARED)
+    for size, kind in ((4, "all"), (4, "none"), (4, "some"), (3, "one"), (4, "several of one image"), (1, "first")):
+        pairs = [(0, 2)] if kind == "first" else ANNOTATED[kind]
+        rows = torch.tensor([row for row, _ in pairs], dtype=torch.long)
+        seed = one_hot(torch.tensor([target for _, target in pairs], dtype=torch.long), CLASSES)
+        rounds = int(rows.bincount().max()) if len(rows) else 0
+        request = Request("ixg", depth, rows, seed, rounds=rounds)
+        expected, found = (explain(model, images[:size], request, compiled=x) for x in (None, net))
+        torch.testing.assert_close(found.maps, expected.maps, rtol=1e-9, atol=1e-12)
+        torch.testing.assert_close(found.out.logits, expected.out.logits, rtol=1e-9, atol=1e-12)
+        assert not found.maps.requires_grad
+    assert net.graphs == 3
+    assert model.training
