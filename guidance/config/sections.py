@@ -149,6 +149,16 @@ class EarlyStopSettings(Section):
     epochs: Count = 2  # ... after this many epochs
 
 
+def _not_fp16(precision: object) -> object:
+    if precision == "fp16":
+        raise ValueError(
+            "fp16 is not offered: its smallest normal number is 6e-5, and a loss on maps is differentiated through gradients "
+            "of single logits, of which many lie below; a factor on the loss, as of a gradient scaler, comes too late for "
+            "these. Use bf16, which has the range of fp32"
+        )
+    return precision
+
+
 class TrainerSettings(Section):
     # Their number decides the learning rate of every step, or, in some modes, when something ends.
     # 0 evaluates the weights that the run starts from, as its config says, and keeps them.
@@ -158,7 +168,8 @@ class TrainerSettings(Section):
     batch_size: Count = 64  # of all processes together
     accumulate: Count = 1  # chunks into which each process splits its share of a batch
     clip_norm: Positive | None = None
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Annotated[Literal["fp32", "bf16"], BeforeValidator(_not_fp16)] = "fp32"
+    checkpoint_activations: Annotated[bool, FREE] = False  # features are computed again in the backward pass, not kept
     device: Annotated[Literal["auto", "cpu", "cuda"], FREE] = "auto"
     checkpoint_every: Annotated[Count | None, FREE] = None  # steps between checkpoints within an epoch
     early_stop: Annotated[EarlyStopSettings | None, FREE] = None
