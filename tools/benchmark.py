@@ -5,6 +5,7 @@
     python tools/benchmark.py step                 # ResNet-50s, batch 8, 224 pixels, 2 threads; some minutes on a CPU
     python tools/benchmark.py step --device cuda --batch 64
     python tools/benchmark.py step --family bcos --size 64 --rounds 1 --no-memory
+    python tools/benchmark.py ddp --family bcos    # two processes against one, and a calculated table for 8 and 64 GPUs
     python tools/benchmark.py lens --batch 1       # maps of 1, 2 and 4 competing classes of an image, from one forward pass
 
 Variants are interleaved in one process, and the median of the rounds counts. Memory is the peak of one variant in a process
@@ -17,14 +18,14 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from benchmarks import data, lens, step  # beside this file
+from benchmarks import data, ddp, lens, precision, step  # beside this file
 
 from guidance import cli
 
 
 def main() -> None:
     parser = cli.build_parser(__doc__)
-    parser.add_argument("what", choices=["step", "lens", "data"])
+    parser.add_argument("what", choices=["step", "lens", "data", "ddp", "precision"])
     parser.add_argument("--images-from", type=Path, metavar="DATA", help="data: folder of folders of JPEGs")
     parser.add_argument("--images", type=int, default=150, help="data: images of each folder")
     parser.add_argument("--family", choices=step.FAMILIES, nargs="+", default=list(step.FAMILIES))
@@ -33,6 +34,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument(
+        "--step-seconds", type=float, default=0.2, help="ddp: of an unguided step on the GPUs to calculate for"
+    )
     parser.add_argument("--no-memory", action="store_true")
     parser.add_argument("--no-time", action="store_true")
     parser.add_argument("--one", help=argparse.SUPPRESS)  # memory of one variant, printed alone
@@ -41,6 +45,10 @@ def main() -> None:
         data.benchmark_data(args.images_from, size=args.size, images=args.images, rounds=args.rounds)
     elif args.what == "lens":
         lens.benchmark_lens(args)
+    elif args.what == "ddp":
+        ddp.benchmark_ddp(args)
+    elif args.what == "precision":
+        precision.benchmark_precision(args)
     else:
         step.benchmark_step(args)
 

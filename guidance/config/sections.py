@@ -152,9 +152,9 @@ class EarlyStopSettings(Section):
 def _not_fp16(precision: object) -> object:
     if precision == "fp16":
         raise ValueError(
-            "fp16 is not offered: its smallest normal number is 6e-5, and a loss on maps is differentiated through gradients "
-            "of single logits, of which many lie below; a factor on the loss, as of a gradient scaler, comes too late for "
-            "these. Use bf16, which has the range of fp32"
+            "fp16 is not offered: gradients below 6e-8 become zero in it, and a factor on the loss, as of a gradient scaler, "
+            "does not reach those that maps are made of, which are taken before there is a loss. Use bf16, which has the "
+            "range of fp32, or fp32 (docs/precision.md)"
         )
     return precision
 
@@ -171,6 +171,8 @@ class TrainerSettings(Section):
     precision: Annotated[Literal["fp32", "bf16"], BeforeValidator(_not_fp16)] = "fp32"
     checkpoint_activations: Annotated[bool, FREE] = False  # features are computed again in the backward pass, not kept
     device: Annotated[Literal["auto", "cpu", "cuda"], FREE] = "auto"
+    # For how long processes wait for one that does something alone, such as building a cache.
+    timeout_minutes: Annotated[Positive, FREE] = 30
     checkpoint_every: Annotated[Count | None, FREE] = None  # steps between checkpoints within an epoch
     early_stop: Annotated[EarlyStopSettings | None, FREE] = None
 

@@ -2,7 +2,8 @@
 
 In a step that is not guided that is once, in the backward pass. A pullback needs it twice more: when it is called, and when
 autograd goes back through it. What a net computes a second time must be what it computed the first time, so a segment is run
-again with the same random numbers, the same autocast and the same sample keys, and without touching running statistics.
+again in the same autocast, with the same sample keys, and without touching running statistics. (Draws from torch's generator
+are repeated in the backward pass by torch; a layer that makes them must offer no pullback.)
 """
 
 from __future__ import annotations
@@ -46,9 +47,7 @@ def segments(layers: Sequence[Any]) -> list[list[Any]]:
 
 def _segment(x: Tensor, layers: Sequence[Any]) -> Explained:
     again = _as_now(layers, x.device.type)
-    offered: list[
-        bool
-    ] = []  # whether there is a pullback; of every run, of which the first one alone tracks statistics
+    offered: list[bool] = []  # whether there is a pullback, of every run; the first run alone tracks statistics
 
     def output(x: Tensor) -> Tensor:
         with again() if offered else nullcontext():
