@@ -6,6 +6,7 @@ What is printed for 8 and for 64 GPUs is calculated, from the bytes and times th
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import socket
 import sys
@@ -157,9 +158,9 @@ def worker(rank: int, port: int, file: Path, args: argparse.Namespace) -> None:
     if rank:
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115  # the rounds are told once
     with distributed.process_group("cpu"):
-        found = [(variant, measure(variant, args)) for variant in chosen(args.family)]
+        found = [(vars(variant), vars(measure(variant, args))) for variant in chosen(args.family)]
         if distributed.is_main():
-            torch.save(found, file)
+            file.write_text(json.dumps(found))
 
 
 def chosen(families: Sequence[str]) -> list[step.Variant]:
@@ -215,10 +216,10 @@ def benchmark_ddp(args: argparse.Namespace) -> None:
     """Print what two processes of this machine take, and the calculated table."""
     with socket.socket() as free, tempfile.TemporaryDirectory() as folder:
         free.bind(("localhost", 0))
-        port, file = free.getsockname()[1], Path(folder) / "measured.pt"
+        port, file = free.getsockname()[1], Path(folder) / "measured.json"
         free.close()
         start_processes(worker, (port, file, args), nprocs=2, start_method="spawn")
-        found = torch.load(file, weights_only=False)
+        found = [(step.Variant(**variant), Measured(**values)) for variant, values in json.loads(file.read_text())]
     for variant, measured in found:
         report(variant, measured, args)
     forecast(found, args)

@@ -1,4 +1,4 @@
-"""trainer.checkpoint_activations: the same weights after some steps, on one process and on two, and what it is refused with."""
+"""trainer.checkpoint_activations: the same weights after some steps, on one process and on two; settings that are refused."""
 
 from __future__ import annotations
 
@@ -96,3 +96,16 @@ def test_fp16_is_refused_with_its_reason() -> None:
         parse_config(DEMO | {"trainer": {"precision": "fp16"}})
     with pytest.raises(ValueError, match=r"trainer.precision: Input should be 'fp32' or 'bf16'"):
         parse_config(DEMO | {"trainer": {"precision": "fp8"}})
+
+
+def test_processes_wait_for_each_other_as_long_as_the_run_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits = []
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(distributed.dist, "init_process_group", lambda backend, timeout: waits.append(timeout))
+    for minutes in (30, 0.5):
+        with distributed.process_group("cpu", minutes=minutes) as device:
+            assert device == CPU
+    with distributed.process_group("cpu"):
+        pass
+    assert [wait.total_seconds() for wait in waits] == [1800, 30, 1800]
+    assert parse_config(DEMO).trainer.timeout_minutes == 30
