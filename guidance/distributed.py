@@ -7,7 +7,7 @@ import logging
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 from typing import Any
 
@@ -20,11 +20,11 @@ LOG = logging.getLogger(__name__)
 
 
 @contextmanager
-def process_group(device: str = "auto") -> Iterator[torch.device]:
+def process_group(device: str = "auto", *, minutes: float = 30) -> Iterator[torch.device]:
     """Join the processes that torchrun started (or be the only one); yields the device of this process.
 
     `device`: "auto" (CUDA if there is one), "cpu" or "cuda". NCCL carries the gradients on CUDA, gloo on the CPU; small
-    control messages (counts, a stop request) always travel by gloo, so that they never wait for the GPU.
+    control messages (counts, a stop request) always travel by gloo. `minutes`: for how long processes wait for each other.
     """
     use_cuda = device == "cuda" or (device == "auto" and torch.cuda.is_available())
     if use_cuda and not torch.cuda.is_available():
@@ -40,7 +40,7 @@ def process_group(device: str = "auto") -> Iterator[torch.device]:
         torch.cuda.set_device(chosen)
     check_launcher()
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        dist.init_process_group("cpu:gloo,cuda:nccl" if use_cuda else "gloo", timeout=timedelta(minutes=30))
+        dist.init_process_group("cpu:gloo,cuda:nccl" if use_cuda else "gloo", timeout=timedelta(minutes=minutes))
     try:
         yield chosen
     except RuntimeError as error:
@@ -72,8 +72,8 @@ LOST: Mapping[str, str] = {
         "for memory"
     ),
     r"[Tt]imed out": (
-        "another process did not answer in time, and so this one ends: it hangs, or is in the middle of something that takes "
-        "longer than the others wait"
+        "another process did not answer in time, and so this one ends: it hangs, or does something that takes longer than the "
+        "others wait (trainer.timeout_minutes)"
     ),
 }
 
@@ -83,8 +83,7 @@ def _first_to_tell(message: str) -> bool:
     if world_size() == 1:
         return True
     try:
-        store = dist.distributed_c10d._get_default_store()
-        return int(store.add(f"told/{hash_of(message)}", 1)) == 1
+        return int(dist.distributed_c10d._get_default_store().add(f"told/{hash_of(message)}", 1)) == 1
     except Exception:  # the process that holds the store may have ended; better told twice than never
         return True
 
@@ -236,14 +235,14 @@ def parallel(module: nn.Module, device: torch.device) -> nn.Module:
     """Wrap in DistributedDataParallel where there is more than one process."""
     if world_size() == 1:
         return module
-    return DistributedDataParallel(module, device_ids=[device.index] if device.type == "cuda" else None)
+    devices = [device.index] if device.type == "cuda" else None
+    ddp = DistributedDataParallel(module, devices, gradient_as_bucket_view=True)
+    ddp.broadcast_buffers = False  # training reads no running statistics; as an argument, newer releases deprecate it
+    return ddp
 
 
 @contextmanager
 def no_sync(module: nn.Module, *, active: bool) -> Iterator[None]:
     """Leave out the gradient all-reduce, for all but the last chunk of an accumulated batch."""
-    if active and isinstance(module, DistributedDataParallel):
-        with module.no_sync():
-            yield
-    else:
+    with module.no_sync() if active and isinstance(module, DistributedDataParallel) else nullcontext():
         yield

@@ -51,7 +51,8 @@ def read_arguments(args: argparse.Namespace) -> tuple[Config, Path]:
 
 def train(config: Config, output: Path, args: argparse.Namespace) -> None:
     """Train, or with `--dry-run` try every stage."""
-    with distributed.process_group(config.trainer.device) as device, tempfile.TemporaryDirectory() as scratch:
+    group = distributed.process_group(config.trainer.device, minutes=config.trainer.timeout_minutes)
+    with group as device, tempfile.TemporaryDirectory() as scratch:
         folder = Path(distributed.broadcast_object(scratch)) / "run" if args.dry_run else output
         trainer = build_trainer(config, folder, device, resume=args.resume, dry_run=args.dry_run)
         finished = trainer.fit()

@@ -5,7 +5,10 @@
     python tools/benchmark.py step                 # ResNet-50s, batch 8, 224 pixels, 2 threads; some minutes on a CPU
     python tools/benchmark.py step --device cuda --batch 64
     python tools/benchmark.py step --family bcos --size 64 --rounds 1 --no-memory
+    python tools/benchmark.py ddp --family bcos    # two processes against one, and a calculated table for 8 and 64 GPUs
     python tools/benchmark.py lens --batch 1       # maps of 1, 2 and 4 competing classes of an image, from one forward pass
+    python tools/benchmark.py step --compile       # and compiled, which takes some minutes more for each step
+    python tools/benchmark.py precision            # errors of maps and gradients in fp32, bf16 and fp16 against float64
     python tools/benchmark.py loop                 # a small run: step, loading, evaluation, ... as shares of an epoch
 
 Variants are interleaved in one process, and the median of the rounds counts. Memory is the peak of one variant in a process
@@ -18,16 +21,26 @@ batches that are there already, take turns.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from benchmarks import data, lens, loop, step  # beside this file
+from benchmarks import data, ddp, lens, loop, precision, step  # beside this file
 
 from guidance import cli
+
+WHAT: Mapping[str, Callable[[argparse.Namespace], None]] = {
+    "step": step.benchmark_step,
+    "lens": lens.benchmark_lens,
+    "data": lambda args: data.benchmark_data(args.images_from, size=args.size, images=args.images, rounds=args.rounds),
+    "loop": loop.benchmark_loop,
+    "ddp": ddp.benchmark_ddp,
+    "precision": precision.benchmark_precision,
+}
 
 
 def main() -> None:
     parser = cli.build_parser(__doc__)
-    parser.add_argument("what", choices=["step", "lens", "data", "loop"])
+    parser.add_argument("what", choices=list(WHAT))
     parser.add_argument("--images-from", type=Path, metavar="DATA", help="data: folder of folders of JPEGs")
     parser.add_argument("--images", type=int, default=150, help="data: images of each folder")
     parser.add_argument("--family", choices=step.FAMILIES, nargs="+", default=list(step.FAMILIES))
@@ -38,20 +51,16 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--compile", action="store_true", help="step: also compiled, which takes minutes for each step")
+    parser.add_argument(
+        "--step-seconds", type=float, default=0.2, help="ddp: of an unguided step on the GPUs to calculate for"
+    )
     parser.add_argument("--no-memory", action="store_true")
     parser.add_argument("--no-time", action="store_true")
     parser.add_argument("--one", help=argparse.SUPPRESS)  # memory of one variant, printed alone
     args = parser.parse_args()
     batch, size = (48, 64) if args.what == "loop" else (8, 224)
     args.batch, args.size = args.batch or batch, args.size or size
-    if args.what == "data":
-        data.benchmark_data(args.images_from, size=args.size, images=args.images, rounds=args.rounds)
-    elif args.what == "lens":
-        lens.benchmark_lens(args)
-    elif args.what == "loop":
-        loop.benchmark_loop(args)
-    else:
-        step.benchmark_step(args)
+    WHAT[args.what](args)
 
 
 if __name__ == "__main__":

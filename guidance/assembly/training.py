@@ -51,6 +51,7 @@ def build_trainer(
     state = resumable_state(folder, config) if resume else None
     model = build_classifier(config, len(train.classes), pretrained=state is None)
     objective = build_objective(config, model, train).to(device)
+    model.checkpoint_activations = config.trainer.checkpoint_activations
     # A run that is resumed has done so, and a cache decodes the images itself. A dry run shall be quick, but says whether the
     # annotations can be used, of which segmentations are a part.
     decode = config.data.check == "pixels" and state is None

@@ -40,6 +40,16 @@ def check_config(config: Config) -> None:
             raise ValueError(f"{name}: these settings need objective.mode: {name}")
     check_attributions(config, backbone)
     check_objective(config)
+    if config.trainer.compile and config.trainer.checkpoint_activations:
+        raise ValueError(
+            "trainer.compile decides by itself what is computed again instead of being kept: set "
+            "trainer.checkpoint_activations: false, or trainer.compile: false"
+        )
+    if config.trainer.checkpoint_activations and config.model.batchnorm == "sync":
+        raise ValueError(
+            "trainer.checkpoint_activations: with model.batchnorm: sync a part of the net that is computed again asks all "
+            "processes for their statistics, and one without annotated images would not be there; use frozen or local"
+        )
     if config.data.image_size < backbone.stride:
         raise ValueError(
             f"data.image_size: {config.data.image_size} is smaller than one cell of {config.model.name} ({backbone.stride})"

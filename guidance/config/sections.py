@@ -149,6 +149,16 @@ class EarlyStopSettings(Section):
     epochs: Count = 2  # ... after this many epochs
 
 
+def _not_fp16(precision: object) -> object:
+    if precision == "fp16":
+        raise ValueError(
+            "fp16 is not offered: gradients below 6e-8 become zero in it, and a factor on the loss, as of a gradient scaler, "
+            "does not reach those that maps are made of, which are taken before there is a loss. Use bf16, which has the "
+            "range of fp32, or fp32 (docs/precision.md)"
+        )
+    return precision
+
+
 class TrainerSettings(Section):
     # Their number decides the learning rate of every step, or, in some modes, when something ends.
     # 0 evaluates the weights that the run starts from, as its config says, and keeps them.
@@ -158,9 +168,12 @@ class TrainerSettings(Section):
     batch_size: Count = 64  # of all processes together
     accumulate: Count = 1  # chunks into which each process splits its share of a batch
     clip_norm: Positive | None = None
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Annotated[Literal["fp32", "bf16"], BeforeValidator(_not_fp16)] = "fp32"
     compile: Annotated[bool, FREE] = False  # the net with its maps, by torch.compile
+    checkpoint_activations: Annotated[bool, FREE] = False  # features are computed again in the backward pass, not kept
     device: Annotated[Literal["auto", "cpu", "cuda"], FREE] = "auto"
+    # For how long processes wait for one that does something alone, such as building a cache.
+    timeout_minutes: Annotated[Positive, FREE] = 30
     checkpoint_every: Annotated[Count | None, FREE] = None  # steps between checkpoints within an epoch
     early_stop: Annotated[EarlyStopSettings | None, FREE] = None
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from guidance.models.layers.twice import make_twice_differentiable
+from guidance.models.pullback.checkpointing import checkpointed
 from guidance.models.pullback.dynamic import compiling, linearized
 from guidance.models.pullback.rules import PAIRS, Pullback, chain, compose, compose_in_parts, explain
 from guidance.models.pullback.torch_layers import RULES, STEPS
@@ -52,9 +53,11 @@ class Classifier(nn.Module):
 
     `channels`: of the images; another number is a ValueError instead of a wrong answer or an obscure error. `homogeneous`:
     f(a x) = a f(x) for a > 0 from every depth, so that input times gradient is exactly integrated gradients.
-    `layerwise`: every layer offers its pullback in every mode; `layerwise_evaluation`: in evaluation mode. `channels_last`: the
-    memory layout of the features, worth it where no double backward is needed. `watched`: names of submodules whose outputs `Forward.inside` shall hold, such as the
-    attention weights of each block, for methods that take gradients by them.
+    `layerwise`: every layer offers its pullback in every mode; `layerwise_evaluation`: in evaluation mode. `channels_last`:
+    the memory layout of the features, worth it where no double backward is needed. `watched`: names of submodules whose
+    outputs `Forward.inside` shall hold, such as the attention weights of each block, for methods that take gradients by them.
+    `checkpoint_activations` may be set at any time: in training, features are then computed again in the backward pass instead
+    of being kept.
     """
 
     def __init__(
@@ -78,7 +81,7 @@ class Classifier(nn.Module):
         _register_torchvision_blocks(net)
         replaced: dict[Any, Any] = {**make_twice_differentiable(net)}
         self.net, self.channels, self.homogeneous = net, channels, homogeneous
-        self.layerwise, self.channels_last = layerwise, channels_last
+        self.layerwise, self.channels_last, self.checkpoint_activations = layerwise, channels_last, False
         self.layerwise_evaluation = layerwise or layerwise_evaluation
         self.dynamic = any(getattr(module, "dynamic", False) for module in net.modules())
         self.stages = {depth: tuple(replaced.get(x, x) for x in row.layers) for depth, row in rows.items()}
@@ -108,7 +111,7 @@ class Classifier(nn.Module):
         with self._watching() as inside:
             for name, layers in stages:
                 if pullbacks:
-                    x, step = chain(x, self._modules_of(layers))
+                    x, step = (checkpointed if self._recomputes else chain)(x, self._modules_of(layers))
                     steps.append(step)
                 else:
                     x = self._run(layers, x)
@@ -180,6 +183,10 @@ class Classifier(nn.Module):
             for depth, layers in self.stages.items()
         }
 
+    @property
+    def _recomputes(self) -> bool:
+        return self.checkpoint_activations and self.training
+
     def _position(self, depth: str) -> int:
         positions = {name: i for i, name in enumerate(self.depths)}
         return lookup(positions, depth, "depth")
@@ -188,6 +195,8 @@ class Classifier(nn.Module):
         return [self.net.get_submodule(layer) if isinstance(layer, str) else layer for layer in layers]
 
     def _run(self, layers: Sequence[Operation], x: Tensor) -> Tensor:
+        if self._recomputes and torch.is_grad_enabled():
+            return checkpointed(x, self._modules_of(layers))[0]
         for layer in self._modules_of(layers):
             x = layer(x)
         return x

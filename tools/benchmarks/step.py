@@ -21,7 +21,7 @@ from guidance.attribution import ATTRIBUTIONS, CompiledNet, Explainable, Method,
 from guidance.attribution.gradient import forward_of, ixg
 from guidance.losses import LOCALIZATION_LOSSES
 from guidance.models import build_model
-from guidance.objectives import Localization, guided_objective
+from guidance.objectives import Localization, Objective, guided_objective
 from guidance.types import Batch, Regions
 
 T = TypeVar("T")
@@ -46,14 +46,16 @@ class Variant:
     default_layout: bool = False  # NCHW where the net prefers channels last: it suits the double backward
     lens: bool = False  # guided through the lens of the two most probable classes
     compiled: bool = False
+    checkpointed: bool = False  # activations are computed again (trainer.checkpoint_activations)
 
     def __str__(self) -> str:
         way = " by double backward" if self.double_backward else ""
         way += ", NCHW" if self.default_layout else ""
         way += " through the lens" if self.lens else ""
-        few = f", {self.annotated} annotated" if self.annotated else ""
-        few += ", compiled" if self.compiled else ""
-        return f"{self.family} " + (f"guided at {self.depth}{way}{few}" if self.depth else f"unguided{few}")
+        rest = f", {self.annotated} annotated" if self.annotated else ""
+        rest += ", compiled" if self.compiled else ""
+        rest += ", checkpointed" if self.checkpointed else ""
+        return f"{self.family} " + (f"guided at {self.depth}{way}" if self.depth else "unguided") + rest
 
 
 def variants(families: list[str], *, compiled: bool = False) -> list[Variant]:
@@ -62,6 +64,7 @@ def variants(families: list[str], *, compiled: bool = False) -> list[Variant]:
         result.append(Variant(family))
         result += [Variant(family, depth) for depth in ("input", "mid2", "final")]
         result.append(Variant(family, "input", lens=True))
+        result += [Variant(family, depth, checkpointed=True) for depth in (None, "input", "final")]
         if family != "vanilla":  # with batch statistics the double backward is the only way
             result.append(Variant(family, "input", double_backward=True))
             if family != "vanilla_frozen":
@@ -88,8 +91,8 @@ def random_batch(channels: int, batch: int, size: int, annotated: int, device: t
     )
 
 
-def prepare(variant: Variant, model: torch.nn.Module, args: argparse.Namespace) -> Callable[[], None]:
-    """The step of a variant, as a function to time."""
+def objective_and_batch(variant: Variant, model: torch.nn.Module, args: argparse.Namespace) -> tuple[Objective, Batch]:
+    """What a variant trains, and on what."""
     device = torch.device(args.device)
     batch = random_batch(
         6 if variant.family == "bcos" else 3, args.batch, args.size, variant.annotated or args.batch, device
@@ -102,19 +105,24 @@ def prepare(variant: Variant, model: torch.nn.Module, args: argparse.Namespace) 
         attribution=method,
         depth=variant.depth or "input",
     )
-    objective = guided_objective(model, localization=localization).train()  # type: ignore[arg-type]
+    return guided_objective(model, localization=localization).train(), batch  # type: ignore[arg-type]
+
+
+def prepare(variant: Variant, model: torch.nn.Module, args: argparse.Namespace) -> Callable[[], None]:
+    """The step of a variant, as a function to time."""
+    objective, batch = objective_and_batch(variant, model, args)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-6)
     counts = objective.counts(batch)
     objective.compiled = CompiledNet(model) if variant.compiled else None  # type: ignore[arg-type]
-
     channels_last = bool(model.channels_last) and not variant.default_layout
 
     def step() -> None:
         model.channels_last = channels_last  # type: ignore[assignment]  # variants of a family share the net
+        model.checkpoint_activations = variant.checkpointed  # type: ignore[assignment]
         optimizer.zero_grad()
         objective(batch, counts).loss.backward()
         optimizer.step()
-        if device.type == "cuda":
+        if args.device == "cuda":
             torch.cuda.synchronize()
 
     return step

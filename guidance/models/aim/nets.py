@@ -120,7 +120,7 @@ class TopDown(MaskedClassifier):
                 mask = functional.interpolate(mask, size)
             assert mask is not None
             masks[stage] = mask
-            sparse: Tensor = net.blocks[stage](known[depth])
+            sparse = self._run([f"blocks.{stage}"], known[depth])
             sparse = sparse * mask.to(sparse.dtype)
             if stage in net.heads:
                 stage_logits[stage] = net.heads[stage](sparse)
@@ -182,8 +182,8 @@ class BottomUp(MaskedClassifier):
         if not self.skip:
             return self._run(layers, x), None
         first = {x.shape: x}  # shape -> the first state that has it
-        for layer in self._modules_of(layers):
-            x = layer(x)
+        for layer in layers:
+            x = self._run([layer], x)
             first.setdefault(x.shape, x)
         dense = first[x.shape]
         if dense is x:

@@ -19,7 +19,7 @@ from guidance.models import build_model
 from guidance.training.stopwatch import OTHER, SPANS
 from guidance.training.trainer import Trainer
 from tests.support.data.pictures import write_picture
-from tools.benchmarks import data, loop, step
+from tools.benchmarks import data, ddp, loop, precision, step
 
 ROOT = Path(__file__).parents[3]
 
@@ -132,3 +132,66 @@ def test_loop_prints_where_the_time_of_an_epoch_goes(tmp_path: Path, monkeypatch
     assert list(found) == [*SPANS, OTHER, "epoch"]
     assert sum(float(share) for name, share in found.items() if name != "epoch") == pytest.approx(100, abs=0.5)
     assert re.search(r"^without evaluation / steps alone +[\d.]+x  at most 1.03$", text, re.MULTILINE)
+
+
+def test_ddp_measures_both_kinds_of_steps_and_calculates_from_them() -> None:
+    arguments = ["--family", "xdnn", "--batch", "1", "--size", "32", "--rounds", "1", "--step-seconds", "0.5"]
+    done = subprocess.run(
+        [sys.executable, "tools/benchmark.py", "ddp", *arguments], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    for variant in ("xdnn unguided", "xdnn guided at input"):
+        assert f"{variant}, 1 images of 32 pixels on each process: measured on this machine" in done.stdout
+        assert re.search(rf"^{variant}, [\d.]+ s a step ", done.stdout, re.MULTILINE)
+    assert "xdnn unguided, 0.5 s a step" in done.stdout
+    assert done.stdout.count("gradients: 94.0 MB in 4 parts") == 2  # 23.5 million weights
+    assert done.stdout.count("100 % of the backward pass") == 2
+    measured, calculated = done.stdout.split("Calculated, not measured")
+    assert "2 processes, not reduced" in measured
+    assert all(calculated.count(name) == 2 for name in ddp.NETWORKS)
+
+
+def test_a_ring_carries_each_byte_twice_less_a_share() -> None:
+    network = ddp.Network(gpus=8, bandwidth=1e9)
+    assert network.seconds(8e9) == pytest.approx(2 * 7 * (1.0 + ddp.LATENCY))
+    assert ddp.Network(2, 1e9).seconds(0) == pytest.approx(2 * ddp.LATENCY)
+
+
+def test_gradients_are_reduced_in_parts_one_after_the_other() -> None:
+    ready = [(6, 0.2), (3, 0.3), (4, 0.5), (20, 0.9), (1, 1.0)]
+    parts = ddp.buckets(ready, limit=8)
+    assert parts == [(9, 0.3), (24, 0.9), (1, 1.0)]
+    assert ddp.cumulated(parts) == [(9, 0.3), (33, 0.9), (34, 1.0)]
+
+
+def test_what_the_backward_pass_does_not_hide() -> None:
+    """A link of 100 MB/s, one part of 25 MiB at the half of ten seconds, and one at their end."""
+    network = ddp.Network(2, 1e8)
+    part = network.seconds(ddp.BUCKET)
+    assert part == pytest.approx(0.262144 + 2 * ddp.LATENCY)
+    assert ddp.exposed([(ddp.BUCKET, 0.5), (ddp.BUCKET, 1.0)], 10.0, network) == pytest.approx(part)
+    assert ddp.exposed([(ddp.BUCKET, 0.5)], 10.0, network) == 0
+    # Too late, all of it: the second part waits for the first.
+    assert ddp.exposed([(ddp.BUCKET, 0.99), (ddp.BUCKET, 1.0)], 10.0, network) == pytest.approx(2 * part - 0.1)
+
+
+def test_precision_prints_a_row_of_each_family_and_precision() -> None:
+    arguments = ["--family", "xdnn", "--batch", "1", "--size", "32", "--threads", "1"]
+    done = subprocess.run(
+        [sys.executable, "tools/benchmark.py", "precision", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    lines = [line.strip("| ").split(" | ") for line in done.stdout.splitlines() if line.startswith("| xdnn")]
+    rows = {cells[1]: [float(cell) for cell in cells[2:]] for cells in lines}
+    assert list(rows) == ["fp32", "bf16", "fp16"]
+    assert {len(row) for row in rows.values()} == {8}
+    assert all(0 < single < 0.01 < half < 100 for single, half in zip(rows["fp32"][:7], rows["bf16"][:7], strict=True))
+    assert rows["fp32"][7] == 1
+
+
+def test_an_error_is_relative_to_what_is_exact() -> None:
+    exact = torch.tensor([3.0, 4.0], dtype=torch.float64)
+    assert precision.error(torch.tensor([3.0, 4.5]), exact) == pytest.approx(0.1)
+    assert precision.error(exact.float(), exact) == 0
