@@ -16,7 +16,17 @@ from torchvision.models.densenet import _DenseBlock, _DenseLayer
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from guidance.models.layers.normalization import FrozenBatchNorm2d
-from guidance.models.pullback.rules import Explained, Rows, chain, compose, concatenate, explain, pick, rearrange, residual
+from guidance.models.pullback.rules import (
+    Explained,
+    Rows,
+    chain,
+    compose,
+    concatenate,
+    explain,
+    pick,
+    rearrange,
+    residual,
+)
 
 
 def sequential(layer: nn.Sequential, x: Tensor) -> Explained:
