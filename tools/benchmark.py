@@ -1,4 +1,4 @@
-"""Time and memory of a training step; time of the maps of several classes; throughput of loading; where a run's time goes.
+"""Time and memory of a step; of maps, of an evaluation and of a run; throughput of loading; errors of precisions.
 
     python tools/benchmark.py data                 # images per second of one worker: published code, decoded, cached
     python tools/benchmark.py data --images-from DATA --size 320
@@ -10,6 +10,7 @@
     python tools/benchmark.py step --compile       # and compiled, which takes some minutes more for each step
     python tools/benchmark.py precision            # errors of maps and gradients in fp32, bf16 and fp16 against float64
     python tools/benchmark.py loop                 # a small run: step, loading, evaluation, ... as shares of an epoch
+    python tools/benchmark.py evaluation --family xdnn bcos vanilla_frozen    # maps and scores over a forward pass
 
 Variants are interleaved in one process, and the median of the rounds counts. Memory is the peak of one variant in a process
 of its own, over the memory that the process held when the net was built. Loading is measured in one process with one
@@ -24,18 +25,20 @@ import argparse
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from benchmarks import data, ddp, lens, loop, precision, step  # beside this file
+from benchmarks import data, ddp, evaluation, lens, loop, precision, step  # beside this file
 
 from guidance import cli
 
 WHAT: Mapping[str, Callable[[argparse.Namespace], None]] = {
     "step": step.benchmark_step,
     "lens": lens.benchmark_lens,
+    "evaluation": evaluation.benchmark_evaluation,
     "data": lambda args: data.benchmark_data(args.images_from, size=args.size, images=args.images, rounds=args.rounds),
     "loop": loop.benchmark_loop,
     "ddp": ddp.benchmark_ddp,
     "precision": precision.benchmark_precision,
 }
+USUAL = {"loop": (48, 64), "evaluation": (16, 224)}  # images and pixels
 
 
 def main() -> None:
@@ -44,7 +47,7 @@ def main() -> None:
     parser.add_argument("--images-from", type=Path, metavar="DATA", help="data: folder of folders of JPEGs")
     parser.add_argument("--images", type=int, default=150, help="data: images of each folder")
     parser.add_argument("--family", choices=step.FAMILIES, nargs="+", default=list(step.FAMILIES))
-    parser.add_argument("--batch", type=int, help="images of a step; 8, of loop 48")
+    parser.add_argument("--batch", type=int, help="images of a step; 8, of an evaluation 16, of loop 48")
     parser.add_argument("--size", type=int, help="pixels; 224, of loop 64")
     parser.add_argument("--workers", type=int, default=1, help="loop: processes that load")
     parser.add_argument("--threads", type=int, default=2)
@@ -58,7 +61,7 @@ def main() -> None:
     parser.add_argument("--no-time", action="store_true")
     parser.add_argument("--one", help=argparse.SUPPRESS)  # memory of one variant, printed alone
     args = parser.parse_args()
-    batch, size = (48, 64) if args.what == "loop" else (8, 224)
+    batch, size = USUAL.get(args.what, (8, 224))
     args.batch, args.size = args.batch or batch, args.size or size
     WHAT[args.what](args)
 

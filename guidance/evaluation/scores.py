@@ -49,8 +49,8 @@ def iou(attribution: Tensor, mask: Tensor, thresholds: Tensor | Sequence[float])
         spread = torch.where(constant, high, high - low)
         normalised = (positive - torch.where(constant, 0.0, low)) / safe_denominator(spread)
         limits = torch.as_tensor(thresholds, dtype=normalised.dtype, device=normalised.device)
-        # One threshold at a time: T copies of the maps would not fit beside a large batch.
-        return torch.stack([_mask_iou(normalised > limit, mask) for limit in limits], dim=1)
+        outside, both = _above(normalised, limits, mask).unbind(1)
+        return both / (outside + mask.sum((1, 2))[:, None]).clamp_min(1)
 
 
 def seg_epg(attribution: Tensor, mask: Tensor, segment: Tensor) -> Tensor:
@@ -161,6 +161,15 @@ def all_scores(
 ALL_SCORES = ("region_attribution", "pixel_precision", "pixel_recall", "pixel_f1", "pixel_iou")
 
 
-def _mask_iou(active: Tensor, mask: Tensor) -> Tensor:
-    union = (active | mask).sum((1, 2))
-    return (active & mask).sum((1, 2)) / union.clamp_min(1)
+def _above(maps: Tensor, limits: Tensor, mask: Tensor) -> Tensor:
+    """How many pixels of each map lie strictly above each of the limits [T], in any order: [M, 2, T] long, outside and inside
+    its mask.
+
+    Each pixel is looked at once, however many limits there are: of the sorted ones it is above the first so many.
+    """
+    ordered, order = limits.sort()
+    bins = len(limits) + 1
+    passed = torch.bucketize(maps, ordered).masked_fill_(maps.isnan(), 0)  # NaN is above nothing
+    which = torch.arange(0, 2 * len(maps), 2, device=maps.device)[:, None, None] + mask
+    counts = (passed + bins * which).flatten().bincount(minlength=2 * len(maps) * bins).view(len(maps), 2, bins)
+    return counts[..., 1:].flip(2).cumsum(2).flip(2)[..., order.argsort()]

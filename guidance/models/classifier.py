@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any, Protocol
 
 import torch
@@ -13,18 +12,15 @@ from torch import Tensor, nn
 
 from guidance.models.layers.twice import make_twice_differentiable
 from guidance.models.pullback.checkpointing import checkpointed
-from guidance.models.pullback.dynamic import compiling, linearized
-from guidance.models.pullback.rules import PAIRS, Pullback, chain, compose, compose_in_parts, explain
+from guidance.models.pullback.dynamic import linearized
+from guidance.models.pullback.rules import PAIRS, chain, explain
+from guidance.models.pullback.stages import above
 from guidance.models.pullback.torch_layers import RULES, STEPS
 from guidance.types import Forward, lookup, suggestion
 
 for _kind, _rule in RULES.items():
     explain.register(_kind, _rule)
 PAIRS.update(STEPS)
-
-# Bytes of the largest state of a stage that pull back at once on a CPU: from 32 MB on, glibc takes memory from the kernel and gives
-# it back each time, which costs as much as the arithmetic on it; smaller ones make slower convolutions.
-PART = 2**25
 
 Operation = str | Callable[[Tensor], Tensor]  # name of a submodule of the net, or a function without weights
 
@@ -53,11 +49,11 @@ class Classifier(nn.Module):
 
     `channels`: of the images; another number is a ValueError instead of a wrong answer or an obscure error. `homogeneous`:
     f(a x) = a f(x) for a > 0 from every depth, so that input times gradient is exactly integrated gradients.
-    `layerwise`: every layer offers its pullback in every mode; `layerwise_evaluation`: in evaluation mode. `channels_last`:
-    the memory layout of the features, worth it where no double backward is needed. `watched`: names of submodules whose
-    outputs `Forward.inside` shall hold, such as the attention weights of each block, for methods that take gradients by them.
-    `checkpoint_activations` may be set at any time: in training, features are then computed again in the backward pass instead
-    of being kept.
+    `layerwise`: every layer offers its pullback in every mode; `layerwise_evaluation`: it does in evaluation mode.
+    `channels_last`: the memory layout of the features, worth it where no double backward is needed. `watched`: names of
+    submodules whose outputs `Forward.inside` shall hold, such as the attention weights of each block, for methods that take
+    gradients by them. `checkpoint_activations` may be set at any time: in training, features are then computed again in the
+    backward pass instead of being kept.
     """
 
     def __init__(
@@ -117,7 +113,7 @@ class Classifier(nn.Module):
                     x = self._run(layers, x)
                 known[name] = x
         logits = known.pop("logits")
-        found = _above(known, logits, steps) if pullbacks else {}
+        found = above(known, logits, steps) if pullbacks else {}
         return Forward(logits, known, {}, found, inside=inside)
 
     def cells(self, state: Tensor, depth: str) -> Tensor:
@@ -236,19 +232,6 @@ def _check_stage(net: nn.Module, depth: str, layers: Sequence[Operation]) -> Non
             raise ValueError(
                 f"the stage {depth!r} names {layer!r}, but the net has no such layer.{suggestion(layer, names)}"
             )
-
-
-def _above(states: Mapping[str, Tensor], logits: Tensor, steps: Sequence[Pullback | None]) -> dict[str, Pullback]:
-    """Depth -> the pullback from the logits to it, where every stage above it (`steps`, from the lowest) offers one."""
-    result: dict[str, Pullback] = {}
-    in_parts = not torch.is_grad_enabled() and logits.device.type == "cpu" and not compiling()
-    sizes = [x[:1].numel() * x.element_size() for x in (*states.values(), logits)] if in_parts else []
-    most = [max(1, PART // max(pair)) for pair in pairwise(sizes)]
-    for i, depth in enumerate(states):
-        known = [step for step in steps[i:] if step is not None]
-        if len(known) == len(steps) - i:
-            result[depth] = compose_in_parts(known, most[i:]) if in_parts else compose(*known)
-    return result
 
 
 class HasModules(Protocol):

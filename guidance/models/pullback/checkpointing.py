@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from guidance.models.layers.noise import Keyed
-from guidance.models.pullback.rules import Explained, chain, compose
+from guidance.models.pullback.rules import Explained, Rows, chain, compose
 
 
 def checkpointed(x: Tensor, layers: Sequence[Any]) -> Explained:
@@ -59,7 +59,7 @@ def _segment(x: Tensor, layers: Sequence[Any]) -> Explained:
     if not offered[0]:
         return y, None
 
-    def pullback(grad: Tensor, rows: Tensor | None = None) -> Tensor:
+    def pullback(grad: Tensor, rows: Rows = None) -> Tensor:
         def pulled(grad: Tensor, x: Tensor) -> Tensor:
             with again():
                 through = chain(x, layers)[1]

@@ -81,35 +81,6 @@ def compose(*pullbacks: Pullback | None) -> Pullback | None:
     return pullback
 
 
-def compose_in_parts(pullbacks: Sequence[Pullback], most: Sequence[int]) -> Pullback:
-    """The pullback of layers that ran in this order, none of which is given more rows at once than its entry of `most`.
-
-    Where rows are divided, each part goes all the way down before the next, in the buffers that the last one left.
-    """
-
-    def down(grad: Tensor, rows: Rows, layers: int) -> Tensor:
-        if layers == 0:
-            return grad
-        if len(grad) <= most[layers - 1]:
-            return down(pullbacks[layers - 1](grad, rows), rows, layers - 1)
-        parts = grad.chunk(-(-len(grad) // most[layers - 1]))
-        named = rows_of_parts(rows, [len(part) for part in parts])
-        return torch.cat([down(part, some, layers) for part, some in zip(parts, named, strict=True)])
-
-    return lambda grad, rows=None: down(grad, rows, len(pullbacks))
-
-
-def rows_of_parts(rows: Rows, sizes: Sequence[int]) -> list[Rows]:
-    """`rows`, divided; a part whose rows lie one behind the other is a slice, so that nothing is copied for it."""
-    if not isinstance(rows, Tensor):
-        first = 0 if rows is None else rows.start
-        rows = torch.arange(first, first + sum(sizes))
-    return [
-        slice(int(part[0]), int(part[0]) + len(part)) if bool((part.diff() == 1).all()) else part
-        for part in rows.split(list(sizes))
-    ]
-
-
 # Two layers that are cheaper as one step: (type of the first, type of the second) -> their explanation together.
 PAIRS: dict[tuple[type, type], Callable[[Any, Any, Tensor], Explained]] = {}
 

@@ -109,3 +109,18 @@ def test_scores_of_no_maps() -> None:
     maps, mask = torch.zeros(0, 4, 4), torch.zeros(0, 4, 4, dtype=torch.bool)
     assert epg(maps, mask).shape == seg_epg(maps, mask, mask).shape == has_energy(maps).shape == (0,)
     assert iou(maps, mask, [0.1, 0.5]).shape == (0, 2)
+
+
+def test_iou_looks_at_each_pixel_once_whatever_the_order_of_the_thresholds() -> None:
+    """Pixels on a threshold are not above it, and NaN is above nothing."""
+    levels = torch.arange(5, dtype=torch.float64) / 4
+    maps = levels[torch.randint(5, (3, 6, 7), generator=torch.Generator().manual_seed(0))]
+    maps[:, 0, :2] = torch.tensor([0.0, 1.0])
+    mask = torch.rand(3, 6, 7, generator=torch.Generator().manual_seed(1)) > 0.6
+    thresholds = [0.5, 0.0, 1.0, 0.25, 0.6, 0.5]
+    expected = torch.stack(
+        [((maps > t) & mask).sum((1, 2)) / ((maps > t) | mask).sum((1, 2)) for t in thresholds], dim=1
+    )
+    torch.testing.assert_close(iou(maps, mask, thresholds).float(), expected, rtol=0, atol=0)
+    maps[1, 3, 3] = torch.nan  # the smallest and the largest value, and with them the whole map, are NaN then
+    assert not iou(maps, mask, thresholds)[1].any()

@@ -45,6 +45,24 @@ def test_lens_prints_the_price_of_further_classes() -> None:
     assert {limit for _, k, _, limit in found if k == "4"} == {"3.1"}
 
 
+def test_evaluation_prints_each_ratio_beside_its_bar() -> None:
+    arguments = ["--family", "xdnn", "bcos", "vanilla_frozen", "--batch", "3", "--size", "32", "--rounds", "1"]
+    done = subprocess.run(
+        [sys.executable, "tools/benchmark.py", "evaluation", *arguments, "--threads", "1"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    row = r"^(\w+), ([\w ]+?) +([\d.]+) +([\d.]+)x( +[\d.]+x)? +(\w[\w ]*)$"
+    found = re.findall(row, done.stdout, re.MULTILINE)
+    assert "6 pairs of 3 images" in done.stdout
+    limits = {"forward": "", "input": "3.60x", "mid2": "2.20x", "final": "1.10x", "scores alone": "0.02x"}
+    limits |= {"1 of 1 image": "1.00x", "2 of 1 image": "1.70x", "4 of 1 image": "3.10x"}
+    wanted = [(family, what, limit) for family in ("xdnn", "bcos", "vanilla_frozen") for what, limit in limits.items()]
+    assert [(family, what, limit.strip()) for family, what, _, _, limit, _ in found] == wanted
+    seconds = {(family, what): float(time) for family, what, time, *_ in found}
+    for family, what, time, ratio, _, over in found:
+        assert float(ratio) == pytest.approx(float(time) / seconds[family, over], rel=0.1, abs=0.02), what
+
+
 def test_double_backward_is_forced(monkeypatch: pytest.MonkeyPatch) -> None:
     model = build_model("xdnn_resnet18", num_classes=3)
     out = model(torch.rand(2, 3, 32, 32).requires_grad_())
