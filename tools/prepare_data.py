@@ -17,13 +17,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from guidance import cli
 from guidance.assembly import build_source
 from guidance.assembly.sets import as_cached, caches_segments, choose_annotated
 from guidance.config import Config, load_config, override_config
 from guidance.data import Source
-from guidance.data.cache.file import cache_bytes
 from guidance.data.cache.images import build_cache, open_cache
 from guidance.data.cache.segments import build_segments, open_segments
 from guidance.data.making.synthesis import SETS, synthesize_traveling_birds, synthesize_waterbirds
@@ -87,11 +87,11 @@ def verify(args: argparse.Namespace) -> int:
 def with_cache(config: Config, check: SplitCheck) -> SplitCheck:
     """The check, with what is wrong with the pixels of the decoded cache, where the config has one that is built."""
     (source, size), folder = as_cached(config, check.source), config.data.cache
-    caches = [open_cache(folder, source, size), open_segments(folder, source, size)] if folder is not None else []
+    caches = [] if folder is None else [open_cache(folder, source, size), open_segments(folder, source, size)]
     texts = [
-        f"{what} {source.records[i].path} is damaged in {cache.path}; `cache` builds it anew"
-        for what, cache in zip(("image", "a segmentation of image"), caches, strict=False) if cache is not None
-        for i in cache.damaged_images()
+        f"{what} {source.records[i].path} is damaged in {found.path}; `cache` builds it anew"
+        for what, found in zip(("image", "a segmentation of image"), caches, strict=False) if found is not None
+        for i in found.damaged_images()
     ]  # fmt: skip
     if not texts:
         return check
@@ -132,34 +132,30 @@ def cache(args: argparse.Namespace) -> int:
         if cached.crop not in SQUARES:
             print(f"{source.split}: no cache, because each evaluation draws its crops (evaluation.crop: {cached.crop})")
             continue
-        print(f"{source.split}: {cache_split(config, cached, size, threads=args.threads)}")
+        for text in cache_split(config, cached, size, threads=args.threads):
+            print(f"{source.split}: {text}")
     if broken:
         raise ValueError("\n".join(broken))
     return 0
 
 
-def cache_split(config: Config, source: Source, size: int, *, threads: int) -> str:
-    """Build the cache of a split, or check every pixel of the one that is there; says what was done."""
-    folder = config.data.cache
+def cache_split(config: Config, source: Source, size: int, *, threads: int) -> Iterator[str]:
+    """Build the caches of a split, or check every pixel of those that are there; says what was done."""
+    folder, count = config.data.cache, len(source.records)
     assert folder is not None
-    start, options = time.perf_counter(), {"on_error": config.data.on_error, "threads": threads, "progress": True}
-    images, what = open_cache(folder, source, size), "checked"
-    if images is None or images.damaged_images():
-        what = "built" if images is None else "built anew, because pixels were damaged"
-        images = build_cache(folder, source, size, **options)
-    text = f"{images.path} {what}"
-    taken = cache_bytes(source, size)
+    kinds: list[tuple[str, Any, Any]] = [("pixels", open_cache, build_cache)]
     if caches_segments(config, source):
-        segments, what = open_segments(folder, source, size), "checked"
-        if segments is None or segments.damaged_images():
-            what = "built" if segments is None else "built anew, because segmentations were damaged"
-            segments = build_segments(folder, source, size, **options)
-        text += f", {segments.path.name} {what}"
-        taken += segments.path.stat().st_size
-    return (
-        f"{text}: {len(images)} images of {size} pixels, {taken / len(images):,.0f} bytes per image "
-        f"({taken / 1e6:,.1f} MB), {time.perf_counter() - start:.2f} s"
-    )
+        kinds.append(("segmentations", open_segments, build_segments))
+    for name, open_, build in kinds:
+        start, done, found = time.perf_counter(), "checked", open_(folder, source, size)
+        if found is None or found.damaged_images():
+            done = "built" if found is None else f"built anew, because {name} were damaged"
+            found = build(folder, source, size, on_error=config.data.on_error, threads=threads, progress=True)
+        taken = found.path.stat().st_size
+        yield (
+            f"{found.path} {done}: {name} of {count} images of {size} pixels, {taken / count:,.0f} bytes per image "
+            f"({taken / 1e6:,.1f} MB), {time.perf_counter() - start:.2f} s"
+        )
 
 
 def subset(args: argparse.Namespace) -> int:

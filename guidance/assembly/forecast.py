@@ -72,8 +72,6 @@ class EvaluationSeconds:
         rows, target = batch.targets.nonzero(as_tuple=True)
         count = round(self.annotated * len(rows))
         rows, target = rows[:count], target[:count]
-        seed, classes = (
-            one_hot(target, batch.targets.shape[1]),
-            needed_classes(self.method, batch.targets, rows, target),
-        )
-        explain(self.model, batch.images, Request(self.method, self.depth, rows, seed, classes))
+        classes = needed_classes(self.method, batch.targets, rows, target)
+        request = Request(self.method, self.depth, rows, one_hot(target, batch.targets.shape[1]), classes)
+        explain(self.model, batch.images, request)

@@ -36,7 +36,7 @@ def test_the_cache_of_training_images_has_its_own_size(tmp_path: Path, capsys: p
     config = write_config(tmp_path, cache=str(tmp_path / "cache"), cache_size=40, augmentation="crop_flip")
     assert run("cache", "--config", config) == 0
     sizes = [line.split(" images of ")[1].split()[0] for line in capsys.readouterr().out.splitlines()]
-    assert sizes == ["40", "32", "32"]
+    assert sizes == ["40", "32", "32", "32", "32"]  # of evaluation, images and segmentations
 
 
 def test_cache_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -46,16 +46,26 @@ def test_cache_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     arguments = ["cache", "--config", config, "--set", f"data.cache={tmp_path / 'cache'}"]
     assert run(*arguments) == 0
     out = capsys.readouterr().out
-    assert [line.split(":")[0] for line in out.splitlines()] == ["train", "val", "test"]
-    assert out.count(" built: ") == 3
-    assert "40 images of 32 pixels, 3,198 bytes per image (0.1 MB)" in out
-    (test,) = (tmp_path / "cache").glob("demo_test_*")
+    # Training guides by boxes, so its segmentations are not cached.
+    assert [line.split(":")[0] for line in out.splitlines()] == ["train", "val", "val", "test", "test"]
+    assert out.count(" built: ") == 5
+    assert "pixels of 40 images of 32 pixels, 3,198 bytes per image (0.1 MB)" in out
+    assert (
+        "segmentations of 12 images of 32 pixels, 493 bytes per image (0.0 MB)" in out
+    )  # 341 of them are the header's
+    (test,) = (tmp_path / "cache").glob("demo_test_*.images")
     content = test.read_bytes()
     test.write_bytes(content[:5000] + bytes([content[5000] ^ 1]) + content[5001:])
     assert run(*arguments) == 0
     out = capsys.readouterr().out
-    assert out.count(" checked: ") == 2
+    assert out.count(" checked: ") == 4
     assert "built anew, because pixels were damaged" in out
+    assert test.read_bytes() == content
+    (test,) = (tmp_path / "cache").glob("demo_test_*.segments")
+    content = test.read_bytes()
+    test.write_bytes(content[:4100] + bytes([content[4100] ^ 1]) + content[4101:])
+    assert run(*arguments) == 0
+    assert "built anew, because segmentations were damaged" in capsys.readouterr().out
     assert test.read_bytes() == content
 
 
@@ -99,7 +109,7 @@ def test_verify_checks_the_pixels_of_the_cache(tmp_path: Path, capsys: pytest.Ca
     config = write_config(tmp_path, cache=str(tmp_path / "cache"))
     assert run("cache", "--config", config) == 0
     assert run("verify", "--config", config) == 0
-    (path,) = (tmp_path / "cache").glob("demo_val_*")
+    (path,) = (tmp_path / "cache").glob("demo_val_*.images")
     content = bytearray(path.read_bytes())
     content[4096 + 3 * 32 * 32 + 5] ^= 1  # one bit of one pixel of the second image
     path.write_bytes(content)
@@ -109,3 +119,9 @@ def test_verify_checks_the_pixels_of_the_cache(tmp_path: Path, capsys: pytest.Ca
     out = capsys.readouterr().out
     assert cells(out, "damaged images in the cache") == ["0", "1", "0"]
     assert f"00001.png is damaged in {path}; `cache` builds it anew" in out
+    (path,) = (tmp_path / "cache").glob("demo_val_*.segments")
+    content = bytearray(path.read_bytes())
+    content[4096 + 2 * 128 + 7] ^= 1  # of the third image
+    path.write_bytes(content)
+    assert run("verify", "--config", config) == 1
+    assert "a segmentation of image" in capsys.readouterr().out
