@@ -43,9 +43,8 @@ class Classifier(nn.Module):
 
     `stages` maps each depth to the layers between the previous depth and this one, in the order in which the net's own
     forward runs them (not the order of registration, which differs in some nets), or to a `Depth`, where more must be said of
-    it; the last stage is "logits". The features
-    are returned, never hooked: a hook in front of an in-place activation reads overwritten values. For the same reason all
-    activations of the net are made out-of-place here.
+    it; the last stage is "logits". The features are returned, never hooked: a hook in front of an in-place activation reads
+    overwritten values. For the same reason all activations of the net are made out-of-place here.
 
     `channels`: of the images; another number is a ValueError instead of a wrong answer or an obscure error. `homogeneous`:
     f(a x) = a f(x) for a > 0 from every depth, so that input times gradient is exactly integrated gradients.
@@ -77,8 +76,8 @@ class Classifier(nn.Module):
         _register_torchvision_blocks(net)
         replaced: dict[Any, Any] = {**make_twice_differentiable(net)}
         self.net, self.channels, self.homogeneous = net, channels, homogeneous
-        self.layerwise, self.channels_last, self.checkpoint_activations = layerwise, channels_last, False
-        self.layerwise_evaluation = layerwise or layerwise_evaluation
+        self.layerwise, self.layerwise_evaluation = layerwise, layerwise or layerwise_evaluation
+        self.channels_last, self.checkpoint_activations = channels_last, False
         self.dynamic = any(getattr(module, "dynamic", False) for module in net.modules())
         self.stages = {depth: tuple(replaced.get(x, x) for x in row.layers) for depth, row in rows.items()}
         # Where attributions can be taken, from the input to the last spatial layer.
@@ -113,8 +112,7 @@ class Classifier(nn.Module):
                     x = self._run(layers, x)
                 known[name] = x
         logits = known.pop("logits")
-        found = above(known, logits, steps) if pullbacks else {}
-        return Forward(logits, known, {}, found, inside=inside)
+        return Forward(logits, known, {}, above(known, logits, steps) if pullbacks else {}, inside=inside)
 
     def cells(self, state: Tensor, depth: str) -> Tensor:
         """A state of a depth, or a gradient by it, as a grid [M, C, h, w]; see `Depth`."""
@@ -124,10 +122,8 @@ class Classifier(nn.Module):
     def lower(self, images: Tensor, depth: str) -> Tensor:
         """The part of the net below `depth`: images [B, C, H, W] -> features of that depth [B, C, h, w]."""
         self._check(images)
-        x = images
-        for layers in list(self.stages.values())[: self._position(depth)]:
-            x = self._run(layers, x)
-        return x
+        below = list(self.stages.values())[: self._position(depth)]
+        return self._run([layer for layers in below for layer in layers], images)
 
     def explainable(self, images: Tensor, depth: str, *, graph: bool = True) -> Forward:
         """A forward pass for evaluation: no graph below `depth`, whose features are a leaf that requires grad.
@@ -184,8 +180,7 @@ class Classifier(nn.Module):
         return self.checkpoint_activations and self.training
 
     def _position(self, depth: str) -> int:
-        positions = {name: i for i, name in enumerate(self.depths)}
-        return lookup(positions, depth, "depth")
+        return lookup({name: i for i, name in enumerate(self.depths)}, depth, "depth")
 
     def _modules_of(self, layers: Sequence[Operation]) -> list[Callable[[Tensor], Tensor]]:
         return [self.net.get_submodule(layer) if isinstance(layer, str) else layer for layer in layers]
