@@ -88,6 +88,7 @@ class Foreseen:
     images: int  # of an evaluation
     memory: float  # bytes
     where: str  # the memory is
+    compiled: bool = False  # and guided, so that the time of the maps is not seen
 
     def lines(self) -> list[str]:
         """For people, three of them."""
@@ -95,7 +96,9 @@ class Foreseen:
         total = self.left * epoch / self.length
         timed = f"{self.timed} timed" if self.timed else "the first one, which is slower than others"
         guidance = "no guidance"
-        if self.guidance is not None:
+        if self.compiled:
+            guidance = "what guidance takes is a part of the compiled net and not timed alone"
+        elif self.guidance is not None:
             guidance = (
                 f"guidance about {self.guidance:.0%} of a step (maps, losses and their gradient, in the same steps)"
             )
@@ -119,13 +122,17 @@ class Forecast:
         tell: Callable[[str], object],
     ) -> None:  # fmt: skip
         self.epochs, self.evaluation, self.images, self.tell = epochs, evaluation, images, tell
+        self.objective = objective
         self._guidance: GuidanceTimer | None = GuidanceTimer(objective, clock)
-        self._steps, self._begin = 0, 0.0
+        self._steps, self._begin, self._graphs = 0, 0.0, 0
 
     def __call__(self, trainer: Trainer, batch: Batch) -> None:
         """After a step from `batch`, the whole share of this process."""
         if self._guidance is None:
             return
+        graphs = 0 if self.objective.compiled is None else self.objective.compiled.graphs
+        if graphs > self._graphs:  # a step that waited for the compiler says nothing of others
+            self._steps, self._graphs = 0, graphs
         self._steps += 1
         last = trainer.position == trainer.options.length(trainer.loader.batches_per_epoch)
         if self._steps > TIMED or last:
@@ -148,6 +155,7 @@ class Forecast:
             steps=steps, left=max(steps - trainer.step, 0), length=length, timed=timed, step=seconds / max(timed, 1),
             guidance=guidance.seconds() / seconds if guidance.guided else None, evaluation=evaluation,
             images=self.images, memory=memory, where=where,
+            compiled=guidance.guided and self.objective.compiled is not None,
         )  # fmt: skip
 
 

@@ -60,12 +60,15 @@ def test_nothing_explained_needs_no_pullback(settings: Make, tmp_path: Path) -> 
     assert trainer.objective.compiled.graphs == 1
 
 
-def test_resume(settings: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_resume(
+    settings: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A compiled run that was stopped equals one that was not, and the time that compiling takes is told."""
     caplog.set_level(logging.INFO)
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert build_trainer(small(settings), whole, CPU).fit()
     assert "compiled the net for batches of 6 images" in caplog.text
+    assert "what guidance takes is a part of the compiled net" in capsys.readouterr().out
     sections: dict[str, Any] = {"model": {"name": "small", "batchnorm": "frozen"}, "schedule": {"name": "cosine"}}
     first = build_trainer(small(settings), parts, CPU)
     first.epochs = 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +140,10 @@ def test_three_lines() -> None:
         "0.5 s a step (the first one, which is slower than others), about 2 s an epoch, 6 s in all"
     )
     assert plain[1].startswith("forecast: no guidance; evaluation about 75% of an epoch (8 images")
+    compiled = replace(found, compiled=True).lines()[1]
+    assert compiled.startswith(
+        "forecast: what guidance takes is a part of the compiled net and not timed alone; evaluation"
+    )
 
 
 @pytest.fixture
