@@ -236,9 +236,7 @@ def parallel(module: nn.Module, device: torch.device) -> nn.Module:
     if world_size() == 1:
         return module
     devices = [device.index] if device.type == "cuda" else None
-    ddp = DistributedDataParallel(module, devices, gradient_as_bucket_view=True)
-    ddp.broadcast_buffers = False  # training reads no running statistics; as an argument, newer releases deprecate it
-    return ddp
+    return DistributedDataParallel(module, devices, gradient_as_bucket_view=True)
 
 
 @contextmanager

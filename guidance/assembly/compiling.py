@@ -26,12 +26,12 @@ def compiled_for_evaluation(config: Config, model: Classifier) -> CompiledNet | 
     if not config.trainer.compile:
         return None
     try:
-        with evaluation_mode(model):
-            _check(config, model, config.evaluated_attribution)
         if not model.layerwise_evaluation:
             raise ValueError(
                 "trainer.compile: not every layer of this net is known to offer a pullback (layerwise_evaluation)"
             )
+        with evaluation_mode(model):
+            _check(config, model, config.evaluated_attribution)
     except ValueError as error:
         LOG.info("the evaluation is not compiled. %s", error)
         return None

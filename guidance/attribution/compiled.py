@@ -38,6 +38,7 @@ class CompiledNet:
 
     def __init__(self, model: Classifier, *, backend: str = "inductor") -> None:
         self.model, self.backend, self.graphs = model, backend, 0
+        self._usual = 0  # images of the first batch
         self._compiled = torch.compile(self._run, fullgraph=True, dynamic=False, backend=self._compile)
         # Graphs are only valid for what these tables hold, so what is filled in on the way is filled in before.
         for layer in (*model.modules(), *(x for layers in model.stages.values() for x in layers)):
@@ -47,15 +48,22 @@ class CompiledNet:
         """`model(images, *arguments)`, whose one pullback answers `request`, once; without a request it has none."""
         before, start = self.graphs, time.perf_counter()
         explained = 0 if request is None else len(request.rows)
-        # Otherwise DistributedDataParallel has the graph cut where its buckets end.
-        with torch._dynamo.config.patch(optimize_ddp=False):
-            if request is None or not explained:
-                out, gradient = self._compiled(images, arguments, None, None, None)
-            else:
-                seed, rows = _of_any_number(*asked(request, len(images)))
-                out, gradient = self._compiled(images, arguments, request.depth, seed, rows)
+        depth, seed, rows, kind = None, None, None, "none"
+        if request is not None and explained:
+            depth, (seed, rows) = request.depth, asked(request, len(images))
+            kind = "all" if rows is None else "some"
+            if rows is not None and explained == 1:  # another one, which asks nothing: graphs for one alone are others
+                seed, rows = functional.pad(seed, (0, 0, 0, 1)), rows.repeat(2)
+        self._usual = self._usual or len(images)
+        if rows is not None:
+            _of_any_number(seed, rows)
+        if not torch.is_grad_enabled() or len(images) != self._usual:  # as where unreadable images are left out
+            _of_any_number(images, *arguments, seed)
+        # Otherwise DistributedDataParallel has the graph cut where its buckets end. The limit is one for all nets of a process.
+        with torch._dynamo.config.patch(optimize_ddp=False, recompile_limit=64):
+            out, gradient = self._compiled(images, arguments, depth, seed, rows)
         if self.graphs > before:
-            seconds, kind = time.perf_counter() - start, _kind(len(images), explained)
+            seconds = time.perf_counter() - start
             LOG.info("compiled the net for batches of %d images, %s explained, in %.0f s", len(images), kind, seconds)
         answers = {} if request is None else {request.depth: Answer(None if gradient is None else gradient[:explained])}
         return Forward(**out, pullbacks=answers)
@@ -63,9 +71,7 @@ class CompiledNet:
     def explainable(self, images: Tensor, request: Request) -> Forward:
         """`model.explainable` for this request alone, without a graph of autograd, for batches of two images or more."""
         with torch.no_grad():
-            images = images.detach()
-            torch._dynamo.mark_dynamic(images, 0)  # the last batch of a split is smaller
-            return self(images, request=request)
+            return self(images.detach(), request=request)
 
     def _run(
         self, images: Tensor, arguments: tuple[Tensor, ...], depth: str | None, seed: Tensor | None, rows: Tensor | None
@@ -119,18 +125,8 @@ def _pullbacks(model: Classifier, image: tuple[int, int, int]) -> Mapping[str, A
     return out.pullbacks
 
 
-def _of_any_number(seed: Tensor, rows: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    """Seeds and rows whose number may change without another graph: at least two, since graphs are made for one alone."""
-    if rows is None:
-        if not torch.is_grad_enabled():  # in evaluation also the number of images
-            torch._dynamo.mark_dynamic(seed, 0)
-        return seed, None
-    if len(rows) == 1:  # another one, which asks nothing
-        seed, rows = functional.pad(seed, (0, 0, 0, 1)), rows.repeat(2)
-    for x in (seed, rows):
-        torch._dynamo.mark_dynamic(x, 0)
-    return seed, rows
-
-
-def _kind(images: int, explained: int) -> str:
-    return "none" if not explained else "some" if explained != images else "all"
+def _of_any_number(*tensors: Tensor | None) -> None:
+    """Say that a graph shall do for any number of rows, two or more, of these tensors."""
+    for x in tensors:
+        if x is not None and len(x) > 1:
+            torch._dynamo.mark_dynamic(x, 0)

@@ -36,6 +36,7 @@ def explain(
     """
     check_explainable(model)
     with evaluation_mode(model):
+        request = _counted(request)
         # One image alone would need graphs of its own.
         if compiled is not None and len(images) > 1:
             out = compiled.explainable(images, request)
@@ -86,18 +87,25 @@ def attribute(model: Explainable, request: Request) -> Tensor:
             f"classes must be [M, C] for the {len(rows)} maps, but have the shape {list(request.classes.shape)}"
         )
     _check_offered(method, request)
-    rounds = request.rounds
-    if rounds is None:
-        rounds = int(rows.bincount().max()) if len(rows) else 0
-    if rounds < 1 and len(rows):
-        raise ValueError(f"rounds must be at least 1 to explain {len(rows)} pairs, not {rounds}")
+    request = _counted(request)
+    assert request.rounds is not None
+    if request.rounds < 1 and len(rows):
+        raise ValueError(f"rounds must be at least 1 to explain {len(rows)} pairs, not {request.rounds}")
     with torch.enable_grad():
-        maps = run(method, model, replace(request, rounds=rounds))
+        maps = run(method, model, request)
     # Once at each depth of a net: what an operation of torch lacks does not change.
     if request.create_graph and len(rows) and isinstance(model, nn.Module) and request.depth not in _looked_at(model):
         check_trainable(model, maps, features, request.depth)
         _looked_at(model).add(request.depth)
     return maps
+
+
+def _counted(request: Request) -> Request:
+    """The request with `rounds`."""
+    rows = request.rows
+    if request.rounds is not None:
+        return request
+    return replace(request, rounds=int(rows.bincount().max()) if len(rows) else 0)
 
 
 def _check_offered(method: Method, request: Request) -> None:

@@ -160,10 +160,10 @@ def _pull_back(out: Forward, request: Request) -> Tensor:
     if len(request.rows) == 0:
         return state(request)
     with torch.set_grad_enabled(request.create_graph):
-        if not request.create_graph and not isinstance(out.pullbacks[request.depth], Answer):
-            # The first pair of each image, then the second, ...: rows that lie one behind the other need no copy.
-            order = turns(request.rows).argsort(stable=True)
-            return pull_back(out, request.depth, request.seed[order], request.rows[order])[order.argsort()]
         seed, rows = asked(request, len(out.logits))
+        if rows is not None and not request.create_graph and not isinstance(out.pullbacks[request.depth], Answer):
+            # The first pair of each image, then the second, ...: rows that lie one behind the other need no copy.
+            order = turns(rows).argsort(stable=True)
+            return pull_back(out, request.depth, seed[order], rows[order])[order.argsort()]
         gradient = pull_back(out, request.depth, seed, rows)
         return gradient.index_select(0, request.rows) if rows is None else gradient

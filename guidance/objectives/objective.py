@@ -147,6 +147,8 @@ class Objective(nn.Module):
         net: Callable[..., Forward] = self.model
         if self.compiled is not None:
             requests = [term.asks(batch, counts) for term in terms if term.asks is not None]
+            if len(requests) > 1:
+                raise ValueError("a compiled net answers one term alone; set trainer.compile: false")
             net = partial(self.compiled, request=requests[0] if requests else None)
         return net(images) if self.behaviour is None else self.behaviour.run(net, images, batch)
 

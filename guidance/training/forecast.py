@@ -128,13 +128,13 @@ class Forecast:
 
     def __call__(self, trainer: Trainer, batch: Batch) -> None:
         """After a step from `batch`, the whole share of this process."""
-        if self._guidance is None:
+        if self._guidance is None or not len(batch.images):  # all of them unreadable, and left out
             return
         graphs = 0 if self.objective.compiled is None else self.objective.compiled.graphs
-        if graphs > self._graphs:  # a step that waited for the compiler says nothing of others
-            self._steps, self._graphs = 0, graphs
+        waited = graphs > self._graphs  # for the compiler, which says nothing of other steps
+        self._steps, self._graphs = 0 if waited else self._steps, graphs
         self._steps += 1
-        last = trainer.position == trainer.options.length(trainer.loader.batches_per_epoch)
+        last = not waited and trainer.position == trainer.options.length(trainer.loader.batches_per_epoch)
         if self._steps > TIMED or last:
             lines = self._foresee(trainer, batch, self._guidance).lines()
             self._guidance.detach()

@@ -186,8 +186,10 @@ class Trainer:
         with self.stopwatch.span("checkpoint"):
             self.saver.offer(epoch=epoch, step=self.step, metrics=metrics)
         val = {f"val/{name}": value for name, value in metrics.items()}
-        self.log.log(self.step, {"epoch": epoch} | train | val | shares(self.stopwatch.seconds()))
-        self.stopwatch.restart()  # what comes now, the last checkpoint, is of the next epoch
+        spent = shares(self.stopwatch.seconds())
+        self.stopwatch.restart()  # what comes now is of the next epoch
+        with self.stopwatch.span("logging"):
+            self.log.log(self.step, {"epoch": epoch} | train | val | spent)
         for advice in self.objective.advise(train | val):
             LOG.warning(advice)
         self.epoch, self.position = epoch, 0

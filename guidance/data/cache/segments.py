@@ -105,14 +105,20 @@ def segments_path(folder: Path, source: Source, size: int) -> Path:
     classes of each image, and on what reads them with all that it holds, as outlines from an annotation file. (These know where
     their images lie: moved, such a set needs a new one.)
     """
-    files = [record.segmentation or Path() for record in source.records]
-    states = {path: cache_file.fingerprint([path]) for path in set(files)}
+    files = [record.segmentation for record in source.records]
+    states = {path: None if path is None else cache_file.fingerprint([path]) for path in set(files)}
     content = [
         FORMAT, *settings(source, size), relative_names(source.records)[1],
         cache_file.fingerprint(record.path for record in source.records), [states[path] for path in files],
-        [record.classes for record in source.records], hashlib.sha256(pickle.dumps(source.read_segments)).hexdigest(),
+        *_reading(source),
     ]  # fmt: skip
     return folder / f"{images_prefix(source, size)}{digest(content)[:12]}{ENDING}"
+
+
+def _reading(source: Source) -> list[Any]:
+    """What a reader is asked for, and what it is."""
+    reader = hashlib.sha256(pickle.dumps(source.read_segments)).hexdigest()
+    return [[record.classes for record in source.records], reader]
 
 
 def open_segments(folder: Path, source: Source, size: int) -> SegmentCache | None:
@@ -133,7 +139,8 @@ def build_segments(
     """Decode and resize every segmentation of `source` into a new file in `folder`, and open it; see `build_cache`."""
     check_on_error(on_error)
     path = segments_path(folder, source, size)
-    images = digest([FORMAT, *settings(source, size), *relative_names(source.records)])
+    # Not of another use of the same images, which is not outdated.
+    images = digest([FORMAT, *settings(source, size), *relative_names(source.records), *_reading(source)])
     with cache_file.new_file(path, len(source.records) * (_row_bytes(size) + 24)) as file:
         file.write(b" " * HEADER)
         classes: list[int] = []

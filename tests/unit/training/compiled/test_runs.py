@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from guidance.assembly import build_trainer, objectives
+from guidance.assembly import build_trainer, compiling
 from guidance.attribution import CompiledNet
 from guidance.data import generate_demo
 from guidance.models import BACKBONES, Backbone
@@ -25,7 +25,7 @@ PREPARED = partial(CompiledNet, backend="aot_eager")
 @pytest.fixture(autouse=True)
 def prepared(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Without C++ to be compiled, and with a net whose layers all have pullbacks."""
-    monkeypatch.setattr(objectives, "CompiledNet", PREPARED)
+    monkeypatch.setattr(compiling, "CompiledNet", PREPARED)
     monkeypatch.setitem(BACKBONES, "small", Backbone(small_net, "fc", {}, depths=("input", "mid1", "final"), stride=4))
     torch.compiler.reset()
     yield

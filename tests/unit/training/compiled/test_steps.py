@@ -17,7 +17,7 @@ from guidance.objectives import Objective
 from guidance.types import Batch
 from tests.support.objectives import batch_of, guided, tiny_masking
 from tests.support.scenarios import small_net
-from tests.support.small_nets import CLASSES, build
+from tests.support.small_nets import CLASSES, build, vit_tiny
 
 ANNOTATED: Mapping[str, list[tuple[int, int]]] = {
     "none": [],
@@ -88,6 +88,26 @@ def test_every_family(name: str, depth: str, graphs: int) -> None:
     for batch in batches_of("some", "all", "three", images=images):
         torch.testing.assert_close(train_step(other, batch), train_step(objective, batch), rtol=1e-8, atol=1e-11)
     assert net.graphs == graphs
+
+
+def test_batches_of_other_sizes() -> None:
+    """As where unreadable images are left out: one more graph of each kind does for all other sizes."""
+    objective = frozen_net()
+    other, net = compiled(objective)
+    for size in (4, 3, 2):
+        for pairs in ([], [(0, 1)], [(i, i) for i in range(size)]):
+            batch = batch_of(size, pairs, CLASSES)
+            torch.testing.assert_close(train_step(other, batch), train_step(objective, batch), rtol=1e-9, atol=1e-12)
+    assert net.graphs == 6
+
+
+def test_a_net_whose_layers_are_watched() -> None:
+    objective = guided(vit_tiny().train())
+    other, net = compiled(objective)
+    batch = batch_of(4, [], CLASSES)
+    batch = batch._replace(images=batch.images[:, :, :8, :8])
+    torch.testing.assert_close(train_step(other, batch), train_step(objective, batch), rtol=1e-9, atol=1e-12)
+    assert net.graphs == 1
 
 
 def test_masks_of_aim() -> None:
