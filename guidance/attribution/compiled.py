@@ -103,6 +103,11 @@ def check_compilable(
             "trainer.compile: statistics that are synchronised between processes cannot be compiled; set "
             "model.batchnorm=local or frozen, or trainer.compile=false"
         )
+    if model.watched:
+        raise ValueError(
+            "trainer.compile: the attention of this net has gradients of its own, which torch.compile cannot follow; set "
+            "trainer.compile=false"
+        )
     if method is None:
         return
     if method.one_gradient == "never" or (method.one_gradient == "homogeneous" and not model.homogeneous):

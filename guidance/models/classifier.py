@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from guidance.models.layers.twice import make_twice_differentiable
 from guidance.models.pullback.checkpointing import checkpointed
-from guidance.models.pullback.dynamic import compiling, linearized
+from guidance.models.pullback.dynamic import linearized
 from guidance.models.pullback.rules import PAIRS, chain, explain
 from guidance.models.pullback.stages import above
 from guidance.models.pullback.torch_layers import RULES, STEPS
@@ -151,8 +151,7 @@ class Classifier(nn.Module):
         def note(name: str) -> Callable[[nn.Module, Any, Tensor], None]:
             return lambda module, inputs, output: found.update({name: output})
 
-        # Inference would only hold them in memory, and a compiled net cannot have hooks.
-        layers = self.watched if torch.is_grad_enabled() and not compiling() else {}
+        layers = self.watched if torch.is_grad_enabled() else {}  # inference would only hold them in memory
         handles = [module.register_forward_hook(note(name)) for name, module in layers.items()]
         try:
             yield found
