@@ -62,7 +62,7 @@ class Evaluator:
         method, depth = build_attribution(self.config)
         tables, missing = evaluate(
             model, self.loader, device=self.device, attribution=method, depth=depth, scoring=self._scoring(thresholds),
-            max_batches=self.max_batches, description=self.source.split, compiled=self.compiled,
+            max_batches=self.max_batches, compiled=self.compiled,
         )  # fmt: skip
         rows = merge(tables, RowSettings(
             thresholds=thresholds, iou_threshold=0.5 if wanted == "fit" else float(wanted),

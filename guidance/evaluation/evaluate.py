@@ -25,7 +25,6 @@ def evaluate(
     depth: str,
     scoring: Scoring,
     max_batches: int | None = None,
-    description: str = "evaluation",
     compiled: CompiledNet | None = None,
 ) -> tuple[list[BatchTables], dict[str, float]]:
     """Score every sample and every annotated pair of a split, once, however many processes share the work.
@@ -38,7 +37,7 @@ def evaluate(
     check_explainable(model)
     parts, counts = [], Counter(dict.fromkeys(COUNTED, 0))
     total = len(loader) if max_batches is None else min(max_batches, len(loader))
-    bar = Progress(description, total, unit="batch", keep=False, shown=distributed.is_main())
+    bar = Progress(loader.dataset.source.split, total, unit="batch", keep=False, shown=distributed.is_main())
     with bar:
         for batch in bar.track(islice(loader, max_batches)):
             counts.update({name: getattr(batch, name) for name in COUNTED})
