@@ -23,8 +23,9 @@ from guidance.data.reading.decode import read_image
 from guidance.runs import checkpoint
 from guidance.training.signals import StoppedWaitingError, StopRequest
 from tests.support.data.pictures import write_picture
+from tests.support.processes import start_forked
 from tests.support.runs import assert_same, snapshot
-from tests.whole.test_end_to_end import ROOT, command, train
+from tests.whole.test_end_to_end import ROOT, train
 
 CPU = torch.device("cpu")
 Make = Callable[..., Config]
@@ -114,18 +115,16 @@ def test_a_stop_request_ends_the_preparation_of_data_at_once(tmp_path: Path) -> 
     """Here while twenty thousand pictures are drawn; nothing is written that another start would trip over."""
     root = tmp_path / "data" / "demo"
     arguments = [*train(root, tmp_path / "run"), "data.num_train=20000"]
-    process = subprocess.Popen(
-        command(*arguments), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+    process = start_forked(arguments, cwd=ROOT, output=tmp_path / "printed")
     while not root.parent.is_dir() or not list(root.parent.glob(".demo-*")):
-        assert process.poll() is None
+        assert process.is_alive()
         time.sleep(0.05)
     start = time.monotonic()
     process.terminate()
-    text, _ = process.communicate(timeout=30)
+    process.join(30)
     assert time.monotonic() - start < 5
-    assert process.returncode == -signal.SIGTERM
-    assert "Traceback" not in text
+    assert process.exitcode == -signal.SIGTERM
+    assert "Traceback" not in (tmp_path / "printed.err").read_text()
     assert not root.exists()
     assert not (tmp_path / "run").exists()
 

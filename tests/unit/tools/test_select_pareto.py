@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import csv
 import math
-import subprocess
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -15,6 +15,7 @@ import torch
 from matplotlib import image
 
 from tests.support.checkpoints import front, write_run
+from tests.support.processes import run_forked
 from tools import select_pareto as tool
 
 TOOL = Path(__file__).resolve().parents[3] / "tools" / "select_pareto.py"
@@ -148,9 +149,9 @@ def test_members_are_evaluated(runs: Path, monkeypatch: pytest.MonkeyPatch, caps
     assert (row["test_f1"], row["test_epg"], row["test_worst_group_f1"]) == ("0.2", "", "0.05")
 
 
-def test_as_a_command(runs: Path) -> None:
-    command = [sys.executable, str(TOOL), str(runs / "guided")]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=TOOL.parents[1], timeout=100)
+def test_as_a_command(runs: Path, tmp_path: Path) -> None:
+    command = partial(run_forked, cwd=TOOL.parents[1], output=tmp_path / "printed")
+    done = command([str(TOOL), str(runs / "guided")])
     assert done.returncode == 0, done.stderr
     assert "2 of 3 checkpoints are on the front" in done.stdout
-    assert subprocess.run([*command[:2], "nowhere"], capture_output=True, cwd=TOOL.parents[1]).returncode == 2
+    assert command([str(TOOL), "nowhere"]).returncode == 2

@@ -16,7 +16,7 @@ import torch
 from guidance.assembly import build_trainer
 from guidance.inference import load_run
 from guidance.runs import checkpoint
-from guidance.runs.environment import commit
+from guidance.runs.commit import commit
 from guidance.runs.paths import ENVIRONMENT
 from tests.support.data.layouts import write_text
 from tests.support.runs import CPU, Make, assert_same, resume, rows, snapshot
@@ -124,7 +124,7 @@ def test_a_run_folder_is_suggested(stopped: Path) -> None:
 def test_the_environment_holds_the_commit(stopped: Path, tmp_path: Path) -> None:
     """Of the checkout that runs, marked where it was changed; none for an installed package."""
     assert json.loads((stopped / ENVIRONMENT).read_text())["commit"] == commit()
-    script = "from guidance.runs.environment import commit; print(commit())"
+    script = "from guidance.runs.commit import commit; print(commit())"
 
     def ask(folder: Path) -> str:
         environment = os.environ | {"PYTHONPATH": str(folder)}
