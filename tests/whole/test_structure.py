@@ -92,6 +92,7 @@ def test_one_importer_of_torch_distributed() -> None:
 def test_importing_has_no_side_effects_and_needs_nothing_optional() -> None:
     code = (
         "import sys, guidance; assert 'torch' not in sys.modules\n"
+        "import guidance.models; assert 'torchvision' not in sys.modules, 'it takes two seconds'\n"
         "import guidance.inference\n"
         "optional = ('pycocotools', 'captum', 'tensorboard', 'matplotlib.pyplot', 'scipy', 'submitit', 'plotly', 'zennit')\n"
         "optional += ('skimage', 'sklearn')\n"
