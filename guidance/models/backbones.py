@@ -15,7 +15,13 @@ from guidance.models.aim.stages import stage_depths, top_down_depths
 from guidance.models.bcos.cnns import build_bcos_densenet121, build_bcos_resnet
 from guidance.models.bcos.vit import build_bcos_simple_vit_s, build_bcos_vitc_s
 from guidance.models.classifier import Classifier
-from guidance.models.torchvision_nets import build_convnext, build_densenet121, build_resnet, densenet_names
+from guidance.models.torchvision_nets import (
+    build_convnext,
+    build_densenet121,
+    build_resnet,
+    build_resnet8,
+    densenet_names,
+)
 from guidance.models.vit.sizes import SIZES, build_vit
 from guidance.models.vit.state_dicts import vit_state
 from guidance.models.xdnn import build_xdnn_resnet
@@ -89,6 +95,10 @@ def _vit(name: str, weights: Mapping[str, str]) -> Backbone:
 
 # The published code of model guidance starts from torchvision's V1 weights.
 BACKBONES: dict[str, Backbone] = {
+    "resnet8": Backbone(
+        build_resnet8, "fc", {}, depths=("input", "mid1", "mid2", "final"), traits=("relevance",), stride=4,
+        channels=(16, 32, 64), first_stage=1,
+    ),
     "resnet18": _resnet("resnet18", "resnet18-f37072fd.pth", (64, 128, 256, 512)),
     "resnet50": _resnet("resnet50", "resnet50-0676ba61.pth", (256, 512, 1024, 2048)),
     "resnet101": _resnet("resnet101", "resnet101-63fe2227.pth", (256, 512, 1024, 2048)),

@@ -126,12 +126,12 @@ def evaluate_split(root: Path) -> dict[str, float]:
     config = parse_config({
         "data": {"name": "demo", "root": str(root), "num_train": 40, "num_val": 9, "num_test": 10,
                  "image_size": 32, "num_workers": 0},
-        "model": {"name": "resnet18"}, "objective": {"attribution": {"depth": "mid1"}},
+        "model": {"name": "resnet8"}, "objective": {"attribution": {"depth": "mid1"}},
         "evaluation": {"batch_size": 2, "iou_threshold": "fit"},
     })  # fmt: skip
     torch.manual_seed(0)
     source = build_source(config, "test")
-    model = build_model("resnet18", num_classes=len(source.classes))
+    model = build_model("resnet8", num_classes=len(source.classes))
     evaluator = build_evaluator(config, build_evaluation_dataset(config, source), source, torch.device("cpu"))
     return evaluator(model)
 
@@ -160,7 +160,7 @@ def whole_run(root: Path, folder: Path, batchnorm: str) -> list[dict[str, Any]]:
     config = parse_config({
         "data": {"name": "demo", "root": str(root), "num_train": 40, "num_val": 9, "num_test": 10, "image_size": 32,
                  "num_workers": 0, "annotated_fraction": 0.3, "augmentation": "crop_flip"},
-        "model": {"name": "resnet18", "batchnorm": batchnorm}, "optimizer": {"name": "sgd", "lr": 1e-3},
+        "model": {"name": "resnet8", "batchnorm": batchnorm}, "optimizer": {"name": "sgd", "lr": 1e-3},
         "objective": {"localization": {"weight": 0.1}, "attribution": {"depth": "mid1"}},
         "trainer": {"epochs": 1, "batch_size": BATCH, "device": "cpu"}, "log": {"every": 1, "tensorboard": False},
         "evaluation": {"batch_size": 2},

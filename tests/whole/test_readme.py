@@ -23,12 +23,14 @@ BLOCKS = re.findall(r"```(bash|python)\n(.*?)```", README, re.DOTALL)
 COMMANDS = [line for language, text in BLOCKS if language == "bash" for line in text.strip().splitlines()]
 SNIPPETS = [text for language, text in BLOCKS if language == "python"]
 DEMO = ["trainer.epochs=1", "data.num_train=40", "data.num_val=20", "data.num_test=20", "data.image_size=32",
-        "trainer.batch_size=8", "data.num_workers=0", "trainer.device=cpu", "log.probe_images=2"]  # fmt: skip
+        "trainer.batch_size=8", "data.num_workers=0", "trainer.device=cpu", "log.probe_images=2",
+        "model.name=resnet8"]  # fmt: skip
 LESS = {
     **dict.fromkeys(["demo.yaml", "demo_aim.yaml"], " ".join(DEMO)),
     "waterbirds100_aim_convnext_tiny.yaml": "model.weights=none data.image_size=64 data.num_workers=0 trainer.batch_size=4 "
     "trainer.device=cpu log.probe_images=1 evaluation.region=box",  # the sample has no segmentations
-    "waterbirds100_resnet18_energy.yaml": "trainer.epochs=1 data.image_size=32 trainer.device=cpu log.probe_images=2",
+    "waterbirds100_resnet18_energy.yaml": "trainer.epochs=1 data.image_size=32 model.name=resnet8 trainer.device=cpu "
+    "log.probe_images=2",
     "coco2014_bcos_energy.yaml": "model.weights=none data.year=2017 data.train_split=train2017 data.val_split=val2017 "
     "data.image_size=64 data.num_workers=0 trainer.batch_size=4 trainer.device=cpu log.probe_images=1",
     **dict.fromkeys(
@@ -120,7 +122,7 @@ def smaller(command: str, project: Path) -> list[str]:
     words = shlex.split(command)
     if words[1] == "launch/experiment_demo.sh":  # one run of the 39 on each twelfth image, and the report on it
         data = twelfth(project / words[2], project / "waterbirds")
-        less = "--only baseline --seeds 0 --set trainer.epochs=1"
+        less = "--only baseline --seeds 0 --set trainer.epochs=1 model.name=resnet8"
         return ["bash", str(ROOT / words[1]), str(data), *less.split()]
     words = [word.replace("--nproc_per_node=8", "--nproc_per_node=2") for word in words]
     config = next((Path(w).name for w in words if w.endswith(".yaml")), None)

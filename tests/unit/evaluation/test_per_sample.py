@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import csv
 import math
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -22,6 +20,7 @@ from guidance.inference import Evaluation, evaluate_checkpoint, evaluate_in_deta
 from guidance.runs.checkpoint import FORMAT, VERSION, save
 from guidance.types import Batch, Regions
 from launch.evaluate import main
+from tests.support.processes import run_forked
 
 ROOT = Path(__file__).parents[3]
 QUADRANT = torch.zeros(4, 4, dtype=torch.bool)
@@ -108,7 +107,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     generate_demo(folder / "demo", **counts, image_size=32)
     config = parse_config({
         "data": {"name": "demo", "root": str(folder / "demo"), "image_size": 32, "num_workers": 0, **counts},
-        "model": {"name": "resnet18"}, "objective": {"attribution": {"depth": "mid2"}}, "evaluation": {"batch_size": 3},
+        "model": {"name": "resnet8"}, "objective": {"attribution": {"depth": "mid2"}}, "evaluation": {"batch_size": 3},
     })  # fmt: skip
     torch.manual_seed(0)
     model = build_classifier(config, 3, pretrained=False)
@@ -137,9 +136,8 @@ def test_any_number_of_processes_writes_the_same_table(
     assert "region_attribution" in printed
     assert "share of the image" in printed
     assert plot.stat().st_size > 5000
-    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "launch/evaluate.py"]
-    done = subprocess.run([*start, *arguments, "--per-sample", str(two)], cwd=ROOT, capture_output=True, text=True,
-                          timeout=300, check=False)  # fmt: skip
+    words = ["launch/evaluate.py", *arguments, "--per-sample", str(two)]
+    done = run_forked(words, cwd=ROOT, output=tmp_path / "printed", processes=2)
     assert done.returncode == 0, done.stdout + done.stderr
     assert one.read_bytes() == two.read_bytes()
     with one.open(newline="") as file:

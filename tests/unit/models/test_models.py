@@ -11,7 +11,7 @@ from torch import nn
 from guidance.models import BACKBONES, build_model
 from guidance.models.layers.normalization import BATCHNORMS
 
-FAST = ["resnet18", "convnext_tiny", "densenet121"]
+FAST = ["resnet8", "resnet18", "convnext_tiny", "densenet121"]
 
 
 @pytest.mark.parametrize("name", BACKBONES)
@@ -108,6 +108,7 @@ def test_official_state_dicts_load_in_every_form(prefix: str, wrapped: bool, tmp
 
 
 OFFICIAL = {
+    "resnet8": ("fc.weight", (1000, 64), 142_392),
     "resnet18": ("fc.weight", (1000, 512), 11_689_512),
     "resnet50": ("fc.weight", (1000, 2048), 25_557_032),
     "resnet101": ("fc.weight", (1000, 2048), 44_549_160),

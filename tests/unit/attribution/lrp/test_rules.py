@@ -176,7 +176,7 @@ def test_nets_of_the_table_that_say_so_have_rules_for_all_layers() -> None:
     from guidance.attribution.lrp.propagation import lrp_remark
 
     found = {}
-    for name in ("resnet18", "densenet121", "xdnn_resnet18", "convnext_tiny", "bcos_resnet18"):
+    for name in ("resnet8", "resnet18", "densenet121", "xdnn_resnet18", "convnext_tiny", "bcos_resnet18"):
         model = build_model(name, num_classes=2)
         try:
             found[name] = lrp_remark(model)

@@ -63,7 +63,7 @@ def make_config(name: str, root: Path, region: str) -> Config:
     return parse_config({
         "data": {"name": name, "root": str(root), "image_size": 64, "num_workers": 0, "region": region,
                  "augmentation": "crop_flip", "on_error": "skip", **SAMPLES[name]},
-        "model": {"name": "resnet18"}, "trainer": {"epochs": 1, "batch_size": 12, "device": "cpu"},
+        "model": {"name": "resnet8"}, "trainer": {"epochs": 1, "batch_size": 12, "device": "cpu"},
         "objective": {"localization": {"weight": 0.1}, "attribution": {"depth": "mid2"}, "reduction": "mean"},
         "evaluation": {"batch_size": 8, "region": region}, "log": {"every": 1, "tensorboard": False, "probe_images": 0},
     })  # fmt: skip

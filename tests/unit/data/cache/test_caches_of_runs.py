@@ -87,7 +87,7 @@ def demo(tmp_path: Path, **data: Any) -> dict[str, Any]:
     sizes = {"num_train": 12, "num_val": 9, "num_test": 9, "image_size": 32, "num_workers": 0}
     return {
         "data": {"name": "demo", "root": str(tmp_path / "demo"), **sizes, **data},
-        "model": {"name": "resnet18"},
+        "model": {"name": "resnet8"},
         "trainer": {"epochs": 1, "batch_size": 4, "device": "cpu"},
         "log": {"tensorboard": False},
     }

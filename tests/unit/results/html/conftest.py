@@ -22,9 +22,9 @@ from tools.reports.page import Choices, describe_report, plotly_script
 
 EVIL = "</script><script>window.hacked = 1</script><img src=x onerror='window.hacked = 2'><b>&amp;</b>"
 AIM: dict[str, dict[str, Any]] = {
-    "model": {"name": "resnet18"},
+    "model": {"name": "resnet8"},
     "objective": {"mode": "aim", "localization": {}},
-    "aim": {"width": 8, "mask_width": 4, "stop_stage": 3},
+    "aim": {"width": 8, "mask_width": 4, "stop_stage": 2},
     "evaluation": {"attribution": {"method": "gradcam", "depth": "final"}},
     "pareto": {"metrics": ["accuracy", "sparsity"]},
 }
