@@ -21,7 +21,7 @@ from guidance.attribution.gradient import asked, pull_back
 from guidance.attribution.request import Method, Request
 from guidance.models.classifier import Classifier
 from guidance.models.layers.normalization import SyncBatchNorm2d
-from guidance.models.pullback.rules import Answer
+from guidance.models.pullback.rules import Answered
 from guidance.models.pullback.rules import explain as rule_of
 from guidance.types import Forward
 
@@ -65,7 +65,9 @@ class CompiledNet:
         if self.graphs > before:
             seconds = time.perf_counter() - start
             LOG.info("compiled the net for batches of %d images, %s explained, in %.0f s", len(images), kind, seconds)
-        answers = {} if request is None else {request.depth: Answer(None if gradient is None else gradient[:explained])}
+        answers = (
+            {} if request is None else {request.depth: Answered(None if gradient is None else gradient[:explained])}
+        )
         return Forward(**out, pullbacks=answers)
 
     def explainable(self, images: Tensor, request: Request) -> Forward:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from guidance.attribution.request import Explainable, Method, Request
 from guidance.maps import full_precision
-from guidance.models.pullback.rules import Answer
+from guidance.models.pullback.rules import Answered
 from guidance.types import Forward
 
 
@@ -161,7 +161,7 @@ def _pull_back(out: Forward, request: Request) -> Tensor:
         return state(request)
     with torch.set_grad_enabled(request.create_graph):
         seed, rows = asked(request, len(out.logits))
-        if rows is not None and not request.create_graph and not isinstance(out.pullbacks[request.depth], Answer):
+        if rows is not None and not request.create_graph and not isinstance(out.pullbacks[request.depth], Answered):
             # The first pair of each image, then the second, ...: rows that lie one behind the other need no copy.
             order = turns(rows).argsort(stable=True)
             return pull_back(out, request.depth, seed[order], rows[order])[order.argsort()]

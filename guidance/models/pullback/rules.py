@@ -36,7 +36,7 @@ class Pullback(Protocol):
 Explained = tuple[Tensor, Pullback | None]  # output, and its pullback where the layer offers one in its current mode
 
 
-class Answer:
+class Answered:
     """A pullback that was asked beforehand: it has the gradient of one request, or of none."""
 
     def __init__(self, gradient: Tensor | None) -> None:
