@@ -84,8 +84,8 @@ def test_features_are_after_the_activation_and_not_overwritten() -> None:
 
 
 def test_unknown_names_are_clear() -> None:
-    with pytest.raises(ValueError, match=r"resnet81.*known:.*resnet18.*Did you mean 'resnet18'"):
-        build_model("resnet81", num_classes=2)
+    with pytest.raises(ValueError, match=r"resnet51.*known:.*resnet18.*Did you mean 'resnet50'"):
+        build_model("resnet51", num_classes=2)
     with pytest.raises(ValueError, match=r"unknown depth 'midd'.*Did you mean 'mid"):
         build_model("resnet18", num_classes=2).lower(torch.rand(1, 3, 64, 64), "midd")
     with pytest.raises(ValueError, match=r"unknown model.batchnorm 'snyc'.*'sync'"):

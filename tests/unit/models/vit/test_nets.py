@@ -189,7 +189,7 @@ def test_what_a_config_refuses() -> None:
     ):
         config(data={"image_size": 72})
     with pytest.raises(
-        ValueError, match=r"objective.mode: aim cannot mask the stages of vit_s_16; it can those of resnet18"
+        ValueError, match=r"objective.mode: aim cannot mask the stages of vit_s_16; it can those of resnet8, resnet18"
     ):
         config(objective={"mode": "aim", "classification": "cross_entropy"})
     with pytest.raises(
