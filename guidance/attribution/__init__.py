@@ -12,11 +12,10 @@ from guidance.attribution.explain import (
     needs_gradient,
     one_hot,
     run,
-    takes_one_gradient,
 )
 from guidance.attribution.lens import needed_classes, with_lens
 from guidance.attribution.methods import ATTRIBUTIONS
-from guidance.attribution.request import Explainable, Method, Request
+from guidance.attribution.request import Explainable, Method, Request, takes_one_gradient
 
 __all__ = [
     "ATTRIBUTIONS",

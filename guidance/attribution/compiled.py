@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from guidance.attribution.gradient import asked, pull_back
-from guidance.attribution.request import Method, Request
+from guidance.attribution.request import Method, Request, takes_one_gradient
 from guidance.models.classifier import Classifier
 from guidance.models.layers.normalization import SyncBatchNorm2d
 from guidance.models.pullback.rules import Answered
@@ -112,7 +112,7 @@ def check_compilable(
         )
     if method is None:
         return
-    if method.one_gradient == "never" or (method.one_gradient == "homogeneous" and not model.homogeneous):
+    if not takes_one_gradient(method, model):
         raise ValueError(
             f"trainer.compile: {method.title or 'this attribution'} takes more than one gradient of this net, and only one "
             "that is known beforehand can be compiled: use ixg or bcos, or set trainer.compile=false"

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from guidance.attribution.compiled import CompiledNet
 from guidance.attribution.gradient import forward_of
 from guidance.attribution.methods import ATTRIBUTIONS
-from guidance.attribution.request import Explainable, Method, Request
+from guidance.attribution.request import Explainable, Method, Request, takes_one_gradient
 from guidance.attribution.trainable import check_trainable
 from guidance.models.classifier import evaluation_mode
 from guidance.types import Forward, lookup
@@ -136,11 +136,6 @@ def needs_gradient(method: Method, model: Explainable) -> bool:
     through the first layer that trains nothing.
     """
     return not (takes_one_gradient(method, model) and model.layerwise)
-
-
-def takes_one_gradient(method: Method, model: Explainable) -> bool:
-    """Whether one gradient by the features is all that `method` takes of `model`, so that a pullback serves as well."""
-    return method.one_gradient == "always" or (method.one_gradient == "homogeneous" and model.homogeneous)
 
 
 def method_of(method: str | Method) -> Method:

@@ -116,3 +116,8 @@ class Method:
     def wrapped(self, function: Explain, title: str) -> Method:
         """A method that makes something of what `run` gives for this one: with its traits; its options are set by then."""
         return replace(self, function=function, title=title, options={}, settings=())
+
+
+def takes_one_gradient(method: Method, model: Explainable) -> bool:
+    """Whether one gradient by the features is all that `method` takes of `model`, so that a pullback serves as well."""
+    return method.one_gradient == "always" or (method.one_gradient == "homogeneous" and model.homogeneous)

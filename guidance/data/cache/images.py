@@ -87,11 +87,15 @@ def cache_path(folder: Path, source: Source, size: int) -> Path:
 
 def open_cache(folder: Path, source: Source, size: int) -> ImageCache | None:
     """The cache of a split in `folder`; None where there is none that fits, or where it is damaged, which is logged."""
-    path = cache_path(folder, source, size)
+    return opened(ImageCache, cache_path(folder, source, size), source, size)
+
+
+def opened(kind: Callable[[Path, Source, int], T], path: Path, source: Source, size: int) -> T | None:
+    """The cache in a file, of images or of their segmentations; None as `open_cache` says."""
     if not path.is_file():
         return None
     try:
-        return ImageCache(path, source, size)
+        return kind(path, source, size)
     except (ValueError, OSError) as error:
         LOG.warning("the cache %s is not used: %s", path, error)
         return None

@@ -24,7 +24,7 @@ from torch import Tensor
 from guidance.data.annotation import read_segments
 from guidance.data.cache import file as cache_file
 from guidance.data.cache.file import CHUNK, HEADER
-from guidance.data.cache.images import LOG, digest, settings, shared
+from guidance.data.cache.images import digest, opened, settings, shared
 from guidance.data.cache.images import prefix as images_prefix
 from guidance.data.reading.decode import UnreadableError, read_header
 from guidance.data.source import Record, Source, check_on_error, relative_names
@@ -123,14 +123,7 @@ def _reading(source: Source) -> list[Any]:
 
 def open_segments(folder: Path, source: Source, size: int) -> SegmentCache | None:
     """The cache of the segmentations in `folder`; None where none fits, or where it is damaged, which is logged."""
-    path = segments_path(folder, source, size)
-    if not path.is_file():
-        return None
-    try:
-        return SegmentCache(path, source, size)
-    except (ValueError, OSError) as error:
-        LOG.warning("the cache %s is not used: %s", path, error)
-        return None
+    return opened(SegmentCache, segments_path(folder, source, size), source, size)
 
 
 def build_segments(
