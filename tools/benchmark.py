@@ -8,6 +8,7 @@
     python tools/benchmark.py ddp --family bcos    # two processes against one, and a calculated table for 8 and 64 GPUs
     python tools/benchmark.py lens --batch 1       # maps of 1, 2 and 4 competing classes of an image, from one forward pass
     python tools/benchmark.py step --compile       # and compiled, which takes some minutes more for each step
+    python tools/benchmark.py profile --size 128   # operations by the share of time that they take
     python tools/benchmark.py precision            # errors of maps and gradients in fp32, bf16 and fp16 against float64
     python tools/benchmark.py loop                 # a small run: step, loading, evaluation, ... as shares of an epoch
     python tools/benchmark.py evaluation --family xdnn bcos vanilla_frozen    # maps and scores over a forward pass
@@ -25,7 +26,7 @@ import argparse
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from benchmarks import data, ddp, evaluation, lens, loop, precision, step  # beside this file
+from benchmarks import data, ddp, evaluation, lens, loop, precision, profile, step  # beside this file
 
 from guidance import cli
 
@@ -37,6 +38,7 @@ WHAT: Mapping[str, Callable[[argparse.Namespace], None]] = {
     "loop": loop.benchmark_loop,
     "ddp": ddp.benchmark_ddp,
     "precision": precision.benchmark_precision,
+    "profile": profile.benchmark_profile,
 }
 USUAL = {"loop": (48, 64), "evaluation": (16, 224)}  # images and pixels
 

@@ -8,52 +8,76 @@ the training loss.) Every score is invariant to the scale of the map.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
 
-from guidance.maps import energy_share, full_precision, positive_energy, safe_denominator
+from guidance.maps import full_precision, positive_energy, safe_denominator
 
 # Maps at the input have isolated peaks, so the best threshold may be far below those of a smooth map.
 IOU_THRESHOLDS: tuple[float, ...] = (0.0, 0.01, 0.02, 0.03, 0.04, *(i / 20 for i in range(1, 20)))
 
 
-def has_energy(attribution: Tensor) -> Tensor:
-    """Whether maps [M, H, W] have positive energy [M] bool: more than 1e-7 of the sum of their magnitudes."""
+class Energy(NamedTuple):
+    """What scores see of M maps. Every score takes maps or this, which several of them can share."""
+
+    positive: Tensor  # [M, H, W]: the positive part, up to a factor of each map; 0 for a map without positive energy
+    total: Tensor  # [M]: its sum; 1 for a map without positive energy
+    exists: Tensor  # [M] bool: whether there is more of it than 1e-7 of the sum of the map's magnitudes
+
+
+Maps: TypeAlias = Tensor | Energy  # [M, H, W] upsampled and signed, or what `energy_of` makes of them
+
+
+def energy_of(attribution: Maps) -> Energy:
+    """The positive energy of maps [M, H, W], upsampled and signed."""
+    if isinstance(attribution, Energy):
+        return attribution
     with full_precision(attribution) as maps:
-        return positive_energy(maps)[1]
+        positive, exists = positive_energy(maps)
+        return Energy(positive, torch.where(exists, positive.sum((1, 2)), 1.0), exists)
 
 
-def epg(attribution: Tensor, mask: Tensor) -> Tensor:
+def _inside(positive: Tensor, mask: Tensor) -> Tensor:
+    """Sum of positive maps over their masks, both [M, H, W]: [M]."""
+    return (positive * mask.to(positive.dtype)).sum((1, 2))  # a product with bool would be several times slower
+
+
+def _pixels(mask: Tensor) -> Tensor:
+    """How many pixels of each mask [M, H, W] bool are active: [M] long."""
+    return mask.flatten(1).count_nonzero(1)
+
+
+def epg(attribution: Maps, mask: Tensor) -> Tensor:
     """Energy pointing game [M] in [0, 1]: share of the positive attribution inside the mask (Rao et al. 2023, Eq. 2).
 
     `attribution` [M, H, W] upsampled and signed, `mask` [M, H, W] bool. 0 for a map without positive energy, which
-    counts in the mean as in the published code (`has_energy` tells them apart), and for an empty mask. Does not depend on the
-    scale of the map.
+    counts in the mean as in the published code (`Energy.exists` tells them apart), and for an empty mask. Does not depend on
+    the scale of the map.
     """
-    with full_precision(attribution) as maps:
-        return energy_share(maps, mask)
+    energy = energy_of(attribution)
+    return _inside(energy.positive, mask) / energy.total
 
 
-def iou(attribution: Tensor, mask: Tensor, thresholds: Tensor | Sequence[float]) -> Tensor:
+def iou(attribution: Maps, mask: Tensor, thresholds: Tensor | Sequence[float]) -> Tensor:
     """Intersection over union of binarised maps with masks [M, H, W] bool, at T thresholds: [M, T] in [0, 1].
 
     The positive part is scaled to [0, 1] by its smallest and largest value; pixels strictly above the threshold are
     active. A map without positive energy is 0 everywhere; a positive map that is constant (to 1e-6 of its value) is 1
     everywhere. An empty union scores 0. The limits are relative, those of the published code absolute.
     """
-    with full_precision(attribution) as maps:
-        positive, _ = positive_energy(maps)
-        high, low = positive.amax((1, 2), keepdim=True), positive.amin((1, 2), keepdim=True)
-        constant = (high - low) <= 1e-6 * high
-        spread = torch.where(constant, high, high - low)
-        normalised = (positive - torch.where(constant, 0.0, low)) / safe_denominator(spread)
-        limits = torch.as_tensor(thresholds, dtype=normalised.dtype, device=normalised.device)
-        outside, both = _above(normalised, limits, mask).unbind(1)
-        return both / (outside + mask.sum((1, 2))[:, None]).clamp_min(1)
+    positive = energy_of(attribution).positive
+    high, low = positive.amax((1, 2), keepdim=True), positive.amin((1, 2), keepdim=True)
+    constant = (high - low) <= 1e-6 * high
+    spread = torch.where(constant, high, high - low)
+    normalised = (positive - torch.where(constant, 0.0, low)) / safe_denominator(spread)
+    limits = torch.as_tensor(thresholds, dtype=normalised.dtype, device=normalised.device)
+    outside, both = _above(normalised, limits, mask).unbind(1)
+    return both / (outside + _pixels(mask)[:, None]).clamp_min(1)
 
 
-def seg_epg(attribution: Tensor, mask: Tensor, segment: Tensor) -> Tensor:
+def seg_epg(attribution: Maps, mask: Tensor, segment: Tensor) -> Tensor:
     """Share of the energy inside the box that lies on the object [M] in [0, 1] (SegEPG, Rao et al. 2023, supplement).
 
     `mask` [M, H, W] bool: union of boxes; `segment` [M, H, W] bool. Energy outside the box is disregarded, also where
@@ -61,13 +85,12 @@ def seg_epg(attribution: Tensor, mask: Tensor, segment: Tensor) -> Tensor:
     the box holds no energy, and for a map without positive energy. Where the segmentation lies inside the box, neither
     SegEPG nor EPG is smaller than X-SegEPG, exactly.
     """
-    with full_precision(attribution) as maps:
-        positive, _ = positive_energy(maps)
-        inside = (positive * mask).sum((1, 2))
-        return (positive * (mask & segment)).sum((1, 2)) / torch.where(inside > 0, inside, 1.0)
+    positive = energy_of(attribution).positive
+    inside = _inside(positive, mask)
+    return _inside(positive, mask & segment) / torch.where(inside > 0, inside, 1.0)
 
 
-def x_seg_epg(attribution: Tensor, segment: Tensor) -> Tensor:
+def x_seg_epg(attribution: Maps, segment: Tensor) -> Tensor:
     """Share of all positive energy that lies on the object [M] in [0, 1] (X-SegEPG).
 
     Reproducibility study of Rao et al., Sec. 3.5.1. EPG with the segmentation as the mask; the same cases score 0.
@@ -75,7 +98,7 @@ def x_seg_epg(attribution: Tensor, segment: Tensor) -> Tensor:
     return epg(attribution, segment)
 
 
-def region_attribution(attribution: Tensor, mask: Tensor, *, sigma: float = 2.0) -> Tensor:
+def region_attribution(attribution: Maps, mask: Tensor, *, sigma: float = 2.0) -> Tensor:
     """Share of the blurred positive attribution inside the mask [M] in [0, 1] (RA of Attribution Lens).
 
     The positive part is blurred with a Gaussian of 11 x 11 pixels whose standard deviation is `sigma` pixels, then it is
@@ -83,11 +106,10 @@ def region_attribution(attribution: Tensor, mask: Tensor, *, sigma: float = 2.0)
     11. The border is mirrored without repeating its pixels, as there, so a uniform map stays uniform. 0 for a map
     without positive energy and for an empty mask.
     """
-    with full_precision(attribution) as maps:
-        positive, has = positive_energy(maps)
+    energy = energy_of(attribution)
+    with full_precision(energy.positive) as positive:
         blurred = _blur(positive, _checked(sigma))
-        total = blurred.sum((1, 2))
-        return (blurred * mask).sum((1, 2)) / torch.where(has, total, 1.0)
+    return _inside(blurred, mask) / torch.where(energy.exists, blurred.sum((1, 2)), 1.0)
 
 
 def _checked(sigma: float) -> float:
@@ -115,7 +137,7 @@ def _blur_matrix(maps: Tensor, dim: int, sigma: float, radius: int = 5) -> Tenso
 
 
 def pixel_scores(
-    attribution: Tensor, mask: Tensor, *, threshold: float = 0.0, sigma: float | None = None
+    attribution: Maps, mask: Tensor, *, threshold: float = 0.0, sigma: float | None = None
 ) -> dict[str, Tensor]:
     """Binarised maps as a prediction of the mask: {"pixel_precision", "pixel_recall", "pixel_f1", "pixel_iou"}, each [M].
 
@@ -132,30 +154,30 @@ def pixel_scores(
     """
     if not 0 <= threshold < 1:
         raise ValueError(f"threshold is a share of the map's largest value, at least 0 and below 1; got {threshold}")
-    with full_precision(attribution) as maps:
-        positive, _ = positive_energy(maps)
+    with full_precision(energy_of(attribution).positive) as positive:
         if sigma is not None:
             positive = _blur(positive, _checked(sigma))
         active = positive > threshold * positive.amax((1, 2), keepdim=True)
-        both, chosen, wanted = ((x.sum((1, 2))) for x in (active & mask, active, mask))
-        return {
-            "pixel_precision": both / chosen.clamp_min(1),
-            "pixel_recall": both / wanted.clamp_min(1),
-            "pixel_f1": 2 * both / (chosen + wanted).clamp_min(1),
-            "pixel_iou": both / (chosen + wanted - both).clamp_min(1),
-        }
+    both, chosen, wanted = (_pixels(x) for x in (active & mask, active, mask))
+    return {
+        "pixel_precision": both / chosen.clamp_min(1),
+        "pixel_recall": both / wanted.clamp_min(1),
+        "pixel_f1": 2 * both / (chosen + wanted).clamp_min(1),
+        "pixel_iou": both / (chosen + wanted - both).clamp_min(1),
+    }
 
 
 def all_scores(
-    attribution: Tensor, mask: Tensor, *, threshold: float = 0.0, sigma: float = 2.0, blurred_pixels: bool = False
+    attribution: Maps, mask: Tensor, *, threshold: float = 0.0, sigma: float = 2.0, blurred_pixels: bool = False
 ) -> dict[str, Tensor]:
     """What an evaluation computes only where it is asked for all scores: {name in ALL_SCORES: [M]}.
 
     `sigma`: of the blur of region attribution, and, with `blurred_pixels`, of that before pixels are binarised.
     """
-    region = {"region_attribution": region_attribution(attribution, mask, sigma=sigma)}
+    energy = energy_of(attribution)
+    region = {"region_attribution": region_attribution(energy, mask, sigma=sigma)}
     blur = sigma if blurred_pixels else None
-    return region | pixel_scores(attribution, mask, threshold=threshold, sigma=blur)
+    return region | pixel_scores(energy, mask, threshold=threshold, sigma=blur)
 
 
 ALL_SCORES = ("region_attribution", "pixel_precision", "pixel_recall", "pixel_f1", "pixel_iou")
@@ -169,7 +191,8 @@ def _above(maps: Tensor, limits: Tensor, mask: Tensor) -> Tensor:
     """
     ordered, order = limits.sort()
     bins = len(limits) + 1
-    passed = torch.bucketize(maps, ordered).masked_fill_(maps.isnan(), 0)  # NaN is above nothing
-    which = torch.arange(0, 2 * len(maps), 2, device=maps.device)[:, None, None] + mask
-    counts = (passed + bins * which).flatten().bincount(minlength=2 * len(maps) * bins).view(len(maps), 2, bins)
+    passed = torch.bucketize(maps, ordered, out_int32=True).masked_fill_(maps.isnan(), 0)  # NaN is above nothing
+    first = torch.arange(0, 2 * bins * len(maps), 2 * bins, dtype=passed.dtype, device=maps.device)
+    passed.add_(mask, alpha=bins).add_(first[:, None, None])
+    counts = passed.flatten().bincount(minlength=2 * len(maps) * bins).view(len(maps), 2, bins)
     return counts[..., 1:].flip(2).cumsum(2).flip(2)[..., order.argsort()]

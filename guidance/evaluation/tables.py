@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from guidance.evaluation.scores import IOU_THRESHOLDS, epg, has_energy, iou, seg_epg, x_seg_epg
+from guidance.evaluation.scores import IOU_THRESHOLDS, Energy, energy_of, epg, iou, seg_epg, x_seg_epg
 from guidance.maps import merged_mask, upsample
 from guidance.types import Batch, Regions
 
@@ -24,12 +24,12 @@ MERGED = "merged"  # beside the stages of a net that masks its features: where a
 class Scoring:
     """How the maps of a batch are scored.
 
-    `more`: further scores from upsampled maps and masks [M, H, W], such as `scores.all_scores`. `localization`: a loss of
-    raw maps and masks, which becomes the score "localization".
+    `more`: further scores from the energy of upsampled maps and from masks [M, H, W], such as `scores.all_scores`.
+    `localization`: a loss of raw maps and masks, which becomes the score "localization".
     """
 
     thresholds: tuple[float, ...] = IOU_THRESHOLDS  # at which IoU is computed, of the normalised map
-    more: Callable[[Tensor, Tensor], Mapping[str, Tensor]] | None = None
+    more: Callable[[Energy, Tensor], Mapping[str, Tensor]] | None = None
     localization: Callable[[Tensor, Tensor], Tensor] | None = None
 
 
@@ -70,9 +70,9 @@ def collect(
     }
     pairs = {"region_index": batch.index[regions.image], "region_target": regions.target}
     raw = attribution.detach()
-    maps = upsample(raw, (regions.mask.shape[1], regions.mask.shape[2]))
-    pairs |= _of_regions(regions) | _of_maps(maps, regions, scoring.thresholds)
-    more = {} if scoring.more is None else {n: x.double() for n, x in scoring.more(maps, regions.mask).items()}
+    energy = energy_of(upsample(raw, (regions.mask.shape[1], regions.mask.shape[2])))
+    pairs |= _of_regions(regions) | _of_maps(energy, regions, scoring.thresholds)
+    more = {} if scoring.more is None else {n: x.double() for n, x in scoring.more(energy, regions.mask).items()}
     if scoring.localization is not None:
         more["localization"] = scoring.localization(raw, regions.mask).detach().double()
     if masks:
@@ -84,23 +84,24 @@ def collect(
 def _of_regions(regions: Regions) -> dict[str, Tensor]:
     mask, segment, never = regions.mask, regions.segment, regions.never
     none = mask.new_zeros(len(mask))
+    pixels = mask.flatten(1).count_nonzero(1).double()
     return {
         "kind": none.long() if regions.kind is None else regions.kind,
-        "area": mask.sum((1, 2)).double() / (mask.shape[1] * mask.shape[2]),
-        "pixels": mask.sum((1, 2)).double(),
+        "area": pixels / (mask.shape[1] * mask.shape[2]),
+        "pixels": pixels,
         "has_segment": none if segment is None else segment.flatten(1).any(1),
         "has_never": none if never is None else never.flatten(1).any(1),
     }
 
 
-def _of_maps(maps: Tensor, regions: Regions, thresholds: tuple[float, ...]) -> dict[str, Tensor]:
+def _of_maps(energy: Energy, regions: Regions, thresholds: tuple[float, ...]) -> dict[str, Tensor]:
     mask, segment, never = regions.mask, regions.segment, regions.never
     none = mask.new_zeros(len(mask)).double()
     return {
-        "energy": has_energy(maps),
-        "epg": epg(maps, mask).double(),
-        "iou": iou(maps, mask, thresholds).double(),
-        "seg_epg": none if segment is None else seg_epg(maps, mask, segment).double(),
-        "x_seg_epg": none if segment is None else x_seg_epg(maps, segment).double(),
-        "never_energy": none if never is None else epg(maps, never).double(),
+        "energy": energy.exists,
+        "epg": epg(energy, mask).double(),
+        "iou": iou(energy, mask, thresholds).double(),
+        "seg_epg": none if segment is None else seg_epg(energy, mask, segment).double(),
+        "x_seg_epg": none if segment is None else x_seg_epg(energy, segment).double(),
+        "never_energy": none if never is None else epg(energy, never).double(),
     }

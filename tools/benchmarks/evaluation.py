@@ -76,7 +76,7 @@ def prepare(family: str, args: argparse.Namespace) -> dict[Timed, Callable[[], o
     model = step.build(family, args).eval()
     assert isinstance(model, Classifier)
     channels = 6 if family == "bcos" else 3
-    batch = batch_of(channels, _counts(args.batch), args.size).to(args.device)
+    batch = batch_of(channels, counts(args.batch), args.size).to(args.device)
     found, logits = maps(model, batch, "input")
     calls: dict[Timed, Callable[[], object]] = {Timed(family, "forward"): partial(forward, model, batch)}
     for depth, limit in DEPTHS.items():
@@ -110,9 +110,10 @@ def benchmark_evaluation(args: argparse.Namespace) -> None:
         )
         limit = "" if timed.at_most is None else f"{timed.at_most:.2f}x"
         print(f"{timed!s:<30}{seconds:>9.3f}{ratio:>7.2f}x{limit:>9}  {timed.over}")
-    pairs = sum(_counts(args.batch))
+    pairs = sum(counts(args.batch))
     print(f"input, mid2, final: forward pass, maps there of {pairs} pairs of {args.batch} images, and all scores")
 
 
-def _counts(batch: int) -> tuple[int, ...]:
+def counts(batch: int) -> tuple[int, ...]:
+    """How many classes each image of a batch has."""
     return (POSITIVE * batch)[:batch]

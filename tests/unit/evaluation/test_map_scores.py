@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from guidance.evaluation.scores import epg, has_energy, iou, seg_epg, x_seg_epg
+from guidance.evaluation.scores import energy_of, epg, iou, seg_epg, x_seg_epg
 from guidance.maps import upsample
 from tests.reference import maps as slow
 from tests.reference import scores as reference
@@ -48,7 +48,7 @@ def test_scores_equal_the_slow_reference_at_any_scale(scale: float) -> None:
     assert seg_epg(scaled, mask, segment).tolist() == pytest.approx(expected, **close)
     for row, (a, m, _) in zip(iou(scaled, mask, thresholds).tolist(), pairs, strict=True):
         assert row == pytest.approx([reference.iou(a, m, t) for t in thresholds], **close)
-    assert has_energy(scaled).tolist() == [slow.has_energy(a) for a in exact]
+    assert energy_of(scaled).exists.tolist() == [slow.has_energy(a) for a in exact]
 
 
 def test_upsampling_equals_the_slow_reference() -> None:
@@ -85,7 +85,7 @@ def test_quadrants() -> None:
 @pytest.mark.parametrize("maps", [torch.zeros(1, 4, 4), -torch.rand(1, 4, 4) - 0.1])
 @pytest.mark.parametrize("mask", [BOX, torch.zeros_like(BOX), torch.ones_like(BOX)])
 def test_maps_without_positive_energy_score_zero(maps: Tensor, mask: Tensor) -> None:
-    assert not has_energy(maps).any()
+    assert not energy_of(maps).exists.any()
     assert epg(maps, mask[None]).item() == 0
     assert x_seg_epg(maps, mask[None]).item() == 0
     assert seg_epg(maps, mask[None], mask[None]).item() == 0
@@ -107,7 +107,7 @@ def test_seg_epg_disregards_what_lies_outside_the_box() -> None:
 
 def test_scores_of_no_maps() -> None:
     maps, mask = torch.zeros(0, 4, 4), torch.zeros(0, 4, 4, dtype=torch.bool)
-    assert epg(maps, mask).shape == seg_epg(maps, mask, mask).shape == has_energy(maps).shape == (0,)
+    assert epg(maps, mask).shape == seg_epg(maps, mask, mask).shape == energy_of(maps).exists.shape == (0,)
     assert iou(maps, mask, [0.1, 0.5]).shape == (0, 2)
 
 
