@@ -49,7 +49,9 @@ COUNTED = ("skipped", "dropped", "clipped")  # what a batch counts
 class Batch(NamedTuple):
     """A batch of samples; everything that an objective or a metric may ask for."""
 
-    images: Tensor  # [B, C, H, W] float; C = 3 normalised, or 6 = (x, 1 - x) for B-cos
+    images: (
+        Tensor  # [B, C, H, W] float; C = 3 normalised, or 6 = (x, 1 - x) for B-cos. With `encode`: [B, 3, H, W] uint8
+    )
     targets: Tensor  # [B, K] float in {0, 1}: multi-hot, also for single-label data
     regions: Regions  # training: at most one per image, drawn at random, or all; evaluation: every positive class
     groups: Tensor  # [B] long, -1 where the dataset has none
@@ -57,14 +59,17 @@ class Batch(NamedTuple):
     skipped: int = 0  # unreadable samples that `data.on_error: skip` left out or replaced
     dropped: int = 0  # annotated pairs left without a region: by a crop, or a never region that the loss cannot use
     clipped: int = 0  # boxes that stuck out of their images
+    encode: Callable[[Tensor], Tensor] | None = None  # pixels of a loader -> `images`
 
     def to(self, device: torch.device | str) -> Batch:
+        """The batch on `device`, with images as the net takes them: pixels are copied, and encoded there."""
         images, targets, groups, index = (
             x.to(device, non_blocking=True) for x in (self.images, self.targets, self.groups, self.index)
         )
         return self._replace(
-            images=images, targets=targets, regions=self.regions.to(device), groups=groups, index=index
-        )
+            images=images if self.encode is None else self.encode(images),
+            targets=targets, regions=self.regions.to(device), groups=groups, index=index, encode=None,
+        )  # fmt: skip
 
     def chunk(self, chunks: int) -> list[Batch]:
         """Split into `chunks` batches along B (sizes as `torch.chunk`), each with its own regions.
@@ -79,9 +84,13 @@ class Batch(NamedTuple):
             rows = ((self.regions.image >= start) & (self.regions.image < stop)).nonzero().flatten()
             regions = self.regions.select(rows)
             regions = regions._replace(image=regions.image - start)
-            counts = [getattr(self, name) if start == 0 else 0 for name in COUNTED]
-            parts.append(Batch(images, self.targets[start:stop], regions, self.groups[start:stop],
-                               self.index[start:stop], *counts))  # fmt: skip
+            counted = self if start == 0 else self._replace(skipped=0, dropped=0, clipped=0)  # once
+            parts.append(
+                counted._replace(
+                    images=images, targets=self.targets[start:stop], regions=regions, groups=self.groups[start:stop],
+                    index=self.index[start:stop],
+                )
+            )  # fmt: skip
             start = stop
         return parts
 

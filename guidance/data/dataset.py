@@ -107,6 +107,12 @@ class GuidanceDataset(Dataset[Sample]):
         other.regions = regions
         return other
 
+    def with_transform(self, transform: Transform) -> GuidanceDataset:
+        """The same images, transformed otherwise."""
+        other = copy.copy(self)
+        other.transform = transform
+        return other
+
     def __len__(self) -> int:
         return len(self.source.records)
 

@@ -101,7 +101,8 @@ def train_epoch(root: Path, scenario: str) -> dict[str, Any]:
     ddp = distributed.parallel(objective, torch.device("cpu"))
     optimizer = torch.optim.SGD(objective.parameters(), 0.05)
     losses = []
-    for batch in Loader(dataset, batches):
+    for pixels in Loader(dataset, batches):
+        batch = pixels.to("cpu")
         batch = batch._replace(images=batch.images.double(), targets=batch.targets.double())
         losses.append(_update(ddp, objective, optimizer, batch, chunks))
     return {"losses": losses, "weights": copy.deepcopy(objective.model.state_dict())}

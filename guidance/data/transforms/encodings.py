@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional
 
-from guidance.data.transforms.views import Transform, View
+from guidance.data.transforms.views import View
 from guidance.types import lookup
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, as torchvision's weights expect
@@ -60,14 +61,30 @@ def mean_pixel(encoding: str, dtype: torch.dtype = torch.float32) -> Tensor:
     return lookup(ENCODINGS, encoding, "encoding").encode(colour).flatten()
 
 
-def encoded(steps: Sequence[Callable[[View], View]], encoding: str) -> Transform:
-    """The `steps`, and then the encoding of the image."""
-    return partial(_transform, steps, lookup(ENCODINGS, encoding, "encoding").encode)
-
-
-def _transform(steps: Sequence[Callable[[View], View]], encode: Callable[[Tensor], Tensor], view: View) -> View:
-    for step in steps:
-        view = step(view)
+def to_input(encode: Callable[[Tensor], Tensor], pixels: Tensor) -> Tensor:
+    """Pixels [..., 3, H, W] uint8, or float in [0, 1], as a net takes them: [..., C, H, W] float32."""
     # Not transforms of v2: their dispatch takes longer than the arithmetic of a cached image.
-    image = functional.to_dtype_image(view["image"].as_subclass(Tensor).contiguous(), torch.float32, scale=True)
-    return {**view, "image": encode(image)}
+    return encode(functional.to_dtype_image(pixels, torch.float32, scale=True))
+
+
+@dataclass(frozen=True)
+class EncodedTransform:
+    """The `steps`, and then the encoding of the image: a `Transform` whose last part can also be done on the device."""
+
+    steps: Sequence[Callable[[View], View]]
+    encode: Callable[[Tensor], Tensor]  # pixels [..., 3, H, W] -> network input [..., C, H, W] float32
+
+    def __call__(self, view: View) -> View:
+        view = self.pixels(view)
+        return {**view, "image": self.encode(view["image"])}
+
+    def pixels(self, view: View) -> View:
+        """The view before its image is encoded: [3, s, s], uint8 unless a step makes it float."""
+        for step in self.steps:
+            view = step(view)
+        return {**view, "image": view["image"].as_subclass(Tensor).contiguous()}
+
+
+def encoded(steps: Sequence[Callable[[View], View]], encoding: str) -> EncodedTransform:
+    """The `steps`, and then the encoding of the image."""
+    return EncodedTransform(tuple(steps), partial(to_input, lookup(ENCODINGS, encoding, "encoding").encode))

@@ -164,7 +164,7 @@ def test_workers_change_nothing(tmp_path: Path) -> None:
     assert torch.equal(before, torch.get_rng_state())
     assert len(alone) == len(shared) == 4
     for one, other in zip(alone, shared, strict=True):
-        assert flat(one) == flat(other)
+        assert flat(one.to("cpu")) == flat(other.to("cpu"))
         assert one.images.shape == (4, 3, 12, 12)
     assert sum(batch.skipped for batch in alone) >= 1
 
@@ -175,7 +175,20 @@ def test_workers_may_be_spawned(tmp_path: Path) -> None:
     loader = Loader(data, EvaluationBatches(2, 2), num_workers=1)
     loader.data_loader.multiprocessing_context = "spawn"
     (batch,) = list(loader)
-    assert flat(batch) == flat(collate([data[0, 0], data[0, 1]]))
+    assert flat(batch.to("cpu")) == flat(collate([data[0, 0], data[0, 1]]))
+
+
+@pytest.mark.parametrize("encoding", ["normalized", "inverse"])
+def test_pixels_travel_and_are_encoded_where_they_arrive(tmp_path: Path, encoding: str) -> None:
+    source = make_source(tmp_path, [[(0, (0.0, 0.0, 10.0, 20.0))]] * 3)
+    data = GuidanceDataset(source, eval_transform(8, encoding), training=False)
+    (batch,) = Loader(data, EvaluationBatches(3, 3))
+    assert (batch.images.dtype, batch.images.shape) == (torch.uint8, (3, 3, 8, 8))
+    expected = collate([data[0, i] for i in range(3)])
+    assert expected.images.dtype == torch.float32
+    assert flat(batch.to("cpu")) == flat(expected)
+    for part, rows in zip(batch.chunk(2), (slice(0, 2), slice(2, 3)), strict=True):
+        assert torch.equal(part.to("cpu").images, expected.images[rows])
 
 
 def test_an_error_in_a_worker_names_the_image(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def batches(request: pytest.FixtureRequest) -> dict[str, list[Batch]]:
             source, train_transform(64, "none", encoding), training=True, regions=RegionOptions(classes_per_image="one")
         )
         plan = TrainBatches(len(dataset), 4, seed=0, rank=0, world_size=1)
-        result[encoding] = [batch for batch, _ in zip(Loader(dataset, plan), range(8), strict=False)]
+        result[encoding] = [batch.to("cpu") for batch, _ in zip(Loader(dataset, plan), range(8), strict=False)]
     return result
 
 
