@@ -9,6 +9,7 @@
     python tools/benchmark.py lens --batch 1       # maps of 1, 2 and 4 competing classes of an image, from one forward pass
     python tools/benchmark.py step --compile       # and compiled, which takes some minutes more for each step
     python tools/benchmark.py profile --size 128   # operations by the share of time that they take
+    python tools/benchmark.py table                # most of these, as one table: half an hour on a CPU
     python tools/benchmark.py precision            # errors of maps and gradients in fp32, bf16 and fp16 against float64
     python tools/benchmark.py loop                 # a small run: step, loading, evaluation, ... as shares of an epoch
     python tools/benchmark.py evaluation --family xdnn bcos vanilla_frozen    # maps and scores over a forward pass
@@ -26,7 +27,7 @@ import argparse
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from benchmarks import data, ddp, evaluation, lens, loop, precision, profile, step  # beside this file
+from benchmarks import data, ddp, evaluation, lens, loop, precision, profile, step, table  # beside this file
 
 from guidance import cli
 
@@ -39,8 +40,11 @@ WHAT: Mapping[str, Callable[[argparse.Namespace], None]] = {
     "ddp": ddp.benchmark_ddp,
     "precision": precision.benchmark_precision,
     "profile": profile.benchmark_profile,
+    "table": table.benchmark_table,
 }
-USUAL = {"loop": (48, 64), "evaluation": (16, 224)}  # images and pixels
+USUAL: Mapping[str, tuple[int | None, int | None]] = {  # images and pixels
+    "loop": (48, 64), "evaluation": (16, 224), "table": (None, None),
+}  # fmt: skip
 
 
 def main() -> None:

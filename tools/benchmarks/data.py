@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -99,8 +99,10 @@ def measure_loading(ways: Mapping[str, Callable[[int], object]], images: int, ro
     return {way: statistics.median(values) for way, values in speeds.items()}
 
 
-def benchmark_data(folder: Path | None, *, size: int, images: int, rounds: int) -> None:
-    """Print the throughput of one worker on each set of images."""
+def measure(
+    folder: Path | None, *, size: int, images: int, rounds: int
+) -> Iterator[tuple[str, Source, dict[str, float]]]:
+    """Name, source and images per second (see `measure_loading`) of each set of images."""
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as temporary:
         scratch = Path(temporary)
@@ -109,16 +111,22 @@ def benchmark_data(folder: Path | None, *, size: int, images: int, rounds: int) 
         sets = photographs(chosen, images) if chosen else generated(scratch, images)
         for name, paths in sets.items():
             source = source_of(paths, scratch / f"{name} masks")
-            speeds = measure_loading(loaders(source, size, scratch / name), len(paths), rounds)
-            files = sum(path.stat().st_size for path in paths) / len(paths)
-            print(f"\n{name}: {len(paths)} images to {size} x {size} pixels, one process, one thread")
-            print(f"{'':<20}{'images/s':>10}{'published':>11}{'decoded':>9}")
-            for way, speed in speeds.items():
-                over = f"{speed / speeds['published: image']:>10.1f}x"
-                over += f"{speed / speeds[way.replace('cached', 'decoded')]:>8.1f}x" if "published" not in way else ""
-                print(f"{way:<20}{speed:>10,.0f}{over}")
-            print(
-                f"bytes per image: {files:,.0f} in files; {cache_bytes(source, size) / len(paths):,.0f} in the cache, "
-                f"shared by all processes; {12 * size * size:,} as float32 in every process (published)"
-            )
+            yield name, source, measure_loading(loaders(source, size, scratch / name), len(paths), rounds)
+
+
+def benchmark_data(folder: Path | None, *, size: int, images: int, rounds: int) -> None:
+    """Print the throughput of one worker on each set of images."""
+    for name, source, speeds in measure(folder, size=size, images=images, rounds=rounds):
+        paths = [record.path for record in source.records]
+        files = sum(path.stat().st_size for path in paths) / len(paths)
+        print(f"\n{name}: {len(paths)} images to {size} x {size} pixels, one process, one thread")
+        print(f"{'':<20}{'images/s':>10}{'published':>11}{'decoded':>9}")
+        for way, speed in speeds.items():
+            over = f"{speed / speeds['published: image']:>10.1f}x"
+            over += f"{speed / speeds[way.replace('cached', 'decoded')]:>8.1f}x" if "published" not in way else ""
+            print(f"{way:<20}{speed:>10,.0f}{over}")
+        print(
+            f"bytes per image: {files:,.0f} in files; {cache_bytes(source, size) / len(paths):,.0f} in the cache, "
+            f"shared by all processes; {12 * size * size:,} as float32 in every process (published)"
+        )
     print("\npublished, decoded: how many times as fast as the published code, and as decoding the file")

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-from benchmarks import step  # beside this file
 from torch import Tensor
 
 from guidance.attribution import Request, explain, one_hot
@@ -16,6 +15,8 @@ from guidance.evaluation.scores import all_scores
 from guidance.evaluation.tables import Scoring, collect
 from guidance.models.classifier import Classifier
 from guidance.types import Batch, Regions
+
+from . import step  # not by its name, which is another in tests
 
 DEPTHS = {"input": 3.6, "mid2": 2.2, "final": 1.1}  # depth -> how many forward passes maps and scores may take there
 CLASSES = (1, 2, 4)  # of one image, whose maps cost at most 1 + 0.7 for each further one
@@ -89,8 +90,8 @@ def prepare(family: str, args: argparse.Namespace) -> dict[Timed, Callable[[], o
     return calls
 
 
-def benchmark_evaluation(args: argparse.Namespace) -> None:
-    """Print the table; what is timed is interleaved, the median of the rounds counts."""
+def measure(args: argparse.Namespace) -> dict[Timed, float]:
+    """Median seconds of what is timed of each family; interleaved."""
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
     calls: dict[Timed, Callable[[], object]] = {}
@@ -102,14 +103,22 @@ def benchmark_evaluation(args: argparse.Namespace) -> None:
         if torch.device(args.device).type == "cuda":
             torch.cuda.synchronize()
 
-    times = step.interleaved({timed: partial(finished, call) for timed, call in calls.items()}, args.rounds)
+    return step.interleaved({timed: partial(finished, call) for timed, call in calls.items()}, args.rounds)
+
+
+def ratios(times: dict[Timed, float]) -> dict[Timed, float]:
+    """What is timed -> its time over that of what it is divided by."""
+    by_name = {(timed.family, timed.what): seconds for timed, seconds in times.items()}
+    return {timed: seconds / by_name[timed.family, timed.over] for timed, seconds in times.items()}
+
+
+def benchmark_evaluation(args: argparse.Namespace) -> None:
+    """Print the table; what is timed is interleaved, the median of the rounds counts."""
+    times = measure(args)
     print(f"{'evaluation':<30}{'seconds':>9}{'ratio':>8}{'at most':>9}  over")
-    for timed, seconds in times.items():
-        ratio = seconds / next(
-            t for other, t in times.items() if (other.family, other.what) == (timed.family, timed.over)
-        )
+    for timed, ratio in ratios(times).items():
         limit = "" if timed.at_most is None else f"{timed.at_most:.2f}x"
-        print(f"{timed!s:<30}{seconds:>9.3f}{ratio:>7.2f}x{limit:>9}  {timed.over}")
+        print(f"{timed!s:<30}{times[timed]:>9.3f}{ratio:>7.2f}x{limit:>9}  {timed.over}")
     pairs = sum(counts(args.batch))
     print(f"input, mid2, final: forward pass, maps there of {pairs} pairs of {args.batch} images, and all scores")
 

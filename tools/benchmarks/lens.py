@@ -7,9 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from benchmarks import step  # beside this file
 
 from guidance.attribution import ATTRIBUTIONS, Request, explain, one_hot, with_lens
+
+from . import step  # not by its name, which is another in tests
 
 CLASSES = (1, 2, 4)
 LIMIT = 0.7  # of the price of the first class, what each further one may cost

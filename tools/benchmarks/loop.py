@@ -7,7 +7,7 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -57,8 +57,23 @@ def seconds_of_steps(trainer: Trainer) -> float:
     return seconds
 
 
-def benchmark_loop(args: argparse.Namespace) -> None:
-    """Print the table: epochs and their steps alone take turns, and the medians count; the first of each warms up."""
+class Measured(NamedTuple):
+    """A run, and its steps alone."""
+
+    batches: str  # of an epoch
+    epochs: list[dict[str, float]]  # what the log says of each
+    alone: list[float]  # seconds of the steps of each
+
+    def ratio(self) -> float:
+        """How much longer an epoch without its evaluation takes than its steps alone."""
+        return statistics.median(
+            line["time/epoch"] * (1 - line["time/evaluation"]) / seconds
+            for line, seconds in zip(self.epochs, self.alone, strict=True)
+        )
+
+
+def measure(args: argparse.Namespace) -> Measured:
+    """Epochs and their steps alone, which take turns; the first of each warms up and is left out."""
     torch.set_num_threads(args.threads)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "run"
@@ -71,21 +86,18 @@ def benchmark_loop(args: argparse.Namespace) -> None:
             alone.append(seconds_of_steps(trainer))
         trainer.log.close()
         epochs = [line for line in read_log(folder / METRICS) if "epoch" in line]
-    report(trainer, epochs[1:], alone[1:])
+    batches = f"{trainer.loader.batches_per_epoch} batches of {trainer.loader.batch_size}"
+    return Measured(batches, epochs[1:], alone[1:])
 
 
-def report(trainer: Trainer, epochs: list[dict[str, float]], alone: list[float]) -> None:
-    """The shares of an epoch, and how much longer training takes than its steps alone."""
-    images = f"{trainer.loader.batches_per_epoch} batches of {trainer.loader.batch_size}"
-    print(f"\n{'an epoch: ' + images:<34}{'seconds':>9}{'share':>9}")
+def benchmark_loop(args: argparse.Namespace) -> None:
+    """Print the shares of an epoch, and how much longer training takes than its steps alone; medians."""
+    found = measure(args)
+    print(f"\n{'an epoch: ' + found.batches:<34}{'seconds':>9}{'share':>9}")
     for name in (*SPANS, OTHER):
-        shares = [line[f"time/{name}"] for line in epochs]
-        seconds = [line["time/epoch"] * share for line, share in zip(epochs, shares, strict=True)]
+        shares = [line[f"time/{name}"] for line in found.epochs]
+        seconds = [line["time/epoch"] * share for line, share in zip(found.epochs, shares, strict=True)]
         print(f"{name:<34}{statistics.median(seconds):>9.3f}{statistics.median(shares):>9.1%}")
-    print(f"{'epoch':<34}{statistics.median(line['time/epoch'] for line in epochs):>9.3f}{1:>9.1%}")
-    print(f"{'its steps alone':<34}{statistics.median(alone):>9.3f}")
-    ratios = [
-        line["time/epoch"] * (1 - line["time/evaluation"]) / seconds
-        for line, seconds in zip(epochs, alone, strict=True)
-    ]
-    print(f"{'without evaluation / steps alone':<34}{statistics.median(ratios):>8.3f}x{f'at most {LIMIT}':>14}")
+    print(f"{'epoch':<34}{statistics.median(line['time/epoch'] for line in found.epochs):>9.3f}{1:>9.1%}")
+    print(f"{'its steps alone':<34}{statistics.median(found.alone):>9.3f}")
+    print(f"{'without evaluation / steps alone':<34}{found.ratio():>8.3f}x{f'at most {LIMIT}':>14}")

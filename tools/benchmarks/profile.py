@@ -8,10 +8,11 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
-from benchmarks import evaluation, step  # beside this file
 from torch.profiler import ProfilerActivity, profile
 
 from guidance.models.classifier import Classifier
+
+from . import evaluation, step  # not by their names, which are others in tests
 
 ARITHMETIC = ("conv", "mm", "linear", "matmul")  # parts of names of convolutions and matrix products
 SHOWN = 8  # operations in a row of the table

@@ -178,19 +178,6 @@ def test_workers_may_be_spawned(tmp_path: Path) -> None:
     assert flat(batch.to("cpu")) == flat(collate([data[0, 0], data[0, 1]]))
 
 
-@pytest.mark.parametrize("encoding", ["normalized", "inverse"])
-def test_pixels_travel_and_are_encoded_where_they_arrive(tmp_path: Path, encoding: str) -> None:
-    source = make_source(tmp_path, [[(0, (0.0, 0.0, 10.0, 20.0))]] * 3)
-    data = GuidanceDataset(source, eval_transform(8, encoding), training=False)
-    (batch,) = Loader(data, EvaluationBatches(3, 3))
-    assert (batch.images.dtype, batch.images.shape) == (torch.uint8, (3, 3, 8, 8))
-    expected = collate([data[0, i] for i in range(3)])
-    assert expected.images.dtype == torch.float32
-    assert flat(batch.to("cpu")) == flat(expected)
-    for part, rows in zip(batch.chunk(2), (slice(0, 2), slice(2, 3)), strict=True):
-        assert torch.equal(part.to("cpu").images, expected.images[rows])
-
-
 def test_an_error_in_a_worker_names_the_image(tmp_path: Path) -> None:
     source = make_source(tmp_path, [[(0, (0.0, 0.0, 10.0, 20.0))]])
     write_broken(source.records[0].path)
