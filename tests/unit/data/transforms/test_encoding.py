@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from guidance.data import EvaluationBatches, GuidanceDataset, Loader, collate, eval_transform
-from tests.support.data.datasets import make_source
+from tests.support.data.pictures import make_source
 
 
 @pytest.mark.parametrize("encoding", ["normalized", "inverse"])
