@@ -64,15 +64,16 @@ def source_of(paths: Sequence[Path], folder: Path) -> Source:
 def loaders(source: Source, size: int, folder: Path) -> dict[str, Callable[[int], object]]:
     """What loads image i, in each way.
 
-    An image is a normalised float tensor; a sample has the mask of its box as well, a segmented one its segmentation.
+    An image is a normalised float tensor. A sample is what a process of a loader makes: pixels, which the device normalises,
+    and the mask of the box, or, segmented, the segmentation.
     """
     published = transforms.Compose(
         [transforms.Resize((size, size)), transforms.ToTensor(), transforms.Normalize(MEAN, STD)]
     )
     transform = eval_transform(size)
-    decoded = GuidanceDataset(source, transform, training=True)
+    decoded = GuidanceDataset(source, transform.pixels, training=True)
     read, segments = build_cache(folder, source, size).read, build_segments(folder, source, size).read
-    cached = GuidanceDataset(source, transform, training=True, read=read)
+    cached = GuidanceDataset(source, transform.pixels, training=True, read=read)
     outlined = decoded.with_regions(RegionOptions("segment"))
     outlined_cached = cached.with_regions(RegionOptions("segment", cached=segments))
     return {

@@ -8,9 +8,8 @@ from typing import Any, NamedTuple
 from torchvision.transforms import v2
 
 from guidance.data.transforms.crops import SQUARES
-from guidance.data.transforms.encodings import encoded
+from guidance.data.transforms.encodings import EncodedTransform, encoded
 from guidance.data.transforms.randaugment import RandAugment
-from guidance.data.transforms.views import Transform
 from guidance.types import lookup
 
 
@@ -58,7 +57,7 @@ def train_transform(
     scale: tuple[float, float] = (0.5, 1.0),
     randaugment_ops: int = 3,
     randaugment_magnitude: int = 9,
-) -> Transform:
+) -> EncodedTransform:
     """Training transform of a `View`.
 
     `crop`: the square of an image that is augmented, a name in `crops.SQUARES`. `augmentation`: "none"
