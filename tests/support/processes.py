@@ -23,7 +23,9 @@ from torch.multiprocessing import start_processes
 
 from guidance import distributed
 
-IMPORTED = ["pytest", "guidance.inference", "torch.utils.tensorboard", "tests.support.scenarios"]
+IMPORTED = [
+    "pytest", "guidance.inference", "guidance.evaluation.significance", "torch.utils.tensorboard", "tests.support.scenarios"
+]  # fmt: skip
 
 
 def _fork_server() -> Any:
