@@ -23,13 +23,20 @@ from torch.multiprocessing import start_processes
 
 from guidance import distributed
 
-IMPORTED = ["pytest", "guidance.inference", "torch.utils.tensorboard", "tests.support.scenarios"]
+IMPORTED = [
+    "pytest", "guidance.inference", "guidance.evaluation.significance", "torch.utils.tensorboard", "tests.support.scenarios"
+]  # fmt: skip
 
 
 def _fork_server() -> Any:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(IMPORTED)
     return context
+
+
+def _start_children_as_ever() -> None:
+    """What is forked inherits how, and would start workers of its own, such as those of loaders, from another such server."""
+    multiprocessing.set_start_method(multiprocessing.get_all_start_methods()[0], force=True)
 
 
 def _joined(rank: int, world_size: int, port: int) -> dict[str, str]:
@@ -49,6 +56,7 @@ def _free_port() -> int:
 def _worker(
     rank: int, world_size: int, port: int, folder: str, function: Callable[..., Any], args: tuple[Any, ...]
 ) -> None:
+    _start_children_as_ever()
     os.environ |= _joined(rank, world_size, port)
     torch.set_num_threads(1)
     with distributed.process_group("cpu"):
@@ -77,6 +85,7 @@ def start_forked(
 
 
 def _script(words: list[str], cwd: str, output: str, environment: dict[str, str]) -> None:
+    _start_children_as_ever()
     os.setsid()
     os.chdir(cwd)
     os.environ.clear()

@@ -62,14 +62,15 @@ def train(root: Path, output: Path, *more: str, config: str = "demo") -> list[st
 
 
 @pytest.mark.parametrize(
-    ("processes", "config"), [(1, "demo"), (2, "demo_aim"), pytest.param(2, "demo", marks=pytest.mark.long)]
+    ("processes", "config"), [(2, "demo_aim"), *(pytest.param(n, "demo", marks=pytest.mark.long) for n in (1, 2))]
 )
 def test_sigkill_in_the_middle_of_an_epoch(
     demo_root: Path, tmp_path: Path, run: Run, processes: int, config: str
 ) -> None:
     """Killed by the kernel at an arbitrary moment of the second epoch, then resumed: bit-identical to a whole run.
 
-    With AIM that means the threshold of that epoch, and every drawn mask. Torchrun has started what is killed.
+    With AIM that means the threshold of that epoch, and every drawn mask. Torchrun has started what is killed. One guided
+    process that is killed: tests/whole/experiments/test_sweep.py.
     """
     run(*train(demo_root, tmp_path / "whole", config=config), processes=processes)
     output = tmp_path / "killed"
@@ -158,33 +159,18 @@ def test_an_aim_run_shows_its_masks(demo_root: Path, tmp_path: Path, run: Run) -
     assert len({result["metrics"]["epg"] for result in results}) == 2
 
 
-@pytest.mark.parametrize(
-    ("config", "sample"),
-    [("waterbirds100_resnet18_energy", "waterbirds100"), ("voc_small_resnet18_energy", "voc_sample")],
-)
-def test_real_images_on_two_processes(config: str, sample: str, tmp_path: Path, run: Run) -> None:
-    """The shipped configs; small images, few batches."""
-    root = ROOT.parent / "shared" / "data" / sample
-    if not root.is_dir():
-        pytest.skip(f"the real sample {sample} is not at ../shared/data/{sample}")
-    sets = [
-        "--set",
-        f"data.root={root}",
-        "data.image_size=32",
-        "data.num_workers=0",
-        "trainer.device=cpu",
-        "log.probe_images=2",
-    ]
-    args = [
+def test_real_images_on_two_processes(voc_root: Path, tmp_path: Path, run: Run) -> None:
+    """A shipped config; small images, few batches. Those of other data sets: tests/whole/test_readme.py."""
+    config = [
         "launch/train.py",
         "--config",
-        f"configs/{config}.yaml",
+        "configs/voc_small_resnet18_energy.yaml",
         "--output",
         str(tmp_path / "run"),
-        "--dry-run",
-        *sets,
     ]
-    assert "every stage works" in run(*args, processes=2).stdout
+    less = ["data.image_size=32", "data.num_workers=0", "trainer.device=cpu", "log.probe_images=2"]
+    done = run(*config, "--dry-run", "--set", f"data.root={voc_root}", *less, processes=2)
+    assert "every stage works" in done.stdout
     assert not (tmp_path / "run").exists()  # a dry run leaves nothing
 
 

@@ -25,31 +25,35 @@ SNIPPETS = [text for language, text in BLOCKS if language == "python"]
 DEMO = ["trainer.epochs=1", "data.num_train=40", "data.num_val=20", "data.num_test=20", "data.image_size=32",
         "trainer.batch_size=8", "data.num_workers=0", "trainer.device=cpu", "log.probe_images=2",
         "model.name=resnet8"]  # fmt: skip
+SAMPLED = ("model.weights=none data.image_size=64 data.num_workers=0 trainer.batch_size=4 trainer.device=cpu "
+           "log.probe_images=1")  # fmt: skip
 LESS = {
     **dict.fromkeys(["demo.yaml", "demo_aim.yaml"], " ".join(DEMO)),
-    "waterbirds100_aim_convnext_tiny.yaml": "model.weights=none data.image_size=64 data.num_workers=0 trainer.batch_size=4 "
-    "trainer.device=cpu log.probe_images=1 evaluation.region=box",  # the sample has no segmentations
+    # The sample has no segmentations.
+    "waterbirds100_aim_convnext_tiny.yaml": f"model.name=resnet8 model.drop_path=null {SAMPLED} evaluation.region=box",
     "waterbirds100_resnet18_energy.yaml": "trainer.epochs=1 data.image_size=32 model.name=resnet8 trainer.device=cpu "
     "log.probe_images=2",
-    "coco2014_bcos_energy.yaml": "model.weights=none data.year=2017 data.train_split=train2017 data.val_split=val2017 "
-    "data.image_size=64 data.num_workers=0 trainer.batch_size=4 trainer.device=cpu log.probe_images=1",
-    **dict.fromkeys(
-        ["voc_resnet50_energy_input.yaml", "voc_bcos_energy.yaml", "voc_xdnn_energy.yaml"],
-        "model.weights=none data.image_size=64 data.num_workers=0 trainer.batch_size=4 trainer.device=cpu log.probe_images=1",
-    ),
+    "coco2014_bcos_energy.yaml": f"model.name=bcos_resnet18 {SAMPLED} data.year=2017 data.train_split=train2017 "
+    "data.val_split=val2017",
+    "voc_resnet50_energy_input.yaml": f"model.name=resnet8 {SAMPLED}",
+    "voc_bcos_energy.yaml": f"model.name=bcos_resnet18 {SAMPLED}",
+    "voc_xdnn_energy.yaml": f"model.name=xdnn_resnet18 {SAMPLED}",
 }  # fmt: skip
 SAMPLES = {"/path/to/VOCdevkit": "voc_sample", "/path/to/coco": "coco_sample", "/path/to/waterbirds": "waterbirds100"}
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that looks like the project's root, whose results are thrown away."""
+    """A folder like the project's root, whose results are thrown away; beside it there are few images of Waterbirds."""
     folder = tmp_path_factory.mktemp("readme")
     (folder / "project").mkdir()
     for name in ("configs", "launch", "tools"):
         (folder / "project" / name).symlink_to(ROOT / name)
-    if SHARED.is_dir():
-        (folder / "shared").symlink_to(SHARED)
+    (folder / "shared/data").mkdir(parents=True)
+    for sample in (SHARED / "data").glob("*_sample"):
+        (folder / "shared/data" / sample.name).symlink_to(sample)
+    if (SHARED / "data/waterbirds100").is_dir():
+        twelfth(SHARED / "data/waterbirds100", folder / "shared/data/waterbirds100")
     return folder / "project"
 
 
@@ -94,7 +98,7 @@ def class_folders(project: Path) -> Path:
     return project / "images"
 
 
-def twelfth(data: Path, folder: Path) -> Path:
+def twelfth(data: Path, folder: Path) -> None:
     """A folder like the sample of Waterbirds-100, with each twelfth of its images."""
     (birds,) = data.glob("waterbird_*")
     (folder / birds.name).mkdir(parents=True)
@@ -103,7 +107,6 @@ def twelfth(data: Path, folder: Path) -> Path:
         (folder / birds.name / species.name).symlink_to(species)
     head, *rows = (birds / "metadata.csv").read_text().splitlines()
     (folder / birds.name / "metadata.csv").write_text("\n".join([head, *rows[::12], ""]))
-    return folder
 
 
 def smaller(command: str, project: Path) -> list[str]:
@@ -120,10 +123,9 @@ def smaller(command: str, project: Path) -> list[str]:
     for place, name in SAMPLES.items():
         command = command.replace(place, f"../shared/data/{name}")
     words = shlex.split(command)
-    if words[1] == "launch/experiment_demo.sh":  # one run of the 39 on each twelfth image, and the report on it
-        data = twelfth(project / words[2], project / "waterbirds")
+    if words[1] == "launch/experiment_demo.sh":  # one run of the 39, and the report on it
         less = "--only baseline --seeds 0 --set trainer.epochs=1 model.name=resnet8"
-        return ["bash", str(ROOT / words[1]), str(data), *less.split()]
+        return ["bash", str(ROOT / words[1]), str(project / words[2]), *less.split()]
     words = [word.replace("--nproc_per_node=8", "--nproc_per_node=2") for word in words]
     config = next((Path(w).name for w in words if w.endswith(".yaml")), None)
     if words[0] == "torchrun":

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
 from guidance.assembly import build_classifier, build_objective, build_optimizer, build_source, parameter_groups
@@ -179,8 +180,9 @@ def one_source_of_each() -> Callable[[Config], Source]:
 def build(config: Config, source: Source) -> None:
     """Its net, objective and optimizer."""
     config = config.model_copy(update={"model": config.model.model_copy(update={"weights": "none"})})
-    model = build_classifier(config, len(source.classes), pretrained=False)
-    objective = build_objective(config, model, source)
+    with torch.device("meta"):  # weights without values
+        model = build_classifier(config, len(source.classes), pretrained=False)
+        objective = build_objective(config, model, source)
     build_optimizer(config, parameter_groups(config, model), 10)
     assert ("localization" in {term.name for term in objective.terms}) == (config.objective.localization.weight > 0)
 

@@ -19,41 +19,42 @@ from guidance.models import build_model
 from guidance.training.stopwatch import OTHER, SPANS
 from guidance.training.trainer import Trainer
 from tests.support.data.pictures import write_picture
+from tests.support.processes import run_forked
 from tools.benchmarks import data, ddp, loop, precision, step
 
 ROOT = Path(__file__).parents[3]
 
 
-def test_step_prints_every_variant() -> None:
+def benchmark(folder: Path, *arguments: str) -> str:
+    """What `tools/benchmark.py ARGUMENTS` prints, in a process of its own: it sets the number of threads."""
+    done = run_forked(["tools/benchmark.py", *arguments], cwd=ROOT, output=folder / "printed")
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_step_prints_every_variant(tmp_path: Path) -> None:
     arguments = ["--family", "xdnn", "--batch", "2", "--size", "32", "--rounds", "1", "--threads", "1", "--no-memory"]
-    done = subprocess.run(
-        [sys.executable, "tools/benchmark.py", "step", *arguments], cwd=ROOT, capture_output=True, text=True, check=True
-    )
+    printed = benchmark(tmp_path, "step", *arguments)
     for variant in step.variants(["xdnn"]):
-        assert str(variant) in done.stdout
-    assert "1.00x" in done.stdout
+        assert str(variant) in printed
+    assert "1.00x" in printed
 
 
-def test_lens_prints_the_price_of_further_classes() -> None:
+def test_lens_prints_the_price_of_further_classes(tmp_path: Path) -> None:
     arguments = ["--family", "xdnn", "bcos", "--batch", "1", "--size", "32", "--rounds", "1", "--threads", "1"]
-    done = subprocess.run(
-        [sys.executable, "tools/benchmark.py", "lens", *arguments], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    found = re.findall(r"^(\w+), (\d) class(?:es)? +[\d.]+ +([\d.]+)x +([\d.]+)x$", done.stdout, re.MULTILINE)
+    printed = benchmark(tmp_path, "lens", *arguments)
+    found = re.findall(r"^(\w+), (\d) class(?:es)? +[\d.]+ +([\d.]+)x +([\d.]+)x$", printed, re.MULTILINE)
     assert [(family, k) for family, k, _, _ in found] == [(f, k) for f in ("xdnn", "bcos") for k in "124"]
     assert [(ratio, limit) for _, k, ratio, limit in found if k == "1"] == [("1.00", "1.0")] * 2
     assert {limit for _, k, _, limit in found if k == "4"} == {"3.1"}
 
 
-def test_evaluation_prints_each_ratio_beside_its_bar() -> None:
+def test_evaluation_prints_each_ratio_beside_its_bar(tmp_path: Path) -> None:
     arguments = ["--family", "xdnn", "bcos", "vanilla_frozen", "--batch", "3", "--size", "32", "--rounds", "1"]
-    done = subprocess.run(
-        [sys.executable, "tools/benchmark.py", "evaluation", *arguments, "--threads", "1"],
-        cwd=ROOT, capture_output=True, text=True, check=True,
-    )  # fmt: skip
+    printed = benchmark(tmp_path, "evaluation", *arguments, "--threads", "1")
     row = r"^(\w+), ([\w ]+?) +([\d.]+) +([\d.]+)x( +[\d.]+x)? +(\w[\w ]*)$"
-    found = re.findall(row, done.stdout, re.MULTILINE)
-    assert "6 pairs of 3 images" in done.stdout
+    found = re.findall(row, printed, re.MULTILINE)
+    assert "6 pairs of 3 images" in printed
     limits = {"forward": "", "input": "3.60x", "mid2": "2.20x", "final": "1.10x", "scores alone": "0.02x"}
     limits |= {"1 of 1 image": "1.00x", "2 of 1 image": "1.70x", "4 of 1 image": "3.10x"}
     wanted = [(family, what, limit) for family in ("xdnn", "bcos", "vanilla_frozen") for what, limit in limits.items()]
@@ -154,16 +155,15 @@ def test_loop_prints_where_the_time_of_an_epoch_goes(tmp_path: Path, monkeypatch
 
 def test_ddp_measures_both_kinds_of_steps_and_calculates_from_them() -> None:
     arguments = ["--family", "xdnn", "--batch", "1", "--size", "32", "--rounds", "1", "--step-seconds", "0.5"]
-    done = subprocess.run(
-        [sys.executable, "tools/benchmark.py", "ddp", *arguments], cwd=ROOT, capture_output=True, text=True, check=True
-    )
+    command = [sys.executable, "tools/benchmark.py", "ddp", *arguments]  # which spawns
+    printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     for variant in ("xdnn unguided", "xdnn guided at input"):
-        assert f"{variant}, 1 images of 32 pixels on each process: measured on this machine" in done.stdout
-        assert re.search(rf"^{variant}, [\d.]+ s a step ", done.stdout, re.MULTILINE)
-    assert "xdnn unguided, 0.5 s a step" in done.stdout
-    assert done.stdout.count("gradients: 94.0 MB in 4 parts") == 2  # 23.5 million weights
-    assert done.stdout.count("100 % of the backward pass") == 2
-    measured, calculated = done.stdout.split("Calculated, not measured")
+        assert f"{variant}, 1 images of 32 pixels on each process: measured on this machine" in printed
+        assert re.search(rf"^{variant}, [\d.]+ s a step ", printed, re.MULTILINE)
+    assert "xdnn unguided, 0.5 s a step" in printed
+    assert printed.count("gradients: 94.0 MB in 4 parts") == 2  # 23.5 million weights
+    assert printed.count("100 % of the backward pass") == 2
+    measured, calculated = printed.split("Calculated, not measured")
     assert "2 processes, not reduced" in measured
     assert all(calculated.count(name) == 2 for name in ddp.NETWORKS)
 
@@ -192,16 +192,10 @@ def test_what_the_backward_pass_does_not_hide() -> None:
     assert ddp.exposed([(ddp.BUCKET, 0.99), (ddp.BUCKET, 1.0)], 10.0, network) == pytest.approx(2 * part - 0.1)
 
 
-def test_precision_prints_a_row_of_each_family_and_precision() -> None:
+def test_precision_prints_a_row_of_each_family_and_precision(tmp_path: Path) -> None:
     arguments = ["--family", "xdnn", "--batch", "1", "--size", "32", "--threads", "1"]
-    done = subprocess.run(
-        [sys.executable, "tools/benchmark.py", "precision", *arguments],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    lines = [line.strip("| ").split(" | ") for line in done.stdout.splitlines() if line.startswith("| xdnn")]
+    printed = benchmark(tmp_path, "precision", *arguments)
+    lines = [line.strip("| ").split(" | ") for line in printed.splitlines() if line.startswith("| xdnn")]
     rows = {cells[1]: [float(cell) for cell in cells[2:]] for cells in lines}
     assert list(rows) == ["fp32", "bf16", "fp16"]
     assert {len(row) for row in rows.values()} == {8}

@@ -104,7 +104,8 @@ def test_names_of_stages() -> None:
     assert BACKBONES["resnet50"].stages == {1: "mid1", 2: "mid2", 3: "mid3", 4: "final"}
     assert list(aim_of("resnet18", 3, classes=2).masked.values()) == ["mid3", "final"]
     for row in (row for row in BACKBONES.values() if row.channels):
-        model = aim_of(next(n for n, r in BACKBONES.items() if r is row), list(row.stages)[1], classes=2)
+        with torch.device("meta"):
+            model = aim_of(next(n for n, r in BACKBONES.items() if r is row), list(row.stages)[1], classes=2)
         assert model.depths == row.aim_depths(list(row.stages)[1])
 
 

@@ -49,18 +49,21 @@ def test_without_linearized_mode_the_sum_is_wrong() -> None:
     assert abs(total - float(out.logits[0, 1].detach() - PUBLISHED_BIAS)) > 0.1 * abs(total)
 
 
-def test_full_size_nets_are_complete() -> None:
+@pytest.mark.parametrize("name", [  # resnet34 and resnet101 have more of the same blocks
+    pytest.param(name, marks=pytest.mark.long) if name in ("bcos_resnet34", "bcos_resnet101") else name
+    for name in BACKBONES if name.startswith("bcos")
+])  # fmt: skip
+def test_full_size_nets_are_complete(name: str) -> None:
     """In the structure and depth of the real nets, at a small image size."""
-    for name in (name for name in BACKBONES if name.startswith("bcos")):
-        model = build_model(name, num_classes=5).double().eval()
-        images = torch.rand(1, 3, 32, 32, dtype=torch.float64)
-        images = torch.cat((images, 1 - images), 1).requires_grad_()
-        out = model(images)
-        pair = (torch.tensor([0]), torch.tensor([3]))
-        total = attribute("bcos", model, out, "input", *pair, create_graph=False).sum()
-        if "vit" in name:
-            total = total + position_map(model, images, *pair).sum()
-        assert float(total.detach()) == pytest.approx(float(out.logits[0, 3].detach()) - PUBLISHED_BIAS, rel=1e-8)
+    model = build_model(name, num_classes=5).double().eval()
+    images = torch.rand(1, 3, 32, 32, dtype=torch.float64)
+    images = torch.cat((images, 1 - images), 1).requires_grad_()
+    out = model(images)
+    pair = (torch.tensor([0]), torch.tensor([3]))
+    total = attribute("bcos", model, out, "input", *pair, create_graph=False).sum()
+    if "vit" in name:
+        total = total + position_map(model, images, *pair).sum()
+    assert float(total.detach()) == pytest.approx(float(out.logits[0, 3].detach()) - PUBLISHED_BIAS, rel=1e-8)
 
 
 @pytest.mark.parametrize("name", NETS)
