@@ -59,7 +59,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--compile", action="store_true", help="step: also compiled, which takes minutes for each step")
+    parser.add_argument(
+        "--compile", action="store_true", help="step, table, profile: also compiled, which takes minutes for each step"
+    )
     parser.add_argument(
         "--step-seconds", type=float, default=0.2, help="ddp: of an unguided step on the GPUs to calculate for"
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -40,6 +41,8 @@ def calls_of(family: str, args: argparse.Namespace) -> dict[str, Callable[[], ob
     model = step.build(family, args)
     assert isinstance(model, Classifier)
     variants = {"unguided": step.Variant(family), "guided at the input": step.Variant(family, "input")}
+    if args.compile:
+        variants |= {f"{name}, compiled": replace(variant, compiled=True) for name, variant in variants.items()}
     calls: dict[str, Callable[[], object]] = {
         name: step.prepare(variant, model, args) for name, variant in variants.items()
     }

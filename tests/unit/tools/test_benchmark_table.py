@@ -54,7 +54,7 @@ def test_a_profile_tells_arithmetic_from_the_rest(capsys: pytest.CaptureFixture[
     assert profile.arithmetic(of) == pytest.approx(sum(share for name, share in of.items() if name in ("mm", "matmul")))
     assert 0 < profile.arithmetic(of) < 1
     assert "exp" in of
-    args = argparse.Namespace(family=["xdnn"], batch=2, size=32, threads=1, device="cpu")
+    args = argparse.Namespace(family=["xdnn"], batch=2, size=32, threads=1, device="cpu", compile=False)
     profile.benchmark_profile(args)
     lines = capsys.readouterr().out.splitlines()
     for name in ("unguided", "guided at the input", "evaluation at the input"):
