@@ -141,7 +141,7 @@ class Objective(nn.Module):
             logged |= found.notes
         if total is None:
             raise ValueError(f"no term of this objective gave a loss, only notes: {', '.join(self.names)}")
-        return Step(total, logged, samples)
+        return Step(total, logged, samples, out.logits.detach())
 
     def _run(self, terms: Sequence[Term], images: Tensor, batch: Batch, counts: Counts) -> Forward:
         net: Callable[..., Forward] = self.model
