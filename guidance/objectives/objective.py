@@ -31,6 +31,13 @@ class Counts(NamedTuple):
     classes: int = 1  # most classes of one image of any process
 
 
+def global_counts(images: int, regions: int, *, rounds: int, classes: int) -> Counts:
+    """The counts of a batch of which this process has such a share. A collective call."""
+    totals = distributed.sum_numbers([images, regions])
+    most = distributed.max_numbers([rounds, classes])
+    return Counts(*totals, *map(int, most))
+
+
 class Losses(NamedTuple):
     """What a term makes of the part of a batch that a process has."""
 
@@ -113,10 +120,8 @@ class Objective(nn.Module):
 
     def counts(self, batch: Batch) -> Counts:
         """Global sizes of a batch that lies on the host. Every process must call it once per step."""
-        images, regions = distributed.sum_numbers([len(batch.images), len(batch.regions.image)])
         most = int(batch.targets.gt(0).sum(1).max()) if len(batch.targets) else 1
-        rounds, classes = distributed.max_numbers([batch.regions.rounds, most])
-        return Counts(images, regions, int(rounds), int(classes))
+        return global_counts(len(batch.images), len(batch.regions.image), rounds=batch.regions.rounds, classes=most)
 
     def forward(self, batch: Batch, counts: Counts) -> Step:
         """`batch` on the device of the model; `counts` from `self.counts` on the whole batch of this process."""

@@ -1,0 +1,161 @@
+"""All metrics of a net on data of one's own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any, Literal, TypeAlias
+
+import torch
+from torch import Tensor
+
+from guidance import distributed
+from guidance.api.nets import Use, check_classes, num_classes, use_of_net
+from guidance.api.regions import Place, annotated_pairs, clipped, multi_hot, regions_of
+from guidance.attribution import Method
+from guidance.evaluation.classification import per_class
+from guidance.evaluation.evaluate import score
+from guidance.evaluation.localization import fit_iou_threshold
+from guidance.evaluation.metrics import summarize
+from guidance.evaluation.per_sample import Table, tabulate_as
+from guidance.evaluation.rows import Rows, RowSettings, merge
+from guidance.evaluation.scores import IOU_THRESHOLDS, all_scores
+from guidance.evaluation.statistics import mean
+from guidance.evaluation.tables import Scoring
+from guidance.models.classifier import Classifier
+from guidance.objectives import Classification
+from guidance.regions import SEGMENT
+from guidance.types import Batch
+
+# (image [C, H, W], target, mask) or a batch of them (images [B, C, H, W], targets, masks); a group may come as a fourth.
+Item: TypeAlias = Sequence[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluated(Mapping[str, float]):
+    """The metrics of an evaluation, as a mapping, and the rows that they were computed from."""
+
+    metrics: Mapping[str, float]
+    rows: Rows = field(repr=False)
+    classes: tuple[str, ...]
+
+    def __getitem__(self, name: str) -> float:
+        return self.metrics[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.metrics)
+
+    def __len__(self) -> int:
+        return len(self.metrics)
+
+    def table(self) -> Table:
+        """A row for each (image, class), as `launch/evaluate.py --per-sample` has them; an image is named by its position."""
+        return tabulate_as(self.rows, str, self.classes, self.rows.settings.group_names)
+
+
+def evaluate(
+    model: Classifier,
+    data: Iterable[Item],
+    *,
+    attribution: str | Method | None = None,
+    depth: str | None = None,
+    classification: Literal["bce", "cross_entropy"] = "bce",
+    classes: Sequence[str] | None = None,
+    groups: Sequence[str] | Mapping[str, int] = (),
+    iou_threshold: float | Literal["fit"] = 0.5,
+) -> Evaluated:
+    """Every metric of METRICS, of all classes and groups: what `launch/evaluate.py` reports of a split.
+
+    `data`: (image, target, mask) one by one or in batches; images are float tensors as the net takes them, [C, H, W] or [B,
+    C, H, W]. `target`: a class index, or [K] with 1 for each class of the image; of a batch [B] long or [B, K]. `mask`: None
+    (not annotated), [H, W] bool, boxes [n, 4] in pixels of the input, or {class index: one of these}; of a batch [B, H, W]
+    bool (empty masks count as None), or one entry for each image. A fourth part is the image's position in `groups`, -1 for
+    none. A mask counts as a segmentation.
+
+    `attribution` and `depth`: as in `explain`. `classification`: with which loss the net was trained; "cross_entropy" decides
+    for the largest logit, "bce" class by class. `groups`: names, or {name: number of training images} for the adjusted
+    accuracy. `iou_threshold`: a number in [0, 1), or "fit", the best on these data; fit it on validation data and give the
+    found "iou_threshold" to the evaluation of others. With several processes each gives its share, and all get the same
+    numbers: a collective call, in which no image may come twice. Raises ValueError for no data, and for what `GuidedLoss`
+    refuses.
+    """
+    use = use_of_net(model, attribution, depth, classes)
+    thresholds = IOU_THRESHOLDS if iou_threshold == "fit" else (float(iou_threshold),)
+    items = iter(data)
+    first = next(items, None)
+    if first is None:
+        raise ValueError("there are no data to evaluate on; an iterator that has been used up gives none")
+    single = _batched(first)[1].dim() == 1
+    batches = _batches(use, chain([first], items), single, len(groups))
+    tables, missing = score(
+        model, batches, attribution=use.method, depth=use.depth, scoring=Scoring(thresholds, all_scores)
+    )
+    rows = merge(tables, RowSettings(
+        thresholds=thresholds, iou_threshold=0.5 if iou_threshold == "fit" else float(iou_threshold), single_label=single,
+        decision="argmax" if classification == "cross_entropy" else "threshold", group_names=tuple(groups),
+        training_groups=tuple(groups.values()) if isinstance(groups, Mapping) else (),
+    ))  # fmt: skip
+    if iou_threshold == "fit":
+        rows = rows.at(fit_iou_threshold(rows))
+    names = check_classes(use.classes, rows.logits.shape[1])
+    losses = Classification(classification).per_image(rows.logits, rows.targets.double(), None)
+    beside = {"classification": mean(losses.tolist()), "iou_threshold": rows.settings.iou_threshold}
+    return Evaluated(summarize(rows) | beside | missing | per_class(rows, names), rows, names)
+
+
+def _batches(use: Use, data: Iterable[Item], single: bool, groups: int) -> Iterator[Batch]:
+    """The data as batches on the device of the net; positions are counted over all processes."""
+    device = next(use.model.parameters()).device
+    start, number = 0, None if use.classes is None else len(use.classes)
+    for item in data:
+        images, targets, places, group = _batched(item)
+        if (targets.dim() == 1) != single:
+            raise ValueError("targets are class indices for all images, or rows [K] for all")
+        size = (images.shape[2], images.shape[3])
+        number = num_classes(use.model, images.to(device)) if number is None else number
+        boxes, masks = ([_of_kind(place, masks=kind) for place in places] for kind in (False, True))
+        pairs = annotated_pairs(targets, boxes, masks)
+        regions = regions_of(pairs, *size)
+        assert regions.kind is not None
+        segments = regions.mask & (regions.kind == SEGMENT)[:, None, None]
+        if bool((group >= groups).any()):
+            raise ValueError(f"group {int(group.max())} is not one of the {groups} names that groups has")
+        position = torch.arange(start, start + len(images)) * distributed.world_size() + distributed.rank()
+        yield Batch(
+            images,
+            multi_hot(targets, number),
+            regions._replace(segment=segments),
+            group,
+            position,
+            clipped=clipped(pairs, *size),
+        ).to(device)
+        start += len(images)
+
+
+def _batched(item: Item) -> tuple[Tensor, Tensor, Sequence[Place], Tensor]:
+    """Images [B, C, H, W], targets [B] or [B, K], a place for each image, groups [B]."""
+    image = item[0]
+    if not 2 <= len(item) <= 4 or not isinstance(image, Tensor) or image.dim() not in (3, 4):
+        raise ValueError(
+            "data are (image, target, mask), or with a group as (image, target, mask, group), where the image is a tensor "
+            "[C, H, W], or [B, C, H, W] in a batch"
+        )
+    targets, places = torch.as_tensor(item[1]), item[2] if len(item) > 2 else None
+    groups = None if len(item) < 4 else torch.as_tensor(item[3])
+    if image.dim() == 3:
+        image, targets, places, groups = image[None], targets[None], [places], None if groups is None else groups[None]
+    number = len(image)
+    return (
+        image,
+        targets,
+        [None] * number if places is None else list(places),
+        (torch.full((number,), -1) if groups is None else groups),
+    )
+
+
+def _of_kind(place: Place, *, masks: bool) -> Place:
+    """What of a place are masks, or boxes; their type tells them apart."""
+    if isinstance(place, Mapping):
+        return {target: x for target, x in place.items() if (x.dtype == torch.bool) == masks}
+    return place if place is not None and (place.dtype == torch.bool) == masks else None
