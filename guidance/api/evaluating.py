@@ -25,8 +25,7 @@ from guidance.evaluation.statistics import mean
 from guidance.evaluation.tables import Scoring
 from guidance.models.classifier import Classifier
 from guidance.objectives import Classification
-from guidance.regions import SEGMENT
-from guidance.types import Batch
+from guidance.types import Batch, Regions
 
 # (image [C, H, W], target, mask) or a batch of them (images [B, C, H, W], targets, masks); a group may come as a fourth.
 Item: TypeAlias = Sequence[Any]
@@ -67,11 +66,12 @@ def evaluate(
 ) -> Evaluated:
     """Every metric of METRICS, of all classes and groups: what `launch/evaluate.py` reports of a split.
 
-    `data`: (image, target, mask) one by one or in batches; images are float tensors as the net takes them, [C, H, W] or [B,
-    C, H, W]. `target`: a class index, or [K] with 1 for each class of the image; of a batch [B] long or [B, K]. `mask`: None
-    (not annotated), [H, W] bool, boxes [n, 4] in pixels of the input, or {class index: one of these}; of a batch [B, H, W]
-    bool (empty masks count as None), or one entry for each image. A fourth part is the image's position in `groups`, -1 for
-    none. A mask counts as a segmentation.
+    `data`: (image, target, mask) one by one or in batches. Images are float tensors as the net takes them, [C, H, W], of a
+    batch [B, C, H, W]. Targets are class indices, of a batch [B] long, or [K] with 1 for each class of the image, of a batch
+    [B, K]. `mask`: None (not annotated), a segmentation [H, W] bool, boxes [n, 4] in pixels of the input, (boxes,
+    segmentation), whose scores are those of the boxes, or {class index: one of these}; of a batch one for each image, or [B,
+    H, W] bool, of which empty ones count as None. A fourth part is the position of the image's group in `groups`, -1 for
+    none.
 
     `attribution` and `depth`: as in `explain`. `classification`: with which loss the net was trained; "cross_entropy" decides
     for the largest logit, "bce" class by class. `groups`: names, or {name: number of training images} for the adjusted
@@ -107,33 +107,25 @@ def evaluate(
 def _batches(use: Use, data: Iterable[Item], single: bool, groups: int) -> Iterator[Batch]:
     """The data as batches on the device of the net; positions are counted over all processes."""
     device = next(use.model.parameters()).device
-    start, number = 0, None if use.classes is None else len(use.classes)
+    start, number = 0, 0
     for item in data:
         images, targets, places, group = _batched(item)
         if (targets.dim() == 1) != single:
             raise ValueError("targets are class indices for all images, or rows [K] for all")
         size = (images.shape[2], images.shape[3])
-        number = num_classes(use.model, images.to(device)) if number is None else number
-        boxes, masks = ([_of_kind(place, masks=kind) for place in places] for kind in (False, True))
-        pairs = annotated_pairs(targets, boxes, masks)
-        regions = regions_of(pairs, *size)
-        assert regions.kind is not None
-        segments = regions.mask & (regions.kind == SEGMENT)[:, None, None]
+        if start == 0:
+            number = num_classes(use.model, images.to(device))
+            check_classes(use.classes, number)
+        regions, sticking_out = _regions(targets, places, *size)
         if bool((group >= groups).any()):
             raise ValueError(f"group {int(group.max())} is not one of the {groups} names that groups has")
         position = torch.arange(start, start + len(images)) * distributed.world_size() + distributed.rank()
-        yield Batch(
-            images,
-            multi_hot(targets, number),
-            regions._replace(segment=segments),
-            group,
-            position,
-            clipped=clipped(pairs, *size),
-        ).to(device)
+        batch = Batch(images, multi_hot(targets, number), regions, group, position, clipped=sticking_out)
+        yield batch.to(device)
         start += len(images)
 
 
-def _batched(item: Item) -> tuple[Tensor, Tensor, Sequence[Place], Tensor]:
+def _batched(item: Item) -> tuple[Tensor, Tensor, Sequence[Any], Tensor]:
     """Images [B, C, H, W], targets [B] or [B, K], a place for each image, groups [B]."""
     image = item[0]
     if not 2 <= len(item) <= 4 or not isinstance(image, Tensor) or image.dim() not in (3, 4):
@@ -154,8 +146,26 @@ def _batched(item: Item) -> tuple[Tensor, Tensor, Sequence[Place], Tensor]:
     )
 
 
-def _of_kind(place: Place, *, masks: bool) -> Place:
+def _regions(targets: Tensor, places: Sequence[Any], height: int, width: int) -> tuple[Regions, int]:
+    """The regions of a batch: boxes, with the segmentation where there is one, or it alone; how many boxes stick out."""
+    boxes, masks = ([_of_kind(place, masks=kind) for place in places] for kind in (False, True))
+    boxed = {pair[:2]: pair for pair in annotated_pairs(targets, boxes)}
+    shown = {pair[:2]: pair for pair in annotated_pairs(targets, None, masks)}
+    segments = dict(zip(shown, regions_of(list(shown.values()), height, width).mask, strict=True))
+    pairs = [boxed.get(key, shown.get(key)) for key in sorted({**boxed, **shown})]
+    regions = regions_of([pair for pair in pairs if pair is not None], height, width)
+    none = torch.zeros(height, width, dtype=torch.bool)
+    keys = zip(regions.image.tolist(), regions.target.tolist(), strict=True)
+    segment = torch.stack([segments.get(key, none) for key in keys]) if len(regions.image) else regions.mask
+    return regions._replace(segment=segment), clipped(list(boxed.values()), height, width)
+
+
+def _of_kind(place: Any, *, masks: bool) -> Place:
     """What of a place are masks, or boxes; their type tells them apart."""
     if isinstance(place, Mapping):
-        return {target: x for target, x in place.items() if (x.dtype == torch.bool) == masks}
-    return place if place is not None and (place.dtype == torch.bool) == masks else None
+        chosen = {target: _of_kind(x, masks=masks) for target, x in place.items()}
+        return {target: x for target, x in chosen.items() if isinstance(x, Tensor)}
+    for x in place if isinstance(place, tuple | list) else (place,):
+        if x is not None and (x.dtype == torch.bool) == masks:
+            return x  # type: ignore[no-any-return]
+    return None

@@ -14,6 +14,7 @@ from torch import Tensor
 from guidance import distributed, evaluate, front
 from guidance.api.evaluating import Evaluated, Item
 from guidance.assembly import build_evaluation_dataset, build_evaluator, build_source
+from guidance.assembly.evaluation import group_counts
 from guidance.data.source import Source
 from guidance.models import Classifier, build_model
 from tests.support.processes import run_processes
@@ -24,13 +25,16 @@ from tests.support.scenarios import small_net
 def as_items(images: Tensor, source: Source, *, batch: int) -> Iterator[Item]:
     """The images of a split, whose boxes are in the frame of the input, in batches, or one by one (0)."""
     labels = torch.tensor([record.classes[0] for record in source.records])
-    boxes = [torch.tensor(record.boxes) if record.boxes else None for record in source.records]
+    assert source.read_segments is not None
+    segments = [source.read_segments(record)[record.classes[0]] for record in source.records]
+    boxes = [(torch.tensor(record.boxes), s) for record, s in zip(source.records, segments, strict=True)]
+    groups = torch.tensor([record.group for record in source.records])
     if batch == 0:
-        yield from zip(images, labels.tolist(), boxes, strict=True)
+        yield from zip(images, labels.tolist(), boxes, groups.tolist(), strict=True)
         return
     for start in range(0, len(images), batch):
         part = slice(start, start + batch)
-        yield images[part], labels[part], boxes[part]
+        yield images[part], labels[part], boxes[part], groups[part]
 
 
 @pytest.mark.parametrize("batch", [0, 4])
@@ -42,15 +46,15 @@ def test_the_numbers_are_those_of_the_evaluator(settings: Make, batch: int, thre
     evaluator = build_evaluator(config, build_evaluation_dataset(config, source), source, CPU)
     want, rows = evaluator.with_rows(model)
     images = torch.cat([batch.images for batch in evaluator.loader])
+    groups = dict(zip(source.groups, group_counts(source), strict=True))
     found = evaluate(
-        model,
-        as_items(images, source, batch=batch),
-        classes=source.classes,
-        classification="cross_entropy",
-        iou_threshold=threshold,
-    )
+        model, as_items(images, source, batch=batch), depth="input", classification="cross_entropy", classes=source.classes,
+        groups=groups, iou_threshold=threshold,
+    )  # fmt: skip
+    assert source.groups
     assert 0 < want["epg"] < 1
     assert 0 < want["iou"] < 1
+    assert 0 < want["seg_epg"] < 1
     want.pop("localization")  # of the training loss, which an evaluation of any data does not know
     assert_same(dict(found), want)
     assert_same(found.rows.logits, rows.logits)
@@ -115,7 +119,8 @@ def test_data_without_annotations_and_boxes_that_stick_out() -> None:
 
 
 def test_a_threshold_that_was_fitted_on_other_data() -> None:
-    model, data = multi_label()
+    model, items = multi_label()
+    data = [item[:3] for item in items]
     fitted = evaluate(model, data[:2], iou_threshold="fit")
     found = evaluate(model, data[2:], iou_threshold=fitted["iou_threshold"])
     assert found["iou_threshold"] == fitted["iou_threshold"]
