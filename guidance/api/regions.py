@@ -46,8 +46,8 @@ def annotated_pairs(
     found: dict[tuple[int, int], Tensor] = {}
     for what, entries in given.items():
         for image, entry in enumerate(entries):
-            if entry is None:
-                continue
+            if entry is None or (isinstance(entry, Tensor) and not _covers(entry)):
+                continue  # an image of several classes need not say of which one nothing is known
             labels = labels or _labels(targets)
             for target, place in _by_class(entry, labels[image], f"the {what} of image {image}"):
                 _check(place, what, image)

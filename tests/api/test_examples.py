@@ -32,7 +32,7 @@ def run(name: str, folder: Path) -> str:
 def test_a_loop_learns_to_look_at_the_square(name: str, tmp_path: Path) -> None:
     accuracy, epg = map(float, re.findall(r"accuracy ([\d.]+), EPG ([\d.]+)", run(name, tmp_path))[-1])
     assert accuracy > 0.9
-    assert epg > 0.4  # a square covers a tenth of its image
+    assert epg > 0.45  # 0.39 without guidance
 
 
 def test_a_map_in_three_lines(tmp_path: Path) -> None:

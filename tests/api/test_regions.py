@@ -49,6 +49,12 @@ def test_masks_in_every_form() -> None:
         assert found.kind.tolist() == [SEGMENT]
 
 
+def test_an_image_of_several_classes_may_have_an_empty_place_of_none() -> None:
+    for empty in (torch.zeros(0, 4), torch.zeros(4, 3, dtype=torch.bool)):
+        what = "masks" if empty.dtype == torch.bool else "boxes"
+        assert annotated_pairs(MULTI, **{what: [empty, None]}) == []  # type: ignore[arg-type]
+
+
 def test_a_mask_takes_the_place_of_boxes_of_its_class_alone() -> None:
     found = regions(MULTI, [{0: BOXES, 2: BOXES}, None], [{2: MASK}, None])
     assert found.target.tolist() == [0, 2]
