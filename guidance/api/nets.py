@@ -43,6 +43,6 @@ def check_classes(names: Sequence[str] | None, number: int) -> tuple[str, ...]:
 
 def num_classes(model: Classifier, images: Tensor) -> int:
     """How many classes a net has: it is asked with the first of `images` [B, C, H, W], as in evaluation."""
-    # Autocast would keep the weights that it casts here, without a graph, for the training pass that follows.
+    # Autocast keeps the weights that it casts: without a graph, as here, they must not serve the training pass that follows.
     with torch.no_grad(), evaluation_mode(model), torch.autocast(images.device.type, enabled=False):
         return int(model(images[:1]).logits.shape[1])

@@ -33,9 +33,9 @@ class Counts(NamedTuple):
 
 def global_counts(images: int, regions: int, *, rounds: int, classes: int) -> Counts:
     """The counts of a batch of which this process has such a share. A collective call."""
-    totals = distributed.sum_numbers([images, regions])
-    most = distributed.max_numbers([rounds, classes])
-    return Counts(*totals, *map(int, most))
+    all_images, all_regions = distributed.sum_numbers([images, regions])
+    most_rounds, most_classes = distributed.max_numbers([rounds, classes])
+    return Counts(all_images, all_regions, int(most_rounds), int(most_classes))
 
 
 class Losses(NamedTuple):
