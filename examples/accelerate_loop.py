@@ -34,5 +34,6 @@ for _ in range(4):
                 accelerator.backward(MICRO * found.loss)
                 optimizer.step()
                 optimizer.zero_grad()
-result = evaluate(net, squares(48, seed=1), depth="final", classification="cross_entropy")
-print(f"accuracy {result['accuracy']:.3f}, EPG {result['epg']:.3f}")
+share = squares(48, seed=1)[accelerator.process_index :: accelerator.num_processes]
+result = evaluate(net, share, depth="final", classification="cross_entropy")  # the numbers are those of all shares
+accelerator.print(f"accuracy {result['accuracy']:.3f}, EPG {result['epg']:.3f}")
