@@ -1,3 +1,54 @@
-"""Train image classifiers that are right for the right reasons. Importing has no side effects."""
+"""Train image classifiers that are right for the right reasons. Importing has no side effects, and imports nothing.
+
+The names below come from their modules when they are asked for: a Python API without configs and folders, see
+docs/python_api.md.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from guidance.api.evaluating import Evaluated, evaluate
+    from guidance.api.explaining import ExplainedImages, explain
+    from guidance.api.fronts import front
+    from guidance.api.guided_loss import GuidedLoss, GuidedOutput
+    from guidance.api.images import Preprocessing
+    from guidance.inference import load_model, load_run
 
 __version__ = "0.1.0"
+__all__ = [
+    "Evaluated",
+    "ExplainedImages",
+    "GuidedLoss",
+    "GuidedOutput",
+    "Preprocessing",
+    "evaluate",
+    "explain",
+    "front",
+    "load_model",
+    "load_run",
+]
+_MODULES = {
+    "Evaluated": "guidance.api.evaluating",
+    "ExplainedImages": "guidance.api.explaining",
+    "GuidedLoss": "guidance.api.guided_loss",
+    "GuidedOutput": "guidance.api.guided_loss",
+    "Preprocessing": "guidance.api.images",
+    "evaluate": "guidance.api.evaluating",
+    "explain": "guidance.api.explaining",
+    "front": "guidance.api.fronts",
+    "load_model": "guidance.inference",
+    "load_run": "guidance.inference",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module 'guidance' has no attribute {name!r}")
+    return getattr(import_module(_MODULES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -141,20 +141,22 @@ def barrier() -> None:
 
 
 def sum_numbers(values: Sequence[float]) -> list[float]:
-    """Add host numbers over all processes (float64 on the CPU, so integers up to 2**53 are exact)."""
-    if world_size() == 1:
-        return [float(v) for v in values]
-    tensor = torch.tensor(values, dtype=torch.float64)
-    dist.all_reduce(tensor)
-    return tensor.tolist()
+    """Add host numbers over all processes (float64, so integers up to 2**53 are exact)."""
+    return _reduced(values, "SUM")
 
 
 def max_numbers(values: Sequence[float]) -> list[float]:
     """Largest of each host number over all processes."""
+    return _reduced(values, "MAX")
+
+
+def _reduced(values: Sequence[float], operation: str) -> list[float]:
     if world_size() == 1:
         return [float(v) for v in values]
-    tensor = torch.tensor(values, dtype=torch.float64)
-    dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
+    # A group that somebody else has made may have NCCL alone, which takes no tensors of the host.
+    device = "cpu" if "cpu" in dist.get_backend_config() else "cuda"
+    tensor = torch.tensor(values, dtype=torch.float64, device=device)
+    dist.all_reduce(tensor, op=getattr(dist.ReduceOp, operation))
     return tensor.tolist()
 
 

@@ -28,7 +28,7 @@ from guidance.assembly import (
 )
 from guidance.assembly.evaluation import Evaluator
 from guidance.assembly.threshold import refit_threshold, stored_threshold
-from guidance.attribution import Request, explain, one_hot
+from guidance.attribution import explain_classes
 from guidance.config import Config, free_on_resume, override_config, parse_config
 from guidance.data import Source
 from guidance.data.reading.decode import read_image
@@ -63,12 +63,13 @@ class Run:
 
     def read(self, path: str | Path) -> Tensor:
         """The image file as the net takes it: [1, C, H, W]."""
-        view = {
-            "image": tv_tensors.Image(read_image(Path(path), displayed=self.config.data.orientation == "displayed"))
-        }
+        return self.prepare(read_image(Path(path), displayed=self.config.data.orientation == "displayed"))
+
+    def prepare(self, pixels: Tensor) -> Tensor:
+        """An image [3, H, W], uint8 or float in [0, 1], as the net takes it: [1, C, H, W]."""
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(0)  # evaluation.crop: shifted draws, and should draw the same again
-            image: Tensor = build_eval_transform(self.config)(view)["image"]
+            image: Tensor = build_eval_transform(self.config)({"image": tv_tensors.Image(pixels)})["image"]
         return image[None].to(next(self.model.parameters()).device)
 
     def predict(self, path: str | Path) -> dict[str, float]:
@@ -92,11 +93,10 @@ class Run:
                 "overrides=['evaluation.attribution.lens.classes=top2'], or another class set"
             )
         chosen = torch.tensor([lookup(classes, name, "class") for name in (target, *against)], device=images.device)
-        request = Request(
-            method, depth, torch.zeros_like(chosen[:1]), one_hot(chosen[:1], len(classes)),
-            classes=chosen[None, 1:] if against else None,
-        )  # fmt: skip
-        raw = explain(self.model, images, request).maps
+        raw = explain_classes(
+            self.model, images, lambda logits: chosen[None, :1], method=method, depth=depth,
+            against=chosen[1:] if against else None,
+        ).maps  # fmt: skip
         return upsample(raw.detach(), (images.shape[2], images.shape[3]))[0].cpu()
 
 

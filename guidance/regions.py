@@ -8,6 +8,8 @@ from torch import Tensor
 # Where the mask of an (image, class) pair comes from: its boxes, its segmentation, or only where evidence must not lie.
 BOX, SEGMENT, NEVER = 0, 1, 2
 KINDS = ("box", "segment", "never")
+# How far, in pixels, a box may stick out before that is counted: what conversions between units round.
+ROUNDING = 0.01
 
 
 def boxes_to_mask(boxes: Tensor, height: int, width: int) -> Tensor:
@@ -23,6 +25,22 @@ def boxes_to_mask(boxes: Tensor, height: int, width: int) -> Tensor:
     x0, y0, x1, y1 = boxes.unbind(-1)
     columns, rows = _cover(x0, x1, width).view(torch.uint8), _cover(y0, y1, height).view(torch.uint8)
     return (rows[:, :, None] & columns[:, None, :]).view(torch.bool)  # six times as fast as on bool (torch 2.15)
+
+
+def overhang(box: tuple[float, float, float, float], height: int, width: int) -> float:
+    """By how many pixels a box sticks out of its image, at the side where it does most."""
+    x0, y0, x1, y1 = box
+    return max(-x0, -y0, x1 - width, y1 - height, 0.0)
+
+
+def box_problem(box: tuple[float, float, float, float], height: int, width: int) -> str:
+    """Why a box cannot be used, as the end of a sentence that begins with it; empty where it can."""
+    x0, y0, x1, y1 = box
+    if not (x1 > x0 and y1 > y0):
+        return "has no area (expected x0 < x1 and y0 < y1)"
+    if not (min(x1, width) > max(x0, 0) and min(y1, height) > max(y0, 0)):
+        return f"lies outside of the image (width {width}, height {height})"
+    return ""
 
 
 def dilate_boxes(boxes: Tensor, fraction: float, height: int, width: int) -> Tensor:

@@ -120,6 +120,7 @@ class Step(NamedTuple):
     samples: Mapping[
         str, tuple[Tensor, Tensor]
     ]  # term -> (index [n] of samples, their detached losses [n]), for errors
+    logits: Tensor  # [B, K], detached
 
 
 def lookup(table: Mapping[str, T], name: str, what: str) -> T:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
@@ -45,6 +46,32 @@ def explain(
                 images, request.depth, graph=not takes_one_gradient(method_of(request.method), model)
             )
         return Explanation(attribute(model, replace(request, out=out)), out)
+
+
+def explain_classes(
+    model: Explainable,
+    images: Tensor,
+    choose: Callable[[Tensor], Tensor],
+    *,
+    method: Method,
+    depth: str,
+    against: Tensor | None = None,
+) -> Explanation:
+    """Maps [B * C, h, w] of classes of `images` [B, C', H, W], image by image, from one forward pass as in evaluation.
+
+    `choose`: logits [B, K] -> the classes to be explained [B, C] long. `against` [n] long: those that compete with them, for a
+    method that lets them (`with_lens`), in place of its own choice. Otherwise as `explain`.
+    """
+    check_explainable(model)
+    with evaluation_mode(model):
+        out = model.explainable(images, depth, graph=not takes_one_gradient(method, model))
+        classes = choose(out.logits.detach())
+        rows = torch.arange(len(images), device=images.device).repeat_interleave(classes.shape[1])
+        request = Request(
+            method, depth, rows, one_hot(classes.flatten(), out.logits.shape[1]),
+            classes=None if against is None else against.expand(len(rows), -1), rounds=classes.shape[1], out=out,
+        )  # fmt: skip
+        return Explanation(attribute(model, request), out)
 
 
 def one_hot(target: Tensor, num_classes: int) -> Tensor:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
-from guidance.attribution import Method, Request, attribute, one_hot, takes_one_gradient
+from guidance.attribution import Method, explain_classes
 from guidance.attribution.lens import INVERSE_TEMPERATURES, lens
 from guidance.maps import upsample
-from guidance.models.classifier import Classifier, evaluation_mode
+from guidance.models.classifier import Classifier
 
 Temperatures = tuple[float, ...]
 BASE, LENS = "", "lens"  # names of variants: the map as the method gives it, and refined as in the paper
@@ -33,12 +32,9 @@ def class_maps(model: Classifier, images: Tensor, classes: Tensor, judged: Judge
     All of them come from one forward pass. Maps are enlarged before they are compared: the paper's have the size of the image.
     """
     batch, number = classes.shape
-    rows = torch.arange(batch, device=images.device).repeat_interleave(number)
-    with evaluation_mode(model):
-        out = model.explainable(images, judged.depth, graph=not takes_one_gradient(judged.method, model))
-        seed = one_hot(classes.flatten(), out.logits.shape[1])
-        request = Request(judged.method, judged.depth, rows, seed, rounds=number, out=out)
-        maps = attribute(model, request).detach()
+    maps = explain_classes(
+        model, images, lambda logits: classes, method=judged.method, depth=judged.depth
+    ).maps.detach()
     size = (images.shape[2], images.shape[3])
     return upsample(maps, size).view(batch, number, *size).transpose(0, 1)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from itertools import islice
 
 import torch
@@ -34,15 +35,29 @@ def evaluate(
     at the evaluated size, and "clipped", boxes that stuck out of their images. The model's mode is restored; its
     statistics and weights are untouched. `compiled`: the same net, to be run in its compiled form.
     """
-    check_explainable(model)
-    parts, counts = [], Counter(dict.fromkeys(COUNTED, 0))
     total = len(loader) if max_batches is None else min(max_batches, len(loader))
     bar = Progress(loader.dataset.source.split, total, unit="batch", keep=False, shown=distributed.is_main())
     with bar:
-        for batch in bar.track(islice(loader, max_batches)):
-            counts.update({name: getattr(batch, name) for name in COUNTED})
-            if len(batch.images):
-                parts.append(_tables(model, batch.to(device), attribution, depth, scoring, compiled))
+        batches = (batch.to(device) for batch in bar.track(islice(loader, max_batches)))
+        return score(model, batches, attribution=attribution, depth=depth, scoring=scoring, compiled=compiled)
+
+
+def score(
+    model: Classifier,
+    batches: Iterable[Batch],
+    *,
+    attribution: str | Method,
+    depth: str,
+    scoring: Scoring,
+    compiled: CompiledNet | None = None,
+) -> tuple[list[BatchTables], dict[str, float]]:
+    """`evaluate` for any `batches` on the device of the model: this process's share, in which no sample comes twice."""
+    check_explainable(model)
+    parts, counts = [], Counter(dict.fromkeys(COUNTED, 0))
+    for batch in batches:
+        counts.update({name: getattr(batch, name) for name in COUNTED})
+        if len(batch.images):
+            parts.append(_tables(model, batch, attribution, depth, scoring, compiled))
     missing = dict(zip(COUNTED, distributed.sum_numbers([counts[name] for name in COUNTED]), strict=True))
     gathered = distributed.gather_objects(parts)
     return [part for parts in gathered for part in parts], missing

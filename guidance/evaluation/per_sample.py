@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +30,22 @@ def tabulate(rows: Rows, source: Source, root: Path, *, settings: Mapping[str, A
     Region and scores are empty for a class that was not explained, and a score where it is undefined or was not asked for.
     Each row ends with what of the `settings` of the evaluation decides the scores (`SETTINGS`).
     """
-    shown: dict[str, Cell] = {name: (settings or {}).get(name) for name in SETTINGS}
+    images = [_relative(record.path, root) for record in source.records]
+    return tabulate_as(rows, images.__getitem__, source.classes, source.groups, settings=settings)
+
+
+def tabulate_as(
+    rows: Rows,
+    name: Callable[[int], str],
+    classes: Sequence[str],
+    groups: Sequence[str],
+    *,
+    settings: Mapping[str, Any] | None = None,
+) -> Table:
+    """`tabulate` for images that have a `name` by their index, and these names of classes and groups."""
+    shown: dict[str, Cell] = {setting: (settings or {}).get(setting) for setting in SETTINGS}
     decided = rows.decisions()
-    scores = {name: (score.values(rows).tolist(), score.defined(rows).tolist()) for name, score in SCORES.items()}
+    scores = {key: (score.values(rows).tolist(), score.defined(rows).tolist()) for key, score in SCORES.items()}
     pairs = {
         pair: r for r, pair in enumerate(zip(rows.region_index.tolist(), rows.region_target.tolist(), strict=True))
     }
@@ -45,18 +58,18 @@ def tabulate(rows: Rows, source: Source, root: Path, *, settings: Mapping[str, A
         for target in sorted({*positive, *explained.get(index, ())}):
             group = int(rows.groups[n])
             row: dict[str, Cell] = {
-                "image": _relative(source.records[index].path, root),
+                "image": name(index),
                 "index": index,
-                "class": source.classes[target],
+                "class": classes[target],
                 "target": int(rows.targets[n, target]),
                 "logit": float(rows.logits[n, target]),
                 "predicted": int(decided[n, target]),
-                "group": source.groups[group] if 0 <= group < len(source.groups) else None,
+                "group": groups[group] if 0 <= group < len(groups) else None,
             }
             pair = pairs.get((index, target))
             row["region"] = KINDS[int(rows.kind[pair])] if pair is not None else None
-            for name, (values, defined) in scores.items():
-                row[name] = values[pair] if pair is not None and defined[pair] else None
+            for score, (values, defined) in scores.items():
+                row[score] = values[pair] if pair is not None and defined[pair] else None
             table.append(row | shown)
     return table
 

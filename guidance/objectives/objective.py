@@ -31,6 +31,13 @@ class Counts(NamedTuple):
     classes: int = 1  # most classes of one image of any process
 
 
+def global_counts(images: int, regions: int, *, rounds: int, classes: int) -> Counts:
+    """The counts of a batch of which this process has such a share. A collective call."""
+    all_images, all_regions = distributed.sum_numbers([images, regions])
+    most_rounds, most_classes = distributed.max_numbers([rounds, classes])
+    return Counts(all_images, all_regions, int(most_rounds), int(most_classes))
+
+
 class Losses(NamedTuple):
     """What a term makes of the part of a batch that a process has."""
 
@@ -113,10 +120,8 @@ class Objective(nn.Module):
 
     def counts(self, batch: Batch) -> Counts:
         """Global sizes of a batch that lies on the host. Every process must call it once per step."""
-        images, regions = distributed.sum_numbers([len(batch.images), len(batch.regions.image)])
         most = int(batch.targets.gt(0).sum(1).max()) if len(batch.targets) else 1
-        rounds, classes = distributed.max_numbers([batch.regions.rounds, most])
-        return Counts(images, regions, int(rounds), int(classes))
+        return global_counts(len(batch.images), len(batch.regions.image), rounds=batch.regions.rounds, classes=most)
 
     def forward(self, batch: Batch, counts: Counts) -> Step:
         """`batch` on the device of the model; `counts` from `self.counts` on the whole batch of this process."""
@@ -141,7 +146,7 @@ class Objective(nn.Module):
             logged |= found.notes
         if total is None:
             raise ValueError(f"no term of this objective gave a loss, only notes: {', '.join(self.names)}")
-        return Step(total, logged, samples)
+        return Step(total, logged, samples, out.logits.detach())
 
     def _run(self, terms: Sequence[Term], images: Tensor, batch: Batch, counts: Counts) -> Forward:
         net: Callable[..., Forward] = self.model

@@ -31,6 +31,7 @@ LAYERS = [
     ["config"],
     ["assembly"],
     ["inference"],
+    ["api"],
     ["experiments"],
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

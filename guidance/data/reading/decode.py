@@ -13,11 +13,10 @@ from PIL import Image
 from torch import Tensor
 from torchvision.io import ImageReadMode, decode_image
 
-from guidance.data.reading.files import Box, Size, fault_of_file
+from guidance.data.reading.files import Size, fault_of_file
 from guidance.data.source import Record, fail_or_count
+from guidance.regions import ROUNDING, box_problem, overhang
 
-# How far, in pixels, a box may stick out before that is counted: what conversions between units round.
-ROUNDING = 0.01
 ORIENTATION = 0x0112  # EXIF tag
 SAMPLE_FORMAT, BITS = 339, 258  # TIFF tags: 1 unsigned, 2 signed, 3 float; bits per channel
 # EXIF orientation -> what shows an image [C, H, W] upright.
@@ -109,7 +108,7 @@ def _orientation(image: Image.Image) -> int:
 def _read_with_pillow(path: Path) -> Tensor:
     with _open(path) as image:
         orientation = _orientation(image)
-        pixels = torch.from_numpy(np.array(_to_rgb(image, path))).permute(2, 0, 1)
+        pixels = pixels_of(image, f"image {path}")
         # Pillow turns a TIFF when it loads the pixels: what it should not, and not always as it should (13.0).
         if orientation != 1 and image.format == "TIFF":
             if orientation in TURNED:
@@ -120,11 +119,16 @@ def _read_with_pillow(path: Path) -> Tensor:
         return pixels
 
 
-def _to_rgb(image: Image.Image, path: Path) -> Image.Image:
+def pixels_of(image: Image.Image, name: str) -> Tensor:
+    """A Pillow image as [3, H, W] uint8 RGB, by the rules of `read_image`. UnreadableError, by its `name`, for others."""
+    return torch.from_numpy(np.array(_to_rgb(image, name))).permute(2, 0, 1)
+
+
+def _to_rgb(image: Image.Image, name: str) -> Image.Image:
     tags = dict(getattr(image, "tag_v2", {}))
     signed = 2 in np.atleast_1d(tags.get(SAMPLE_FORMAT, 1))
     if signed and max(np.atleast_1d(tags.get(BITS, 1))) < 32:  # Pillow reads some as unsigned, others as 32 bits
-        raise UnreadableError(f"image {path} holds signed integers; save it with 8 or 16 unsigned bits per channel")
+        raise UnreadableError(f"{name} holds signed integers; save it with 8 or 16 unsigned bits per channel")
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):
         # Pillow's own conversion clips at 255. TIFF may use 12 of the bits; Pillow scales PPM to 16.
         highest = 2 ** tags.get(BITS, (16,))[0] - 1
@@ -136,7 +140,7 @@ def _to_rgb(image: Image.Image, path: Path) -> Image.Image:
     if image.mode in ("I", "F"):
         kind = "integers of 32 bits" if image.mode == "I" else "floats"
         raise UnreadableError(
-            f"image {path} holds {kind}, whose range it does not tell; save it with 8 or 16 bits per channel"
+            f"{name} holds {kind}, whose range it does not tell; save it with 8 or 16 bits per channel"
         )
     if image.mode in ("La", "RGBa"):  # premultiplied with the transparency
         image = image.convert("LA" if image.mode == "La" else "RGBA")
@@ -212,19 +216,3 @@ def check_boxes(record: Record, height: int, width: int, on_error: str) -> Check
         skipped,
         clipped,
     )
-
-
-def overhang(box: Box, height: int, width: int) -> float:
-    """By how many pixels a box sticks out of its image, at the side where it does most."""
-    x0, y0, x1, y1 = box
-    return max(-x0, -y0, x1 - width, y1 - height, 0.0)
-
-
-def box_problem(box: Box, height: int, width: int) -> str:
-    """Why a box cannot be used, as the end of a sentence that begins with it; empty where it can."""
-    x0, y0, x1, y1 = box
-    if not (x1 > x0 and y1 > y0):
-        return "has no area (expected x0 < x1 and y0 < y1)"
-    if not (min(x1, width) > max(x0, 0) and min(y1, height) > max(y0, 0)):
-        return f"lies outside of the image (width {width}, height {height})"
-    return ""

@@ -9,18 +9,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from guidance.data.reading.complaints import complaint, listen
-from guidance.data.reading.decode import (
-    ROUNDING,
-    Header,
-    UnreadableError,
-    box_problem,
-    overhang,
-    read_header,
-    read_image,
-)
+from guidance.data.reading.decode import Header, UnreadableError, read_header, read_image
 from guidance.data.reading.files import is_image
 from guidance.data.source import Record, Source
 from guidance.progress import Progress
+from guidance.regions import ROUNDING, box_problem, overhang
 
 CHUNK = 128  # images that are checked before the one is looked for that the decoder complained of
 

@@ -29,18 +29,23 @@ def add_inverse(image: Tensor) -> Tensor:
     return torch.cat((image, 1 - image), dim=-3)
 
 
-def _normalize(image: Tensor) -> Tensor:
-    mean, std = (image.new_tensor(values).view(3, 1, 1) for values in (MEAN, STD))
-    return (image - mean).div_(std)
+def normalized(mean: Sequence[float] = MEAN, std: Sequence[float] = STD) -> Encoding:
+    """(x - mean) / std, channel by channel, and back."""
+    return Encoding(partial(_normalize, mean, std), partial(_denormalize, mean, std))
 
 
-def _denormalize(images: Tensor) -> Tensor:
-    mean, std = (images.new_tensor(values).view(3, 1, 1) for values in (MEAN, STD))
-    return images * std + mean
+def _normalize(mean: Sequence[float], std: Sequence[float], image: Tensor) -> Tensor:
+    centre, scale = (image.new_tensor(values).view(3, 1, 1) for values in (mean, std))
+    return (image - centre).div_(scale)
+
+
+def _denormalize(mean: Sequence[float], std: Sequence[float], images: Tensor) -> Tensor:
+    centre, scale = (images.new_tensor(values).view(3, 1, 1) for values in (mean, std))
+    return images * scale + centre
 
 
 ENCODINGS: Mapping[str, Encoding] = {
-    "normalized": Encoding(_normalize, _denormalize),
+    "normalized": normalized(),
     "inverse": Encoding(add_inverse, lambda images: images[:, :3]),
 }
 
@@ -85,6 +90,7 @@ class EncodedTransform:
         return {**view, "image": view["image"].as_subclass(Tensor).contiguous()}
 
 
-def encoded(steps: Sequence[Callable[[View], View]], encoding: str) -> EncodedTransform:
-    """The `steps`, and then the encoding of the image."""
-    return EncodedTransform(tuple(steps), partial(to_input, lookup(ENCODINGS, encoding, "encoding").encode))
+def encoded(steps: Sequence[Callable[[View], View]], encoding: str | Encoding) -> EncodedTransform:
+    """The `steps`, and then the encoding of the image: a name in ENCODINGS, or one of one's own."""
+    chosen = lookup(ENCODINGS, encoding, "encoding") if isinstance(encoding, str) else encoding
+    return EncodedTransform(tuple(steps), partial(to_input, chosen.encode))

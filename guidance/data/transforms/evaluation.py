@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from guidance.data.transforms.crops import ShiftedCenterCrop, ShiftedCrop, center_crop, stretch
-from guidance.data.transforms.encodings import EncodedTransform, encoded
+from guidance.data.transforms.encodings import EncodedTransform, Encoding, encoded
 from guidance.types import lookup
 
 CROPS: Mapping[str, Callable[[int, float], list[Any]]] = {
@@ -18,7 +18,7 @@ CROPS: Mapping[str, Callable[[int, float], list[Any]]] = {
 
 
 def eval_transform(
-    image_size: int, encoding: str = "normalized", *, crop: str = "none", shift: float = 0.25
+    image_size: int, encoding: str | Encoding = "normalized", *, crop: str = "none", shift: float = 0.25
 ) -> EncodedTransform:
     """Evaluation transform of a `View` (bilinear, antialiased), then the encoding.
 

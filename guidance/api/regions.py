@@ -1,0 +1,169 @@
+"""What is known of where the evidence of each image may lie, as users have it, to the regions of a batch."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor
+
+from guidance.regions import BOX, ROUNDING, SEGMENT, box_problem, boxes_to_mask, overhang
+from guidance.types import Regions
+
+# Of one image: None (nothing is known), boxes [n, 4] (x0, y0, x1, y1 in pixels of the input, half-open) or a mask [H, W] bool
+# of its only class, or {class index: boxes or mask}.
+Place: TypeAlias = Tensor | Mapping[int, Tensor] | None
+
+
+class Pair(NamedTuple):
+    """An annotated (image, class) pair of a batch."""
+
+    image: int  # row of the batch
+    target: int
+    place: Tensor  # boxes [n, 4], or a mask [H, W] bool
+
+
+def annotated_pairs(
+    targets: Tensor,
+    boxes: Sequence[Place] | None = None,
+    masks: Sequence[Place] | Tensor | None = None,
+    annotated: Tensor | None = None,
+) -> list[Pair]:
+    """The annotated pairs of a batch, ordered by (image, class).
+
+    `targets` [B] long or [B, K]; `boxes` and `masks`: one entry for each image, or None for none at all. `annotated` [B]
+    bool: the images whose `masks` count; without it, those whose mask is not empty. A class that has both keeps its mask, as
+    under `data.region: best`; one with no boxes, or with an empty mask, counts as not annotated. Raises ValueError, which
+    names the image, for entries of another form, a class that the image does not have, and an empty mask that is said to
+    count.
+    """
+    given = {"boxes": _entries("boxes", boxes, targets), "masks": _entries("masks", masks, targets)}
+    if annotated is not None:
+        given["masks"] = _counted(given["masks"], annotated.tolist())
+    labels: list[list[int]] = []
+    found: dict[tuple[int, int], Tensor] = {}
+    for what, entries in given.items():
+        for image, entry in enumerate(entries):
+            if entry is None or (isinstance(entry, Tensor) and not _covers(entry)):
+                continue  # an image of several classes need not say of which one nothing is known
+            labels = labels or _labels(targets)
+            for target, place in _by_class(entry, labels[image], f"the {what} of image {image}"):
+                _check(place, what, image)
+                if _covers(place):
+                    found[image, target] = place
+    return [Pair(image, target, found[image, target]) for image, target in sorted(found)]
+
+
+def regions_of(pairs: Sequence[Pair], height: int, width: int) -> Regions:
+    """The regions of annotated pairs in images of `height` x `width` pixels, on the CPU.
+
+    Boxes that stick out are cut off. Raises ValueError, which names the image, for a box without area or outside of its
+    image, and for a mask of another size.
+    """
+    masks = [_mask(pair, height, width) for pair in pairs]
+    kinds = [SEGMENT if pair.place.dtype == torch.bool else BOX for pair in pairs]
+    return Regions(
+        image=torch.tensor([pair.image for pair in pairs], dtype=torch.long),
+        target=torch.tensor([pair.target for pair in pairs], dtype=torch.long),
+        mask=torch.stack(masks) if masks else torch.zeros((0, height, width), dtype=torch.bool),
+        segment=None,
+        rounds=most_of_one_image(pairs),
+        kind=torch.tensor(kinds, dtype=torch.long),
+    )
+
+
+def most_of_one_image(pairs: Sequence[Pair]) -> int:
+    """The most pairs of one image."""
+    return max(Counter(pair.image for pair in pairs).values(), default=0)
+
+
+def clipped(pairs: Sequence[Pair], height: int, width: int) -> int:
+    """How many boxes stick out of their images."""
+    boxes = [box for pair in pairs if pair.place.dtype != torch.bool for box in pair.place.tolist()]
+    return sum(overhang(box, height, width) > ROUNDING for box in boxes)
+
+
+def multi_hot(targets: Tensor, num_classes: int) -> Tensor:
+    """Targets [B] long (class indices) or [B, K] as [B, K] float. Raises ValueError for others, and for an unknown class."""
+    if targets.dim() == 2 and targets.shape[1] == num_classes:
+        return targets if targets.is_floating_point() else targets.float()
+    if targets.dim() != 1 or targets.is_floating_point() or targets.dtype == torch.bool:
+        raise ValueError(
+            f"targets are class indices [B] long, or [B, {num_classes}] with 1 for each class of an image; got "
+            f"{list(targets.shape)} of {targets.dtype}"
+        )
+    unknown = [k for k in targets.tolist() if not 0 <= k < num_classes]
+    if unknown:
+        raise ValueError(f"targets name the class {unknown[0]}, but the net has the classes 0 to {num_classes - 1}")
+    return torch.zeros(len(targets), num_classes, device=targets.device).scatter_(1, targets[:, None].long(), 1.0)
+
+
+def _entries(what: str, given: Sequence[Place] | Tensor | None, targets: Tensor) -> list[Place]:
+    entries: list[Place] = [None] * len(targets) if given is None else list(given)
+    if len(entries) != len(targets):
+        raise ValueError(f"{what} has {len(entries)} entries for {len(targets)} images: give None for images without")
+    return entries
+
+
+def _counted(masks: Sequence[Place], annotated: Sequence[bool]) -> list[Place]:
+    """The masks of the images that are `annotated`, none of which may be empty."""
+    if len(annotated) != len(masks):
+        raise ValueError(f"annotated has {len(annotated)} entries for {len(masks)} images")
+    for image, (mask, counts) in enumerate(zip(masks, annotated, strict=True)):
+        if counts and (mask is None or (isinstance(mask, Tensor) and not bool(mask.any()))):
+            raise ValueError(
+                f"image {image} is annotated, but its mask is empty: mark where its evidence may lie, or set annotated to False"
+            )
+    return [mask if counts else None for mask, counts in zip(masks, annotated, strict=True)]
+
+
+def _labels(targets: Tensor) -> list[list[int]]:
+    """The classes of each image."""
+    if targets.dim() == 1:
+        return [[int(k)] for k in targets.tolist()]
+    return [[k for k, value in enumerate(row) if value > 0] for row in targets.tolist()]
+
+
+def _by_class(entry: Tensor | Mapping[int, Tensor], labels: Sequence[int], what: str) -> Iterator[tuple[int, Tensor]]:
+    if isinstance(entry, Tensor):
+        if len(labels) != 1:
+            raise ValueError(
+                f"{what} do not say of which class they are, and it has {len(labels)}: give {{class index: tensor}}"
+            )
+        yield labels[0], entry
+        return
+    for target, place in entry.items():
+        if target not in labels:
+            raise ValueError(f"{what} are of class {target}, which is none of its targets ({labels})")
+        yield target, place
+
+
+def _check(place: Tensor, what: str, image: int) -> None:
+    """Raise ValueError for what is neither boxes nor a mask; `what` of these it is given as."""
+    masks = what == "masks"
+    fits = place.dim() == 2 and (
+        place.dtype == torch.bool if masks else place.shape[1] == 4 and place.dtype != torch.bool
+    )
+    if not fits:
+        wanted = "[H, W] bool, True where evidence may lie" if masks else "[n, 4], x0, y0, x1, y1 in pixels"
+        raise ValueError(f"{what} of image {image} are {list(place.shape)} of {place.dtype}; expected {wanted}")
+
+
+def _covers(place: Tensor) -> bool:
+    return bool(place.any()) if place.dtype == torch.bool else len(place) > 0
+
+
+def _mask(pair: Pair, height: int, width: int) -> Tensor:
+    place = pair.place.cpu()
+    if place.dtype == torch.bool:
+        if place.shape != (height, width):
+            raise ValueError(
+                f"the mask of image {pair.image} is {list(place.shape)}, but images are {[height, width]}; resize it with them"
+            )
+        return place
+    for box in place.tolist():
+        if problem := box_problem(box, height, width):
+            raise ValueError(f"the box {tuple(box)} of image {pair.image} {problem}; correct it, or leave it out")
+    return boxes_to_mask(place.float(), height, width).any(0)
