@@ -45,7 +45,7 @@ def test_the_numbers_are_those_of_the_evaluator(settings: Make, batch: int, thre
     model = build_tiny(len(source.classes)).train()
     evaluator = build_evaluator(config, build_evaluation_dataset(config, source), source, CPU)
     want, rows = evaluator.with_rows(model)
-    images = torch.cat([batch.images for batch in evaluator.loader])
+    images = torch.cat([batch.to("cpu").images for batch in evaluator.loader])
     groups = dict(zip(source.groups, group_counts(source), strict=True))
     found = evaluate(
         model, as_items(images, source, batch=batch), depth="input", classification="cross_entropy", classes=source.classes,
