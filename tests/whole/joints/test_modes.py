@@ -87,7 +87,7 @@ def test_its_term_has_its_weight(settings: Callable[..., Config], tmp_path: Path
     }
     config = settings(objective=objective, calm={"weight": 0.25}, data={"annotated_fraction": 1.0})
     trainer = build_trainer(config, tmp_path / "run", CPU)
-    batch = next(iter(trainer.loader))
+    batch = next(iter(trainer.loader)).to("cpu")
     step = trainer.objective(batch, trainer.objective.counts(batch))
     terms = {name: float(value) for name, value in step.terms.items()}
     expected = terms["classification"] + 0.25 * terms["confidence"] + 0.5 * terms["localization"]

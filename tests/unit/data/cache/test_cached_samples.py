@@ -150,7 +150,7 @@ def test_workers_share_the_file_and_do_not_copy_it(tmp_path: Path) -> None:
     for context in ("fork", "spawn"):
         loader = Loader(data, EvaluationBatches(len(data), 2), num_workers=1)
         loader.multiprocessing_context = context
-        joined = torch.cat([batch.images for batch in loader])
+        joined = torch.cat([batch.to("cpu").images for batch in loader])
         assert torch.equal(joined, torch.stack([data[0, i].image for i in range(len(data))]))
 
 
