@@ -1,0 +1,66 @@
+"""Depths for a net of which nobody said where it shall be explained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from guidance.models.wrapping.grids import Grid, grid_of
+from guidance.models.wrapping.probe import Probe
+from guidance.models.wrapping.tracing import Trace
+
+QUARTERS = (1, 2, 3, 4)
+
+
+def suggested_depths(probe: Probe, trace: Trace | None) -> dict[str, str]:
+    """Depth -> layer: the last layer of each resolution that everything passes through, as mid1, mid2, ... and final.
+
+    Layers deep inside others are passed over where there are some nearer to the surface. A net that keeps one resolution gets
+    the layers after a quarter, half and three quarters of its blocks, and the last one; where it has tokens that are no patch,
+    which alone may be read behind the last block, the norm with which that block begins. ValueError where no layer returns a
+    grid.
+    """
+    grids = _grids(probe, probe.layers if trace is None else _cuts(trace))
+    resolutions: dict[tuple[int, int], list[str]] = {}
+    for name, grid in grids.items():
+        resolutions.setdefault((grid.height, grid.width), []).append(name)
+    names = [_last_on_surface(found) for found in resolutions.values()]
+    if len(names) == 1:
+        names = _quarters(probe, grids, names[0])
+    if not names:
+        raise ValueError(
+            "no layer of this net returns a grid of more than one cell through which everything passes; name some in `depths`"
+        )
+    *others, final = names
+    return {f"mid{i + 1}": name for i, name in enumerate(others)} | {"final": final}
+
+
+def _cuts(trace: Trace) -> list[str]:
+    """Names of the layers through which everything passes, in order."""
+    cuts = set(trace.cuts())
+    return [name for name, node in trace.layers.items() if node in cuts]
+
+
+def _grids(probe: Probe, names: Iterable[str]) -> dict[str, Grid]:
+    """Those of the layers that return more than one cell."""
+    found = {name: grid_of(probe.layers[name].shape or ()) for name in names if name in probe.layers}
+    return {name: grid for name, grid in found.items() if grid is not None and grid.height * grid.width > 1}
+
+
+def _last_on_surface(names: Sequence[str]) -> str:
+    surface = min(name.count(".") for name in names)
+    return [name for name in names if name.count(".") == surface][-1]
+
+
+def _quarters(probe: Probe, grids: Mapping[str, Grid], last: str) -> list[str]:
+    """Of the longest row of layers in one container; `last` alone where none holds as many as four."""
+    rows: dict[str, list[str]] = {}
+    for name in grids:
+        rows.setdefault(name.rpartition(".")[0], []).append(name)
+    blocks = max((row for parent, row in rows.items() if parent), key=len, default=[])
+    if len(blocks) < len(QUARTERS):
+        return [last]
+    *chosen, final = [blocks[round(len(blocks) * quarter / 4) - 1] for quarter in QUARTERS]
+    if not grids[last].extra:
+        return [*chosen, last]
+    first = next((name for name in probe.layers if name.rpartition(".")[0] == final), final)
+    return [*chosen, *_grids(probe, [first])] or [*chosen, final]
