@@ -37,7 +37,7 @@ class ModeSwitch:
 
 
 def operations(net: nn.Module, trace: Trace, start: fx.Node, stop: fx.Node) -> list[Operation]:
-    """What leads from the cut `start` to the cut `stop`, as fine as cuts allow: names of layers, and functions of one tensor."""
+    """What leads from the cut `start` to the cut `stop`, as fine as cuts allow: names of layers, and functions."""
     cuts = trace.cuts()
     between = cuts[cuts.index(start) : cuts.index(stop) + 1]
     return [_operation(net, trace, *ends) for ends in pairwise(between)]

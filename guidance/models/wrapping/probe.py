@@ -1,4 +1,4 @@
-"""What a net does with one image: which layers it runs, in which order, and what they return."""
+"""What a net does with images: which layers it runs, in which order, and what they return."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ class LayerOutput:
 class Probe:
     """A forward pass in evaluation mode."""
 
-    images: Tensor  # [1, C, H, W]
+    images: Tensor  # [B, C, H, W]
     output: Any
     layers: Mapping[str, LayerOutput]  # by name, in the order in which their last calls ended
     overwritten: bool  # whether the net writes into its images
     calling: frozenset[nn.Module]  # those that call a function of `guidance.models.layers.twice.FUNCTIONS` themselves
 
 
-def example_image(net: nn.Module) -> Tensor:
-    """Random pixels [1, C, 224, 224], as many channels as the first convolution of `net` takes, of its type and device."""
+def example_images(net: nn.Module) -> Tensor:
+    """Random pixels [2, C, 224, 224], as many channels as the first convolution of `net` takes, of its type and device."""
     first = next((module for module in net.modules() if isinstance(module, nn.Conv2d)), None)
     channels = 3 if first is None else first.in_channels
-    image = torch.rand(1, channels, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
-    weight = next((x for x in net.parameters() if x.is_floating_point()), image)
-    return image.to(weight)
+    images = torch.rand(2, channels, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+    weight = next((x for x in net.parameters() if x.is_floating_point()), images)
+    return images.to(weight)
 
 
 def probe(net: nn.Module, images: Tensor) -> Probe:
@@ -67,8 +67,8 @@ def probe(net: nn.Module, images: Tensor) -> Probe:
             output = net(images)
     except Exception as error:
         raise ValueError(
-            f"the net cannot be run on images {list(images.shape)} ({type(error).__name__}: {error}); it must take one tensor of "
-            "images. Give `example`, an image [1, C, H, W] as it takes them"
+            f"the net cannot be run on images {list(images.shape)} ({type(error).__name__}: {error}); it must take one "
+            "tensor of images. Give `example`, two images [2, C, H, W] as it takes them"
         ) from error
     finally:
         for handle in handles:

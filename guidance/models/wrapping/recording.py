@@ -61,8 +61,9 @@ class RecordingClassifier(Classifier):
     def _position(self, depth: str) -> int:
         if depth in self._recorded:
             raise ValueError(
-                f"this net cannot be restarted at depth {depth!r}: something passes by the layer {self._recorded[depth].layer!r}. "
-                "Use a method that takes one gradient (ixg, gradcam), or a depth that all of the net passes through"
+                f"this net cannot be restarted at depth {depth!r}: something passes by its layer, "
+                f"{self._recorded[depth].layer!r}. Use a method that takes one gradient (ixg, gradcam), or a depth through "
+                "which everything passes"
             )
         return lookup(self._restarts, depth, "depth")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from statistics import median_low
 
 from guidance.models.wrapping.grids import Grid, grid_of
 from guidance.models.wrapping.probe import Probe
@@ -23,7 +24,8 @@ def suggested_depths(probe: Probe, trace: Trace | None) -> dict[str, str]:
     resolutions: dict[tuple[int, int], list[str]] = {}
     for name, grid in grids.items():
         resolutions.setdefault((grid.height, grid.width), []).append(name)
-    names = [_last_on_surface(found) for found in resolutions.values()]
+    order = list(grids)
+    names = sorted(_without_deep(map(_last_on_surface, resolutions.values())), key=order.index)
     if len(names) == 1:
         names = _quarters(probe, grids, names[0])
     if not names:
@@ -42,13 +44,31 @@ def _cuts(trace: Trace) -> list[str]:
 
 def _grids(probe: Probe, names: Iterable[str]) -> dict[str, Grid]:
     """Those of the layers that return more than one cell."""
-    found = {name: grid_of(probe.layers[name].shape or ()) for name in names if name in probe.layers}
-    return {name: grid for name, grid in found.items() if grid is not None and grid.height * grid.width > 1}
+    shapes = {name: probe.layers[name].shape or () for name in names if name in probe.layers}
+    # Windows of a grid are rows of their own, which no image has alone.
+    found = {name: grid_of(shape) for name, shape in shapes.items() if shape[:1] == (len(probe.images),)}
+    square = probe.images.shape[2] == probe.images.shape[3]
+    return {
+        name: grid
+        for name, grid in found.items()
+        if grid is not None and grid.height * grid.width > 1 and (grid.height == grid.width or not square)
+    }
 
 
 def _last_on_surface(names: Sequence[str]) -> str:
-    surface = min(name.count(".") for name in names)
-    return [name for name in names if name.count(".") == surface][-1]
+    surface = min(_level(name) for name in names)
+    return [name for name in names if _level(name) == surface][-1]
+
+
+def _without_deep(names: Iterable[str]) -> list[str]:
+    """Those that are about as deep in the net as most: what is far deeper is a rearrangement inside a block."""
+    found = list(names)
+    usual = median_low([_level(name) for name in found] or [0])
+    return [name for name in found if _level(name) <= usual + 1]
+
+
+def _level(name: str) -> int:
+    return name.count(".")
 
 
 def _quarters(probe: Probe, grids: Mapping[str, Grid], last: str) -> list[str]:

@@ -6,7 +6,8 @@ A *cut* is a node that every path from the images to the logits passes through: 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,7 +57,8 @@ class _Tracer(fx.Tracer):
         output = None
         if not self.is_leaf_module(m, name):
             try:
-                output = super().call_module(m, forward, args, kwargs)
+                with _no_constants(self.root):
+                    output = super().call_module(m, forward, args, kwargs)
             except Exception:
                 # Whatever it does with what stands for a tensor; nodes that it left lead nowhere.
                 output = None
@@ -69,6 +71,19 @@ class _Tracer(fx.Tracer):
         return output
 
 
+@contextmanager
+def _no_constants(root: nn.Module) -> Iterator[None]:
+    """Raises ValueError where a trace left tensors, made in a forward, in `root`: they would not follow it to a device."""
+    before = set(vars(root))
+    try:
+        yield
+        if new := set(vars(root)) - before:
+            raise ValueError(f"constants {new} in the graph")
+    finally:
+        for name in set(vars(root)) - before:
+            delattr(root, name)
+
+
 def trace(net: nn.Module, opened: Callable[[str, nn.Module], bool], *, training: bool) -> Trace | None:
     """The graph of `net` in that mode, of which only its first argument counts; None where it cannot be traced.
 
@@ -77,22 +92,18 @@ def trace(net: nn.Module, opened: Callable[[str, nn.Module], bool], *, training:
     if net._forward_hooks or net._forward_pre_hooks:
         return None
     tracer = _Tracer(opened)
-    before = set(vars(net))
     try:
-        with evaluation_mode(net):
+        with evaluation_mode(net), _no_constants(net):
             for module in net.modules():
                 module.training = training
             graph = tracer.trace(net, _defaults(net))
     except Exception:
         return None
-    finally:
-        constants = set(vars(net)) - before  # tensors made in the forward, which would not follow the net to a device
-        for name in constants:
-            delattr(net, name)
     images = next(node for node in graph.nodes if node.op == "placeholder")
-    output = next(node for node in graph.nodes if node.op == "output").args[0]
-    logits = logits_of(output)
-    if constants or not isinstance(logits, fx.Node):
+    logits = next(node for node in graph.nodes if node.op == "output").args[0]
+    if isinstance(logits, fx.Node) and "logits" in getattr(logits.target, "_fields", ()):  # a named tuple
+        logits = logits.args[logits.target._fields.index("logits")]  # type: ignore[union-attr]
+    if not isinstance(logits, fx.Node):
         return None
     return Trace(graph, images, logits, tracer.layers, frozenset(tracer.leaves))
 

@@ -14,7 +14,7 @@ from guidance.models.layers.normalization import convert_batchnorm
 from guidance.models.layers.twice import make_twice_differentiable, replace_calls
 from guidance.models.wrapping import pieces
 from guidance.models.wrapping.grids import grid_of
-from guidance.models.wrapping.probe import Probe, example_image, probe
+from guidance.models.wrapping.probe import Probe, example_images, probe
 from guidance.models.wrapping.recording import Recorded, RecordingClassifier
 from guidance.models.wrapping.suggesting import suggested_depths
 from guidance.models.wrapping.tracing import Trace, containing, logits_of, trace
@@ -39,10 +39,10 @@ def wrap(
     norms by those of `batchnorm` (local, sync or frozen).
 
     `depths`: name -> layer of which it is the output, such as {"mid": "features.4", "final": "features.8"}; of a layer that
-    is called more than once, that of its last call. None: `suggested_depths`. `cells`: depth -> what makes a grid [M, C, h, w]
-    of a state there or of a gradient by it, linearly; by itself [B, h, w, C] and tokens in front of which there are
-    some that are no patch (class tokens, registers) become one. `example`: images [1, C, H, W] on which the net is tried, in
-    evaluation mode and without a trace; None: random pixels, 224 a side.
+    is called more than once, that of its last call. None: `suggested_depths`. `cells`: depth -> what makes a grid
+    [M, C, h, w] of a state there or of a gradient by it, linearly; [B, h, w, C], and tokens in front of which some may be no
+    patch (class tokens, registers), become one by themselves. `example`: images [B, C, H, W], two or more, on which the net is
+    tried, in evaluation mode, leaving no trace; None: random pixels, 224 a side.
 
     Where the graph of the net (torch.fx) shows that all of it passes through a depth, the net is restarted there, and pullbacks
     serve as in the nets of the table; otherwise the depth is recorded in passes of the whole net (`RecordingClassifier`).
@@ -56,7 +56,7 @@ def wrap(
             module.inplace = False  # type: ignore[assignment]
     make_twice_differentiable(net)
     convert_batchnorm(net, batchnorm)
-    seen = probe(net, example_image(net) if example is None else example)
+    seen = probe(net, example_images(net) if example is None else example)
     replace_calls({*seen.calling, *(module for module in net.modules() if isinstance(module, nn.MultiheadAttention))})
     logits = logits_of(seen.output)
     if not isinstance(logits, Tensor) or logits.dim() != 2:
@@ -119,7 +119,7 @@ def _cells(depth: str, layer: str, seen: Probe, given: Mapping[str, Cells]) -> C
         what = "no tensor" if shape is None else f"a tensor {list(shape)}"
         raise ValueError(
             f"the layer {layer!r} of the depth {depth!r} returns {what}, which is no grid of cells: expected [B, C, h, w], "
-            "[B, h, w, C] or tokens [B, T, C] of square images. Name a layer in front of the pooling, or give `cells` for this depth"
+            "[B, h, w, C] or tokens [B, T, C] of square images. Name a layer in front of the pooling, or give `cells` for it"
         )
     return grid.cells
 
@@ -204,7 +204,7 @@ def _offers_pullbacks(model: Classifier, seen: Probe) -> bool:
 
 
 def _agrees(model: Classifier, seen: Probe, logits: Tensor) -> bool:
-    """Whether the model computes what the net does: a graph of a net that looks at the kind of its tensors may be another one."""
+    """Whether the model computes what the net does; the graph of a net that looks at the kind of its tensors may not."""
     try:
         with evaluation_mode(model), torch.no_grad():
             out = model(seen.images)
