@@ -128,6 +128,12 @@ def replace_calls(modules: Iterable[nn.Module]) -> None:
             module.forward = MethodType(_replaced_forward, module)
 
 
+def runs_own_forward(module: nn.Module) -> bool:
+    """Whether calling it runs the forward of its class, maybe with calls replaced, and not one that was put in its place."""
+    forward = vars(module).get("forward")
+    return forward is None or getattr(forward, "__func__", None) is _replaced_forward
+
+
 def _replaced_forward(module: nn.Module, *given: Any, **options: Any) -> Any:
     with _Replacing():
         return type(module).forward(module, *given, **options)

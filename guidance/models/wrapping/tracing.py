@@ -14,6 +14,7 @@ from typing import Any
 from torch import fx, nn
 
 from guidance.models.classifier import evaluation_mode
+from guidance.models.layers.twice import runs_own_forward
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def trace(net: nn.Module, opened: Callable[[str, nn.Module], bool], *, training:
 
     `opened` (name, module) says which modules are looked into.
     """
-    if net._forward_hooks or net._forward_pre_hooks:
+    if net._forward_hooks or net._forward_pre_hooks or not runs_own_forward(net):
         return None
     tracer = _Tracer(opened)
     try:

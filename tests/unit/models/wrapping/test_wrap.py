@@ -188,6 +188,41 @@ def test_frozen_and_synchronised_norms() -> None:
         assert model.train()(images().float()).logits.shape == (2, 3)
 
 
+class NormWithReLU(nn.BatchNorm2d):
+    """As timm's nets have it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).relu()
+
+
+def test_norms_with_a_forward_of_their_own_stay() -> None:
+    net = nn.Sequential(
+        nn.Conv2d(3, 4, 3), NormWithReLU(4), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)
+    ).double()
+    model = wrapped(net, images(), {"mid": "0", "final": "1"})
+    assert type(net[1]) is NormWithReLU
+    assert set(model(images()).pullbacks) == {"final"}
+    check_gradients(model, images(), "input")
+    with pytest.raises(ValueError, match=r"the norm '1' is a NormWithReLU, .* cannot be made 'frozen'; replace it"):
+        wrap(net, example=images(), batchnorm="frozen")
+    request = Request("lrp", "input", torch.arange(2), one_hot(torch.arange(2), 3))
+    pytest.importorskip("zennit")
+    with pytest.raises(ValueError, match=r"LRP has no rule for 1 \(NormWithReLU\)"):
+        explain(model, images(), request)
+
+
+def test_lrp_of_a_wrapped_net() -> None:
+    """Where every layer has a rule: as of the net of the table. Otherwise what has none is named."""
+    pytest.importorskip("zennit")
+    torch.manual_seed(0)
+    own = build_model("resnet8", num_classes=3).eval()
+    model = wrap(copy.deepcopy(own.net), {"mid1": "layer1"}, example=images(16).float()).eval()
+    request = Request("lrp", "input", torch.arange(2), one_hot(torch.arange(2), 3))
+    torch.testing.assert_close(*(explain(net, images(16).float(), request).maps for net in (own, model)))
+    with pytest.raises(ValueError, match="LRP has no rule for hardswish"):
+        explain(wrapped(Own().double(), images()), images(), request)
+
+
 class WithLogits(nn.Module):
     def __init__(self, output: Any) -> None:
         super().__init__()
