@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd import Function
 from torch.nn import functional
 
@@ -16,6 +16,14 @@ def fused_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         return functional.scaled_dot_product_attention(query, key, value)
     result: Tensor = _Fused.apply(query, key, value)
     return result
+
+
+def self_attention(layer: nn.MultiheadAttention, tokens: Tensor) -> Tensor:
+    """What `layer`, without masks, dropout and biases of keys, makes of [B, T, D] as queries, keys and values: [B, T, D]."""
+    joint = functional.linear(tokens, layer.in_proj_weight, layer.in_proj_bias)
+    query, key, value = torch.unflatten(joint, -1, (3, layer.num_heads, -1)).permute(2, 0, 3, 1, 4)
+    mixed: Tensor = layer.out_proj(fused_attention(query, key, value).transpose(1, 2).flatten(2))
+    return mixed
 
 
 class _Fused(Function):

@@ -17,7 +17,7 @@ from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
-from guidance.models.layers.fused_attention import fused_attention
+from guidance.models.layers.fused_attention import fused_attention, self_attention
 
 
 def hardsigmoid(x: Tensor, inplace: bool = False) -> Tensor:
@@ -125,7 +125,8 @@ def replace_calls(modules: Iterable[nn.Module]) -> None:
     """Let the forward of each of the modules call, in place of `FUNCTIONS`, their equal ones; done once for each."""
     for module in modules:
         if "forward" not in vars(module):
-            module.forward = MethodType(_replaced_forward, module)
+            attends = type(module) is nn.MultiheadAttention
+            module.forward = MethodType(_attention_forward if attends else _replaced_forward, module)
 
 
 def runs_own_forward(module: nn.Module) -> bool:
@@ -137,3 +138,14 @@ def runs_own_forward(module: nn.Module) -> bool:
 def _replaced_forward(module: nn.Module, *given: Any, **options: Any) -> Any:
     with _Replacing():
         return type(module).forward(module, *given, **options)
+
+
+def _attention_forward(module: nn.MultiheadAttention, *given: Any, **options: Any) -> Any:
+    """Self-attention as vision transformers call it is fused; everything else takes the plain formula."""
+    alone = len(given) == 3 and given[0] is given[1] is given[2] and given[0].dim() == 3
+    asked = {name for name, value in options.items() if value is not None and value is not False}
+    plain = not asked and options.get("need_weights") is False and module.batch_first and module.bias_k is None
+    whole = module._qkv_same_embed_dim and not module.add_zero_attn and not (module.dropout and module.training)
+    if alone and plain and whole and torch.is_grad_enabled():
+        return self_attention(module, given[0]), None
+    return _replaced_forward(module, *given, **options)

@@ -15,11 +15,12 @@ CLASSES = 3
 TORCHVISION = torchvision.models.list_models(module=torchvision.models)
 WITHOUT_INITIALISATION = ("googlenet", "inception_v3")  # theirs takes a minute
 TIMM = (
-    "resnet18", "resnetv2_50", "seresnet18", "res2net50_26w_4s", "dla34", "regnety_002", "densenet121", "vgg11", "hrnet_w18_small",
-    "efficientnet_b0", "mobilenetv3_small_050", "mobilenetv4_conv_small_035", "ghostnet_050", "hardcorenas_a", "repvgg_a0",
-    "convnext_atto", "convnextv2_atto", "poolformer_s12", "mixer_s32_224", "resmlp_12_224", "vit_tiny_patch16_224",
-    "deit_tiny_distilled_patch16_224", "swin_tiny_patch4_window7_224", "coatnet_nano_rw_224", "mobilevit_xxs", "levit_128s",
-    "edgenext_xx_small", "xcit_nano_12_p16_224", "cait_xxs24_224", "fastvit_t8",
+    "resnet18", "resnetv2_50", "seresnet18", "res2net50_26w_4s", "dla34", "regnety_002", "densenet121", "vgg11",
+    "hrnet_w18_small", "efficientnet_b0", "mobilenetv3_small_050", "mobilenetv4_conv_small_035", "ghostnet_050",
+    "hardcorenas_a", "repvgg_a0", "convnext_atto", "convnextv2_atto", "poolformer_s12", "mixer_s32_224", "resmlp_12_224",
+    "vit_tiny_patch16_224", "deit_tiny_distilled_patch16_224", "swin_tiny_patch4_window7_224",
+    "coatnet_nano_rw_224", "mobilevit_xxs", "levit_128s", "edgenext_xx_small",
+    "xcit_nano_12_p16_224", "cait_xxs24_224", "fastvit_t8",
 )  # fmt: skip
 
 

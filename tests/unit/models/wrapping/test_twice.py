@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -44,6 +45,22 @@ def test_attention_is_equal_and_differentiable_twice(name: str) -> None:
 def test_the_functions_are_equal(name: str) -> None:
     x = torch.linspace(-5, 5, 40, dtype=torch.float64)
     torch.testing.assert_close(getattr(twice, name)(x), getattr(functional, name)(x), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("options", [{}, {"need_weights": False}, {"need_weights": False, "attn_mask": MASK[:3, :3]}])
+@pytest.mark.parametrize("batch_first", [True, False])
+def test_attention_layers_are_equal(training: bool, options: dict[str, Any], batch_first: bool) -> None:
+    torch.manual_seed(0)
+    layer = nn.MultiheadAttention(4, 2, batch_first=batch_first, dtype=torch.float64).train(training)
+    x = torch.randn(3, 3, 4, dtype=torch.float64, requires_grad=True)
+    expected = layer(x, x, x, **options)
+    twice.replace_calls([layer])
+    found = layer(x, x, x, **options)
+    for a, b in zip(found, expected, strict=True):
+        assert (a is None) == (b is None)
+        assert a is None or torch.allclose(a, b, rtol=1e-12, atol=1e-12)
+    assert torch.autograd.gradgradcheck(lambda x: layer(x, x, x, **options)[0], (x,))
 
 
 class Attending(nn.Module):
