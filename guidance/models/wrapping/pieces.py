@@ -14,7 +14,7 @@ from torch.nn import functional
 from guidance.models.classifier import Operation
 from guidance.models.layers.twice import FUNCTIONS
 from guidance.models.pullback.rules import Explained, Layer
-from guidance.models.wrapping.tracing import Trace
+from guidance.models.wrapping.tracing import NetGraph
 
 
 class Copy(Layer):
@@ -36,7 +36,7 @@ class ModeSwitch:
         return x
 
 
-def operations(net: nn.Module, trace: Trace, start: fx.Node, stop: fx.Node) -> list[Operation]:
+def operations(net: nn.Module, trace: NetGraph, start: fx.Node, stop: fx.Node) -> list[Operation]:
     """What leads from the cut `start` to the cut `stop`, as fine as cuts allow: names of layers, and functions."""
     cuts = trace.cuts()
     between = cuts[cuts.index(start) : cuts.index(stop) + 1]
@@ -52,7 +52,7 @@ def _description(operation: Operation) -> str:
     return str(getattr(operation, "source", operation))
 
 
-def _operation(net: nn.Module, trace: Trace, start: fx.Node, stop: fx.Node) -> Operation:
+def _operation(net: nn.Module, trace: NetGraph, start: fx.Node, stop: fx.Node) -> Operation:
     alone = stop.all_input_nodes == [start]
     if alone and stop.op == "call_module" and stop.args == (start,) and not stop.kwargs:
         return str(stop.target)
@@ -74,7 +74,7 @@ def _as_layer(node: fx.Node, given: fx.Node) -> nn.Module | None:
     return None
 
 
-def _function(net: nn.Module, trace: Trace, start: fx.Node, stop: fx.Node) -> Operation:
+def _function(net: nn.Module, trace: NetGraph, start: fx.Node, stop: fx.Node) -> Operation:
     """A part of the forward of `net` as a method of it, so that layers and weights are looked up whenever it is called.
 
     (An fx.GraphModule holds the layers that the net has when it is made, and copies of the references to its buffers; it would
@@ -96,7 +96,7 @@ def _function(net: nn.Module, trace: Trace, start: fx.Node, stop: fx.Node) -> Op
     return MethodType(forward, net)
 
 
-def _needed(trace: Trace, start: fx.Node, stop: fx.Node) -> list[fx.Node]:
+def _needed(trace: NetGraph, start: fx.Node, stop: fx.Node) -> list[fx.Node]:
     """Nodes that `stop` is computed from when `start` is known, in order; and checks of shapes between the two."""
     order = {node: i for i, node in enumerate(trace.graph.nodes)}
 

@@ -6,13 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import median_low
 
 from guidance.models.wrapping.grids import Grid, grid_of
-from guidance.models.wrapping.probe import Probe
-from guidance.models.wrapping.tracing import Trace
+from guidance.models.wrapping.tracing import NetGraph
+from guidance.models.wrapping.trial import Trial
 
 QUARTERS = (1, 2, 3, 4)
 
 
-def suggested_depths(probe: Probe, trace: Trace | None) -> dict[str, str]:
+def suggested_depths(trial: Trial, trace: NetGraph | None) -> dict[str, str]:
     """Depth -> layer: the last layer of each resolution that everything passes through, as mid1, mid2, ... and final.
 
     Layers deep inside others are passed over where there are some nearer to the surface. A net that keeps one resolution gets
@@ -20,14 +20,14 @@ def suggested_depths(probe: Probe, trace: Trace | None) -> dict[str, str]:
     which alone may be read behind the last block, the norm with which that block begins. ValueError where no layer returns a
     grid.
     """
-    grids = _grids(probe, probe.layers if trace is None else _cuts(trace))
+    grids = _grids(trial, trial.layers if trace is None else _cuts(trace))
     resolutions: dict[tuple[int, int], list[str]] = {}
     for name, grid in grids.items():
         resolutions.setdefault((grid.height, grid.width), []).append(name)
     order = list(grids)
     names = sorted(_without_deep(map(_last_on_surface, resolutions.values())), key=order.index)
     if len(names) == 1:
-        names = _quarters(probe, grids, names[0])
+        names = _quarters(trial, grids, names[0])
     if not names:
         raise ValueError(
             "no layer of this net returns a grid of more than one cell through which everything passes; name some in `depths`"
@@ -36,18 +36,18 @@ def suggested_depths(probe: Probe, trace: Trace | None) -> dict[str, str]:
     return {f"mid{i + 1}": name for i, name in enumerate(others)} | {"final": final}
 
 
-def _cuts(trace: Trace) -> list[str]:
+def _cuts(trace: NetGraph) -> list[str]:
     """Names of the layers through which everything passes, in order."""
     cuts = set(trace.cuts())
     return [name for name, node in trace.layers.items() if node in cuts]
 
 
-def _grids(probe: Probe, names: Iterable[str]) -> dict[str, Grid]:
+def _grids(trial: Trial, names: Iterable[str]) -> dict[str, Grid]:
     """Those of the layers that return more than one cell."""
-    shapes = {name: probe.layers[name].shape or () for name in names if name in probe.layers}
+    shapes = {name: trial.layers[name].shape or () for name in names if name in trial.layers}
     # Windows of a grid are rows of their own, which no image has alone.
-    found = {name: grid_of(shape) for name, shape in shapes.items() if shape[:1] == (len(probe.images),)}
-    square = probe.images.shape[2] == probe.images.shape[3]
+    found = {name: grid_of(shape) for name, shape in shapes.items() if shape[:1] == (len(trial.images),)}
+    square = trial.images.shape[2] == trial.images.shape[3]
     return {
         name: grid
         for name, grid in found.items()
@@ -71,7 +71,7 @@ def _level(name: str) -> int:
     return name.count(".")
 
 
-def _quarters(probe: Probe, grids: Mapping[str, Grid], last: str) -> list[str]:
+def _quarters(trial: Trial, grids: Mapping[str, Grid], last: str) -> list[str]:
     """Of the longest row of layers in one container; `last` alone where none holds as many as four."""
     rows: dict[str, list[str]] = {}
     for name in grids:
@@ -82,5 +82,5 @@ def _quarters(probe: Probe, grids: Mapping[str, Grid], last: str) -> list[str]:
     *chosen, final = [blocks[round(len(blocks) * quarter / 4) - 1] for quarter in QUARTERS]
     if not grids[last].extra:
         return [*chosen, last]
-    first = next((name for name in probe.layers if name.rpartition(".")[0] == final), final)
-    return [*chosen, *_grids(probe, [first])] or [*chosen, final]
+    first = next((name for name in trial.layers if name.rpartition(".")[0] == final), final)
+    return [*chosen, *_grids(trial, [first])] or [*chosen, final]

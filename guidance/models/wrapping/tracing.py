@@ -18,7 +18,7 @@ from guidance.models.layers.twice import runs_own_forward
 
 
 @dataclass(frozen=True)
-class Trace:
+class NetGraph:
     """The graph of a net in one mode."""
 
     graph: fx.Graph
@@ -85,7 +85,7 @@ def _no_constants(root: nn.Module) -> Iterator[None]:
             delattr(root, name)
 
 
-def trace(net: nn.Module, opened: Callable[[str, nn.Module], bool], *, training: bool) -> Trace | None:
+def trace(net: nn.Module, opened: Callable[[str, nn.Module], bool], *, training: bool) -> NetGraph | None:
     """The graph of `net` in that mode, of which only its first argument counts; None where it cannot be traced.
 
     `opened` (name, module) says which modules are looked into.
@@ -106,7 +106,7 @@ def trace(net: nn.Module, opened: Callable[[str, nn.Module], bool], *, training:
         logits = logits.args[logits.target._fields.index("logits")]  # type: ignore[union-attr]
     if not isinstance(logits, fx.Node):
         return None
-    return Trace(graph, images, logits, tracer.layers, frozenset(tracer.leaves))
+    return NetGraph(graph, images, logits, tracer.layers, frozenset(tracer.leaves))
 
 
 def logits_of(output: Any) -> Any:

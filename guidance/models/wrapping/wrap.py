@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
 
-from guidance.models.classifier import Classifier, Depth, Operation, evaluation_mode
+from guidance.models.classifier import Classifier, Depth, evaluation_mode
 from guidance.models.layers.normalization import convert_batchnorm
 from guidance.models.layers.twice import make_twice_differentiable, replace_calls
-from guidance.models.wrapping import pieces
 from guidance.models.wrapping.grids import grid_of
-from guidance.models.wrapping.probe import Probe, example_images, probe
-from guidance.models.wrapping.recording import Recorded, RecordingClassifier
+from guidance.models.wrapping.staging import in_stages, recorded
 from guidance.models.wrapping.suggesting import suggested_depths
-from guidance.models.wrapping.tracing import Trace, containing, logits_of, trace
+from guidance.models.wrapping.tracing import logits_of, trace
+from guidance.models.wrapping.trial import Trial, example_images, tried
 from guidance.types import suggestion
 
 Cells = Callable[[Tensor], Tensor]
@@ -48,7 +45,7 @@ def wrap(
     serve as in the nets of the table; otherwise the depth is recorded in passes of the whole net (`RecordingClassifier`).
 
     Raises ValueError, with the layer and the cure, for an unknown layer, a layer that returns no grid, two depths that are
-    one, a net that cannot be run, and one that does not return logits.
+    one, a net that cannot be run, one that does not return logits, and one that returns others when it is run again.
     """
     _check_net(net)
     for module in net.modules():
@@ -56,22 +53,20 @@ def wrap(
             module.inplace = False  # type: ignore[assignment]
     make_twice_differentiable(net)
     convert_batchnorm(net, batchnorm)
-    seen = probe(net, example_images(net) if example is None else example)
+    seen = tried(net, example_images(net) if example is None else example)
     replace_calls({*seen.calling, *(module for module in net.modules() if isinstance(module, nn.MultiheadAttention))})
-    logits = logits_of(seen.output)
-    if not isinstance(logits, Tensor) or logits.dim() != 2:
-        what = f"a tensor {list(logits.shape)}" if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
-        raise ValueError(
-            f"the net returned {what} for images {list(seen.images.shape)}; expected logits [B, K], or an object with "
-            "them as `.logits`. Wrap a module that returns them"
-        )
+    logits = _checked_logits(seen)
     chosen = _ordered(net, seen, depths if depths is not None else _suggested(net, seen))
     rows = {depth: Depth((layer,), _cells(depth, layer, seen, cells or {})) for depth, layer in chosen.items()}
-    for build in (_traced, _recorded):
+    for build in (in_stages, recorded):
         model = build(net, seen, rows)
         if model is not None and _agrees(model, seen, logits):
+            model.layerwise_evaluation = _offers_pullbacks(model, seen)
             return model
-    raise AssertionError("a net that is run as a whole returns what it returns")
+    raise ValueError(
+        "the net returns other logits when it is run again on the same images in evaluation mode, so that no map would explain "
+        "what it said; make it draw no random numbers there"
+    )
 
 
 def _check_net(net: object) -> None:
@@ -81,16 +76,27 @@ def _check_net(net: object) -> None:
         raise ValueError(f"expected a net (nn.Module), not a {type(net).__name__}")
 
 
-def _suggested(net: nn.Module, seen: Probe) -> dict[str, str]:
+def _checked_logits(seen: Trial) -> Tensor:
+    logits = logits_of(seen.output)
+    if not isinstance(logits, Tensor) or logits.dim() != 2:
+        what = f"a tensor {list(logits.shape)}" if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
+        raise ValueError(
+            f"the net returned {what} for images {list(seen.images.shape)}; expected logits [B, K], or an object with "
+            "them as `.logits`. Wrap a module that returns them"
+        )
+    return logits
+
+
+def _suggested(net: nn.Module, seen: Trial) -> dict[str, str]:
     deep = trace(net, lambda name, module: not type(module).__module__.startswith("torch.nn.") or isinstance(
         module, nn.Sequential), training=False)  # fmt: skip
     return suggested_depths(seen, deep)
 
 
-def _ordered(net: nn.Module, seen: Probe, depths: Mapping[str, str]) -> dict[str, str]:
+def _ordered(net: nn.Module, seen: Trial, depths: Mapping[str, str]) -> dict[str, str]:
     """The depths in the order in which the net computes them. Raises ValueError for what is no layer that it runs."""
     known = dict(net.named_modules(remove_duplicate=False))
-    own = {module: name for name, module in net.named_modules()}  # the names under which the probe knows them
+    own = {module: name for name, module in net.named_modules()}  # the names under which the trial knows them
     found: dict[str, str] = {}
     for depth, layer in depths.items():
         if depth in ("input", "logits"):
@@ -110,7 +116,7 @@ def _ordered(net: nn.Module, seen: Probe, depths: Mapping[str, str]) -> dict[str
     return dict(sorted(found.items(), key=lambda row: order[row[1]]))
 
 
-def _cells(depth: str, layer: str, seen: Probe, given: Mapping[str, Cells]) -> Cells | None:
+def _cells(depth: str, layer: str, seen: Trial, given: Mapping[str, Cells]) -> Cells | None:
     if depth in given:
         return given[depth]
     shape = seen.layers[layer].shape
@@ -124,90 +130,18 @@ def _cells(depth: str, layer: str, seen: Probe, given: Mapping[str, Cells]) -> C
     return grid.cells
 
 
-def _recorded(net: nn.Module, seen: Probe, rows: Mapping[str, Depth]) -> Classifier:
-    """All depths in passes of the whole net."""
-    recorded = {depth: _recording(row, seen) for depth, row in rows.items()}
-    first = [pieces.Copy()] if seen.overwritten else []
-    return RecordingClassifier(net, {"logits": Depth((*first, net, logits_of))}, recorded, list(rows))
-
-
-def _recording(row: Depth, seen: Probe) -> Recorded:
-    (layer,) = row.layers
-    return Recorded(str(layer), row.cells, seen.layers[str(layer)].overwritten)
-
-
-@dataclass(frozen=True)
-class _Traces:
-    """The graphs of a net in both modes, in which some depths are nodes."""
-
-    training: Trace
-    evaluation: Trace
-
-    def cut(self, layer: str) -> bool:
-        return all(layer in one.layers and one.layers[layer] in one.cuts() for one in (self.training, self.evaluation))
-
-
-def _traces(net: nn.Module, layers: Sequence[str]) -> _Traces | None:
-    both = [trace(net, containing(layers), training=training) for training in (True, False)]
-    return None if both[0] is None or both[1] is None else _Traces(both[0], both[1])
-
-
-def _traced(net: nn.Module, seen: Probe, rows: Mapping[str, Depth]) -> Classifier | None:
-    """The net in stages; None where its graph does not allow it."""
-    layers = {depth: str(row.layers[0]) for depth, row in rows.items()}
-    traces = _traces(net, list(layers.values()))
-    if traces is None:
-        return None
-    cuts = [depth for depth, layer in layers.items() if traces.cut(layer)]
-    if len(cuts) < len(layers):
-        # No deeper than it must be: what is not restarted stays a call of a layer, which can be recorded.
-        traces = _traces(net, [layers[depth] for depth in cuts])
-    if traces is None:
-        return None
-    graph = traces.evaluation
-    recorded = {depth: _recording(row, seen) for depth, row in rows.items() if depth not in cuts}
-    if any(row.layer in graph.layers and row.layer not in graph.leaves for row in recorded.values()):
-        return None
-    stages: dict[str, Depth] = {}
-    for below, depth in pairwise([None, *cuts, None]):
-        found = _stage(net, traces, layers.get(below or ""), layers.get(depth or ""))
-        if not found:
-            raise ValueError(f"the depths {below!r} and {depth!r} are the same place in the net; leave one of them out")
-        written = seen.overwritten if below is None else seen.layers[layers[below]].overwritten
-        first = [pieces.Copy()] if written else []
-        stages[depth or "logits"] = Depth((*first, *found), rows[depth].cells if depth else None)
-    if recorded:
-        return RecordingClassifier(net, stages, recorded, list(rows))
-    model = Classifier(net, stages)
-    model.layerwise_evaluation = _offers_pullbacks(model, seen)
-    return model
-
-
-def _stage(net: nn.Module, traces: _Traces, below: str | None, layer: str | None) -> list[Operation]:
-    """The operations from the layer `below` (None: the images) to `layer` (None: the logits)."""
-    both = [
-        pieces.operations(
-            net,
-            one,
-            one.images if below is None else one.layers[below],
-            one.logits if layer is None else one.layers[layer],
-        )
-        for one in (traces.training, traces.evaluation)
-    ]
-    return both[1] if pieces.same(*both) else [pieces.ModeSwitch(net, *both)]
-
-
-def _offers_pullbacks(model: Classifier, seen: Probe) -> bool:
+def _offers_pullbacks(model: Classifier, seen: Trial) -> bool:
     with evaluation_mode(model):
         out = model(seen.images)
     return set(out.pullbacks) == set(model.depths)
 
 
-def _agrees(model: Classifier, seen: Probe, logits: Tensor) -> bool:
+def _agrees(model: Classifier, seen: Trial, logits: Tensor) -> bool:
     """Whether the model computes what the net does; the graph of a net that looks at the kind of its tensors may not."""
     try:
         with evaluation_mode(model), torch.no_grad():
             out = model(seen.images)
     except Exception:
         return False
-    return torch.allclose(out.logits, logits, rtol=1e-4, atol=1e-5) and set(out.features) == set(model.depths)
+    same = torch.allclose(out.logits, logits, rtol=1e-4, atol=1e-5, equal_nan=True)
+    return same and set(out.features) == set(model.depths)

@@ -24,7 +24,7 @@ class LayerOutput:
 
 
 @dataclass(frozen=True)
-class Probe:
+class Trial:
     """A forward pass in evaluation mode."""
 
     images: Tensor  # [B, C, H, W]
@@ -43,16 +43,16 @@ def example_images(net: nn.Module) -> Tensor:
     return images.to(weight)
 
 
-def probe(net: nn.Module, images: Tensor) -> Probe:
+def tried(net: nn.Module, images: Tensor) -> Trial:
     """Run `net` on `images`, and leave everything as it was. ValueError where it cannot be run."""
     found: dict[str, tuple[Any, int]] = {}
     running: list[nn.Module] = [net]
     calling: set[nn.Module] = set()
 
-    def enter(module: nn.Module, given: Any) -> None:
+    def enter(module: nn.Module, inputs: Any) -> None:
         running.append(module)
 
-    def leave(module: nn.Module, given: Any, output: Any) -> None:
+    def leave(module: nn.Module, inputs: Any, output: Any) -> None:
         running.pop()
         name = names[module]
         found.pop(name, None)
@@ -61,10 +61,11 @@ def probe(net: nn.Module, images: Tensor) -> Probe:
     names = {module: name for name, module in net.named_modules() if name}
     handles = [module.register_forward_pre_hook(enter) for module in names]
     handles += [module.register_forward_hook(leave) for module in names]
-    version = images._version
+    given = images.clone()
+    version = given._version
     try:
         with evaluation_mode(net), torch.no_grad(), Noting(lambda: calling.add(running[-1])):
-            output = net(images)
+            output = net(given)
     except Exception as error:
         raise ValueError(
             f"the net cannot be run on images {list(images.shape)} ({type(error).__name__}: {error}); it must take one "
@@ -77,7 +78,7 @@ def probe(net: nn.Module, images: Tensor) -> Probe:
         name: LayerOutput(tuple(x.shape) if isinstance(x, Tensor) else None, _version(x) != before)
         for name, (x, before) in found.items()
     }
-    return Probe(images, output, layers, images._version != version, frozenset(calling))
+    return Trial(images, output, layers, given._version != version, frozenset(calling))
 
 
 def _version(output: Any) -> int:
