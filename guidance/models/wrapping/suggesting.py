@@ -72,15 +72,21 @@ def _level(name: str) -> int:
 
 
 def _quarters(trial: Trial, grids: Mapping[str, Grid], last: str) -> list[str]:
-    """Of the longest row of layers in one container; `last` alone where none holds as many as four."""
-    rows: dict[str, list[str]] = {}
-    for name in grids:
-        rows.setdefault(name.rpartition(".")[0], []).append(name)
-    blocks = max((row for parent, row in rows.items() if parent), key=len, default=[])
-    if len(blocks) < len(QUARTERS):
+    """Of the longest row of blocks that everything passes through, or of all layers; `last` alone where there is no row."""
+    blocks = _longest_row(grids) or _longest_row(_grids(trial, trial.layers))
+    if not blocks:
         return [last]
     *chosen, final = [blocks[round(len(blocks) * quarter / 4) - 1] for quarter in QUARTERS]
     if not grids[last].extra:
         return [*chosen, last]
     first = next((name for name in trial.layers if name.rpartition(".")[0] == final), final)
-    return [*chosen, *_grids(trial, [first])] or [*chosen, final]
+    return [*chosen, first if _grids(trial, [first]) else final]
+
+
+def _longest_row(names: Iterable[str]) -> list[str]:
+    """The most layers in one container; none where no container holds four."""
+    rows: dict[str, list[str]] = {}
+    for name in names:
+        rows.setdefault(name.rpartition(".")[0], []).append(name)
+    longest = max((row for parent, row in rows.items() if parent), key=len, default=[])
+    return longest if len(longest) >= len(QUARTERS) else []
