@@ -15,16 +15,16 @@ from guidance.models.aim.stages import stage_depths, top_down_depths
 from guidance.models.bcos.cnns import build_bcos_densenet121, build_bcos_resnet
 from guidance.models.bcos.vit import build_bcos_simple_vit_s, build_bcos_vitc_s
 from guidance.models.classifier import Classifier
-from guidance.models.torchvision_nets import (
+from guidance.models.cnns.torchvision_nets import (
     build_convnext,
     build_densenet121,
     build_resnet,
     build_resnet8,
     densenet_names,
 )
+from guidance.models.cnns.xdnn import build_xdnn_resnet
 from guidance.models.vit.sizes import SIZES, build_vit
 from guidance.models.vit.state_dicts import vit_state
-from guidance.models.xdnn import build_xdnn_resnet
 
 CNN_DEPTHS = ("input", "mid1", "mid2", "mid3", "final")
 TORCHVISION = "https://download.pytorch.org/models/"

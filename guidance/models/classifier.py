@@ -13,13 +13,12 @@ from torch import Tensor, nn
 from guidance.models.layers.twice import make_twice_differentiable
 from guidance.models.pullback.checkpointing import checkpointed
 from guidance.models.pullback.dynamic import linearized
-from guidance.models.pullback.rules import PAIRS, chain, explain
+from guidance.models.pullback.rules import PAIRS, chain, register
 from guidance.models.pullback.stages import above
 from guidance.models.pullback.torch_layers import RULES, STEPS
 from guidance.types import Forward, lookup, suggestion
 
-for _kind, _rule in RULES.items():
-    explain.register(_kind, _rule)
+register(RULES)
 PAIRS.update(STEPS)
 
 Operation = str | Callable[[Tensor], Tensor]  # name of a submodule of the net, or a function without weights
@@ -209,8 +208,7 @@ def _register_torchvision_blocks(net: nn.Module) -> None:
     if any(kind.__module__.startswith("torchvision.") for kind in kinds):
         from guidance.models.pullback import torchvision_blocks
 
-        for kind, rule in torchvision_blocks.RULES.items():
-            explain.register(kind, rule)
+        register(torchvision_blocks.RULES)
 
 
 def _check_stage(net: nn.Module, depth: str, layers: Sequence[Operation]) -> None:

@@ -14,10 +14,10 @@ from torchvision.models.resnet import BasicBlock, Bottleneck
 from guidance.models.bcos.cnns import bcos_densenet, bcos_resnet
 from guidance.models.bcos.vit import BcosViT, PatchEmbedding, bcos_vit, conv_stem
 from guidance.models.classifier import Classifier
+from guidance.models.cnns.torchvision_nets import RESNET_STAGES
+from guidance.models.cnns.xdnn import xdnn_resnet
 from guidance.models.layers.normalization import convert_batchnorm
-from guidance.models.torchvision_nets import RESNET_STAGES
 from guidance.models.vit.net import ViT, vit
-from guidance.models.xdnn import xdnn_resnet
 
 CLASSES = 4
 DEPTHS = ("input", "mid1", "mid2", "mid3", "final")

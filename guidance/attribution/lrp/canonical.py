@@ -15,6 +15,8 @@ from torchvision.models.densenet import _DenseBlock, _DenseLayer
 from torchvision.models.resnet import BasicBlock, Bottleneck
 from torchvision.ops import StochasticDepth
 
+from guidance.models.layers.normalization import FrozenBatchNorm2d, SyncBatchNorm2d
+
 Named = tuple[str, object]  # a layer with its name, for messages
 SHOWN = 3  # layers that are named
 
@@ -83,23 +85,28 @@ def _steps(layer: Any, name: str, total: Callable[[], nn.Module], unknown: list[
         steps = [step for part in names for step in _steps(getattr(layer, part), f"{name}.{part}", total, unknown)]
         return nn.Sequential(*([] if unknown else _merged(steps)))
 
-    if isinstance(layer, BasicBlock | Bottleneck):
+    if _is_one_of(layer, (BasicBlock, Bottleneck)):
         third = ("relu", "conv3", "bn3") if isinstance(layer, Bottleneck) else ()
         main = branch("conv1", "bn1", "relu", "conv2", "bn2", *third)
         shortcut = branch(*(() if layer.downsample is None else ("downsample",)))
         return [SumOfBranches(main, shortcut, total()), nn.ReLU()]
-    if isinstance(layer, _DenseLayer):
+    if _is_one_of(layer, (_DenseLayer,)):
         return [Concatenation(branch("norm1", "relu1", "conv1", "norm2", "relu2", "conv2"))]
-    if isinstance(layer, _DenseBlock) or getattr(type(layer), "forward", None) is nn.Sequential.forward:
+    if _is_one_of(layer, (_DenseBlock, nn.Sequential)):
         children = layer.named_children()
         return [step for part, child in children for step in _steps(child, f"{name}.{part}", total, unknown)]
     if isinstance(layer, DROPPED):
         return []
-    build = next((make for kind, make in LAYERS.items() if isinstance(layer, kind)), None)
+    build = next((make for kind, make in LAYERS.items() if _is_one_of(layer, (kind,))), None)
     if build is None:
         unknown.append(f"{name} ({type(layer).__name__})")
         return []
     return [build(layer)]
+
+
+def _is_one_of(layer: object, kinds: tuple[type[nn.Module], ...]) -> bool:
+    """Whether it is a layer of one of the kinds, and not of a subclass with a forward of its own, whose rule is unknown."""
+    return any(isinstance(layer, kind) and type(layer).forward is kind.forward for kind in kinds)
 
 
 def _merged(layers: Sequence[nn.Module]) -> list[nn.Module]:
@@ -199,6 +206,8 @@ LAYERS: Mapping[type[nn.Module], Callable[[Any], nn.Module]] = {
     nn.Conv2d: lambda layer: _linear(layer, layer.weight, layer.bias),
     nn.Linear: lambda layer: _linear(layer, layer.weight, layer.bias),
     nn.BatchNorm2d: lambda layer: layer,
+    FrozenBatchNorm2d: lambda layer: layer,
+    SyncBatchNorm2d: lambda layer: layer,
     nn.ReLU: lambda layer: nn.ReLU(),
     nn.MaxPool2d: lambda layer: nn.MaxPool2d(
         layer.kernel_size, layer.stride, layer.padding, layer.dilation, ceil_mode=layer.ceil_mode

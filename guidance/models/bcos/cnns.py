@@ -8,8 +8,8 @@ from guidance.models.bcos.convert import INPUT_CHANNELS, to_bcos
 from guidance.models.bcos.fused import FUSED
 from guidance.models.bcos.modules import LogitBias
 from guidance.models.classifier import Classifier
+from guidance.models.cnns.torchvision_nets import torchvision_net
 from guidance.models.pullback.rules import PAIRS
-from guidance.models.torchvision_nets import torchvision_net
 
 PAIRS.update(FUSED)  # the chains of these nets are made of them
 

@@ -64,12 +64,20 @@ def convert_batchnorm(net: nn.Module, mode: str) -> nn.Module:
 
     The batch norms of B-cos nets stay and change their statistics.
 
-    `mode`: "local" (statistics of this process's batch), "sync" (of all processes), "frozen" (running statistics).
+    `mode`: "local" (statistics of this process's batch), "sync" (of all processes), "frozen" (running statistics). Raises
+    ValueError for a subclass with a forward of its own (timm's norms with activations), which can only be "local".
     """
     kind = lookup(BATCHNORMS, mode, "model.batchnorm")
+    own = {norm.forward for norm in BATCHNORMS.values()}
     for parent in list(net.modules()):
         for name, child in list(parent.named_children()):
-            if isinstance(child, nn.BatchNorm2d) and type(child) is not kind:
+            if isinstance(child, nn.BatchNorm2d) and type(child).forward not in own:
+                if mode != "local":
+                    raise ValueError(
+                        f"model.batchnorm: the norm {name!r} is a {type(child).__name__}, which does more than a BatchNorm2d "
+                        f"and cannot be made {mode!r}; replace it in the net, or keep it 'local'"
+                    )
+            elif isinstance(child, nn.BatchNorm2d) and type(child) is not kind:
                 setattr(parent, name, _as(child, kind))
             elif isinstance(child, BatchNormUncentered2d):
                 child.statistics = mode

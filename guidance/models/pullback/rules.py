@@ -13,8 +13,8 @@ To add a layer, write a `Layer` with one method `explain`, or register a functio
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import singledispatch
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial, singledispatch
 from typing import Any, ClassVar, Protocol
 
 import torch
@@ -65,6 +65,16 @@ class Layer(nn.Module):
 def explain(layer: Any, x: Tensor) -> Explained:
     """`layer(x)` and its pullback; None for a layer (module or function) about which nothing is known."""
     return layer.explain(x) if isinstance(layer, Layer) else (layer(x), None)
+
+
+def register(rules: Mapping[type, Callable[[Any, Tensor], Explained]]) -> None:
+    """Make rules known for their kinds of layers; a subclass with a forward of its own is a layer of which nothing is known."""
+    for kind, rule in rules.items():
+        explain.register(kind, partial(_explain_own, kind, rule))
+
+
+def _explain_own(kind: Any, rule: Callable[[Any, Tensor], Explained], layer: Any, x: Tensor) -> Explained:
+    return rule(layer, x) if type(layer).forward is kind.forward else (layer(x), None)
 
 
 def compose(*pullbacks: Pullback | None) -> Pullback | None:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from guidance.models.layers.normalization import FrozenBatchNorm2d
+from guidance.models.layers.normalization import FrozenBatchNorm2d, SyncBatchNorm2d
 from guidance.models.pullback.rules import Explained, Rows, chain, explain, pick, rearrange
 
 
@@ -23,6 +23,11 @@ def sequential(layer: nn.Sequential, x: Tensor) -> Explained:
 
 def identity(layer: nn.Identity, x: Tensor) -> Explained:
     return layer(x), lambda grad, rows=None: grad
+
+
+def dropout(layer: nn.Dropout | nn.Dropout2d, x: Tensor) -> Explained:
+    # In training it drops by a mask that it keeps for itself.
+    return layer(x), None if layer.training else lambda grad, rows=None: grad
 
 
 def flatten(layer: nn.Flatten, x: Tensor) -> Explained:
@@ -93,9 +98,11 @@ def average_pool(layer: nn.AvgPool2d, x: Tensor) -> Explained:
 
 
 def adaptive_average_pool(layer: nn.AdaptiveAvgPool2d, x: Tensor) -> Explained:
+    size = x.shape[-2:]
+    if layer.output_size in (tuple(size), size[0] if size[0] == size[1] else None):  # every cell is a mean of itself
+        return layer(x), lambda grad, rows=None: grad
     if layer.output_size not in (1, (1, 1)):
         return layer(x), None
-    size = x.shape[-2:]
     return layer(x), lambda grad, rows=None: (grad / size.numel()).expand(-1, -1, *size)
 
 
@@ -142,6 +149,8 @@ def scaled_filters(weight: Tensor, scale: Tensor) -> Tensor:
 RULES: Mapping[type, Callable[[Any, Tensor], Explained]] = {
     nn.Sequential: sequential,
     nn.Identity: identity,
+    nn.Dropout: dropout,
+    nn.Dropout2d: dropout,
     nn.Flatten: flatten,
     nn.Linear: linear,
     nn.Conv2d: convolution,
@@ -150,6 +159,7 @@ RULES: Mapping[type, Callable[[Any, Tensor], Explained]] = {
     nn.AvgPool2d: average_pool,
     nn.AdaptiveAvgPool2d: adaptive_average_pool,
     nn.BatchNorm2d: batch_norm,
+    SyncBatchNorm2d: batch_norm,
     FrozenBatchNorm2d: frozen_batch_norm,
 }
 

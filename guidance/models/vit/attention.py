@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.autograd import Function
 from torch.nn import functional
 
 from guidance.models.classifier import HasModules
+from guidance.models.layers.fused_attention import fused_attention
 from guidance.models.pullback.dynamic import dynamic
 
 Form = Literal["fused", "explicit", "dynamic"]  # dynamic: explicit, and constants of gradients taken in linearized()
@@ -23,43 +23,6 @@ class AttentionWeights(nn.Module):
     def forward(self, query: Tensor, key: Tensor) -> Tensor:
         weights: Tensor = (query @ key.transpose(-2, -1) * query.shape[-1] ** -0.5).softmax(-1)
         return weights
-
-
-class _Fused(Function):
-    """torch's fused attention, whose weights are never stored, with a gradient that can be differentiated.
-
-    The fused kernels have no double backward (torch 2.14), which a loss on attributions needs. So the gradient is written out
-    where it will be differentiated itself, with the weights computed again; everywhere else the fused kernel gives it.
-    """
-
-    @staticmethod
-    def forward(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        return functional.scaled_dot_product_attention(query, key, value)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, ...]:
-        (grad,) = grads
-        if torch.is_grad_enabled():
-            return _written_out(grad, *ctx.saved_tensors)
-        inputs = tuple(x.detach().requires_grad_() for x in ctx.saved_tensors)
-        with torch.enable_grad():
-            return torch.autograd.grad(functional.scaled_dot_product_attention(*inputs), inputs, grad)
-
-
-def _written_out(grad: Tensor, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The gradient of softmax(q k^T / sqrt(d)) v by its three arguments, in operations that can be differentiated."""
-    dtype = query.dtype
-    g, q, k, v = (x.to(torch.promote_types(dtype, torch.float32)) for x in (grad, query, key, value))
-    scale = q.shape[-1] ** -0.5
-    weights = (q @ k.transpose(-2, -1) * scale).softmax(-1)
-    by_weights = g @ v.transpose(-2, -1)
-    by_scores = weights * (by_weights - (by_weights * weights).sum(-1, keepdim=True)) * scale
-    found = by_scores @ k, by_scores.transpose(-2, -1) @ q, weights.transpose(-2, -1) @ g
-    return found[0].to(dtype), found[1].to(dtype), found[2].to(dtype)
 
 
 class SelfAttention(nn.Module):
@@ -79,10 +42,8 @@ class SelfAttention(nn.Module):
         if self.form != "fused":
             weights = self.weights(query, key)
             mixed = (dynamic(weights) if self.form == "dynamic" else weights) @ value
-        elif torch.is_grad_enabled():
-            mixed = _Fused.apply(query, key, value)
         else:
-            mixed = functional.scaled_dot_product_attention(query, key, value)
+            mixed = fused_attention(query, key, value)
         return self.out_proj(self.merge(mixed)), None
 
     def project(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:

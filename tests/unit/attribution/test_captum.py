@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from guidance.attribution import Request, explain, method_of, one_hot
 from guidance.models.classifier import Classifier
-from guidance.models.torchvision_nets import RESNET_STAGES
+from guidance.models.cnns.torchvision_nets import RESNET_STAGES
 from tests.unit.attribution.guided_backprop.nets import convnext
 from tests.unit.attribution.lrp.nets import alive, small_resnet, torchvision_densenet
 

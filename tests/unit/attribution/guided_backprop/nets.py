@@ -8,7 +8,7 @@ from torchvision.models import resnet18
 from torchvision.models.convnext import CNBlockConfig, ConvNeXt
 
 from guidance.models.classifier import Classifier
-from guidance.models.torchvision_nets import CONVNEXT_STAGES, RESNET_STAGES
+from guidance.models.cnns.torchvision_nets import CONVNEXT_STAGES, RESNET_STAGES
 from tests.support.explaining import attribute
 from tests.support.nets import global_average
 

@@ -9,7 +9,7 @@ from torchvision.models.resnet import BasicBlock, ResNet
 
 from guidance.attribution import Request, explain, method_of, one_hot
 from guidance.models.classifier import Classifier
-from guidance.models.torchvision_nets import densenet
+from guidance.models.cnns.torchvision_nets import densenet
 
 
 def alive(net: nn.Module, *, biases: bool = True) -> nn.Module:

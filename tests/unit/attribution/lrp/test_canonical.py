@@ -14,8 +14,8 @@ from guidance.attribution.lrp.canonical import ChannelThreshold
 from guidance.attribution.lrp.propagation import canonical_net
 from guidance.models.aim import AIMForm, build_aim
 from guidance.models.classifier import Classifier
+from guidance.models.cnns.torchvision_nets import RESNET_STAGES
 from guidance.models.layers.normalization import convert_batchnorm
-from guidance.models.torchvision_nets import RESNET_STAGES
 from tests.support.nets import tiny
 from tests.unit.attribution.lrp.nets import (
     alive,

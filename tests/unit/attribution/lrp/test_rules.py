@@ -12,8 +12,8 @@ from guidance.attribution import Request, explain, one_hot
 from guidance.attribution.lrp.propagation import COMPOSITES
 from guidance.models import BACKBONES, build_model
 from guidance.models.classifier import Classifier
-from guidance.models.torchvision_nets import RESNET_STAGES
-from guidance.models.xdnn import xdnn_resnet
+from guidance.models.cnns.torchvision_nets import RESNET_STAGES
+from guidance.models.cnns.xdnn import xdnn_resnet
 from tests.reference.relevance import STABILIZER, handed_down
 from tests.unit.attribution.lrp.nets import (
     alive,

@@ -50,7 +50,7 @@ def annotate(batch: Batch, keep: Tensor) -> Batch:
 def small_xdnn() -> Classifier:
     from torchvision.models.resnet import BasicBlock
 
-    from guidance.models.xdnn import xdnn_resnet
+    from guidance.models.cnns.xdnn import xdnn_resnet
     from tests.support.small_nets import TinyResNet
 
     net = TinyResNet(BasicBlock, nn.Identity, width=16)
