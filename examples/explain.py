@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 
 import numpy as np
+from torchvision.models import resnet18
 
-from guidance import Preprocessing, explain
-from guidance.models import build_model
+from guidance import Preprocessing, explain, wrap
 
 image = sys.argv[1] if len(sys.argv) > 1 else np.random.default_rng(0).random((80, 120, 3))
-net = build_model("resnet18", num_classes=1000)  # weights="imagenet" downloads torchvision's
+net = wrap(resnet18())  # with weights="IMAGENET1K_V1", torchvision downloads them
 
 found = explain(net, image, preprocess=Preprocessing(size=224))
 found.overlay().save("map.png")

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from guidance.api.guided_loss import GuidedLoss, GuidedOutput
     from guidance.api.images import Preprocessing
     from guidance.inference import load_model, load_run
+    from guidance.models import wrap
 
 __version__ = "0.1.0"
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "front",
     "load_model",
     "load_run",
+    "wrap",
 ]
 _MODULES = {
     "Evaluated": "guidance.api.evaluating",
@@ -41,6 +43,7 @@ _MODULES = {
     "front": "guidance.api.fronts",
     "load_model": "guidance.inference",
     "load_run": "guidance.inference",
+    "wrap": "guidance.models",
 }
 
 

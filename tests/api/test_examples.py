@@ -51,7 +51,7 @@ def test_the_blocks_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     Image.fromarray(np.zeros((40, 50, 3), dtype=np.uint8)).save(tmp_path / "image.png")
     monkeypatch.chdir(tmp_path)
     found: dict[str, Any] = {}
-    assert len(BLOCKS) == 7
+    assert len(BLOCKS) == 8
     for block in BLOCKS:
         exec(compile(block, "docs/python_api.md", "exec"), found)
     assert (tmp_path / "map.png").is_file()
