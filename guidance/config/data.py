@@ -165,6 +165,7 @@ class DemoData(CommonData):
     num_val: Count = 240
     num_test: Count = 900
     correlation: Fraction = 0.97  # of background and class in the training and validation splits
+    signs: Literal["shapes", "simple"] = "shapes"  # that tell the classes apart
     seed: Seed = 0
 
 

@@ -20,6 +20,7 @@ from tests.torture.mutations import BrokenPromiseError
 ROOT = Path(__file__).parents[2]
 SMALL = [
     "data.num_train=40", "data.num_val=18", "data.num_test=18", "data.image_size=32", "data.correlation=0.97",
+    "data.signs=shapes",
     "trainer.epochs=3", "trainer.batch_size=8", "trainer.checkpoint_every=2", "log.every=1",
     "log.probe_images=1", "trainer.device=cpu",
 ]  # fmt: skip

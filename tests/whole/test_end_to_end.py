@@ -24,8 +24,8 @@ ROOT = Path(__file__).parents[2]
 Run = Callable[..., subprocess.CompletedProcess[str]]
 SMALL = [
     "data.num_train=40", "data.num_val=10", "data.num_test=11", "data.image_size=32", "data.correlation=0.97",
-    "data.num_workers=0", "trainer.epochs=2", "trainer.batch_size=8", "trainer.checkpoint_every=2", "log.every=1",
-    "log.probe_images=2", "trainer.device=cpu", "model.name=resnet8",
+    "data.signs=shapes", "data.num_workers=0", "trainer.epochs=2", "trainer.batch_size=8", "trainer.checkpoint_every=2",
+    "log.every=1", "log.probe_images=2", "trainer.device=cpu", "model.name=resnet8",
 ]  # fmt: skip
 
 

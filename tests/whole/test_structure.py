@@ -43,6 +43,7 @@ ENTRIES, LINES, FUNCTION, PARAMETERS = 12, 250, 50, 8  # at most: in a folder, a
 # "folder/file.py:Class.name" -> why its signature is longer; records have as many fields as what they record.
 LONG_SIGNATURES = {
     "guidance/models/bcos/modules.py:BcosConv2d.__init__": "the arguments of nn.Conv2d, under their names, and two of its own",
+    "guidance/data/sets/demo.py:load_demo": "where and which split, and one keyword for each of the set's settings",
 }
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 

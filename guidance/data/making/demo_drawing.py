@@ -47,6 +47,20 @@ def _triangle(x: Floats, y: Floats) -> Floats:
     return distance
 
 
+def _disc(x: Floats, y: Floats) -> Floats:
+    distance: Floats = np.hypot(x, y) - 0.36
+    return distance
+
+
+def _bar(x: Floats, y: Floats) -> Floats:
+    distance: Floats = np.maximum(np.abs(x) - 0.42, np.abs(y) - 0.13)
+    return distance
+
+
+def _pole(x: Floats, y: Floats) -> Floats:
+    return _bar(y, x)
+
+
 def _plate(x: Floats, y: Floats) -> Floats:
     """A square with rounded corners."""
     corner = 0.15
@@ -58,7 +72,14 @@ def _plate(x: Floats, y: Floats) -> Floats:
 
 # Each maps coordinates around the sign's centre, in sides of the sign, to the distance from the edge of the symbol,
 # negative inside.
-SYMBOLS: Mapping[str, Callable[[Floats, Floats], Floats]] = {"ring": _ring, "cross": _cross, "triangle": _triangle}
+SYMBOLS: Mapping[str, Callable[[Floats, Floats], Floats]] = {
+    "ring": _ring,
+    "cross": _cross,
+    "triangle": _triangle,
+    "disc": _disc,
+    "bar": _bar,
+    "pole": _pole,
+}
 
 
 def draw(

@@ -28,6 +28,7 @@ ROOT = Path(__file__).parents[3]
 EXPERIMENTS = sorted((ROOT / "configs/experiments").rglob("*.yaml"))
 SMALL = {
     "data.num_train": 40, "data.num_val": 10, "data.num_test": 11, "data.image_size": 32, "data.num_workers": 0,
+    "data.signs": "shapes",
     "trainer.epochs": 2, "trainer.batch_size": 8, "trainer.checkpoint_every": 2, "log.every": 1, "log.probe_images": 0,
     "log.tensorboard": False, "trainer.device": "cpu", "model.name": "resnet8",
 }  # fmt: skip

@@ -14,8 +14,7 @@ import torch
 from PIL import Image
 
 from guidance.data import GuidanceDataset, RegionOptions, Source, eval_transform, generate_demo, load_demo
-from guidance.data.making.demo_drawing import SYMBOLS, TEXTURES, draw
-from guidance.data.sets.demo import CLASSES, GROUPS
+from guidance.data.sets.demo import NUM_GROUPS, SIGNS
 
 SMALL: dict[str, Any] = {"num_train": 60, "num_val": 30, "num_test": 45, "image_size": 32}
 
@@ -26,7 +25,7 @@ def files(root: Path) -> dict[str, bytes]:
 
 def group_counts(source: Source) -> list[int]:
     counts = Counter(record.group for record in source.records)
-    return [counts[group] for group in range(len(GROUPS))]
+    return [counts[group] for group in range(NUM_GROUPS)]
 
 
 @pytest.fixture(scope="module")
@@ -65,9 +64,31 @@ def test_correlation_is_an_option(tmp_path: Path, correlation: float, train: int
         assert min(counts) > 0 or (split, correlation) == ("train", 1.0)
 
 
+def test_signs_are_an_option(root: Path, tmp_path: Path) -> None:
+    """Other symbols on the same signs in the same places."""
+    source, shapes = (load_demo(tmp_path / "set", "test", **SMALL, signs="simple"), load_demo(root, "test", **SMALL))
+    assert (source.classes, source.groups[5]) == (("disc", "bar", "pole"), "bar/dots")
+    assert shapes.classes == SIGNS["shapes"]
+    assert [record.boxes for record in source.records] == [record.boxes for record in shapes.records]
+    pictures = [np.asarray(Image.open(of.records[0].path)) for of in (source, shapes)]
+    ((x0, y0, x1, y1),) = source.records[0].boxes
+    changed = (pictures[0] != pictures[1]).any(2)
+    assert changed[y0:y1, x0:x1].sum() > 10
+    assert changed.sum() == changed[y0 - 1 : y1 + 1, x0 - 1 : x1 + 1].sum()  # edges are smooth
+
+
+def test_a_set_from_before_there_was_a_choice_of_signs_has_shapes(root: Path, tmp_path: Path) -> None:
+    content = json.loads((root / "annotations.json").read_text())
+    del content["settings"]["signs"]
+    (tmp_path / "annotations.json").write_text(json.dumps(content))
+    assert load_demo(tmp_path, "train", **SMALL).classes == SIGNS["shapes"]
+    with pytest.raises(ValueError, match=r"the options now are .*'signs': 'simple'"):
+        load_demo(tmp_path, "train", **SMALL, signs="simple")
+
+
 def test_boxes_and_masks_fit(root: Path) -> None:
     source = load_demo(root, "train", **SMALL)
-    assert (source.single_label, source.groups[1], source.skipped) == (True, f"{CLASSES[0]}/checker", 0)
+    assert (source.single_label, source.groups[1], source.skipped) == (True, "ring/checker", 0)
     assert source.read_segments is not None
     for record in source.records:
         (segment,) = source.read_segments(record).values()
@@ -101,64 +122,6 @@ def test_the_texture_is_bold_and_the_sign_is_plain(root: Path) -> None:
         inside.append(grey[segment.numpy()].std())
     assert np.mean(outside) > 0.2
     assert min(inside) > 0.05  # the symbol is visible
-
-
-@pytest.mark.parametrize(
-    ("pattern", "x", "y", "period", "value"),
-    [
-        ("stripes", 0.5, 7.0, 4.0, 2**0.5), ("stripes", 1.0, 7.0, 4.0, 2.0), ("stripes", 3.0, 7.0, 4.0, -2.0),
-        ("checker", 1.0, 1.0, 8.0, 2.0), ("checker", 2.0, 2.0, 8.0, 4.0), ("checker", 2.0, 6.0, 8.0, -4.0),
-        ("dots", 2.0, 2.0, 4.0, 1.92), ("dots", 6.0, 3.0, 4.0, 0.42), ("dots", 0.0, 2.0, 4.0, -1.08),
-    ],
-)  # fmt: skip
-def test_textures_by_hand(pattern: str, x: float, y: float, period: float, value: float) -> None:
-    assert TEXTURES[pattern](np.array(x), np.array(y), period) == pytest.approx(value)
-
-
-@pytest.mark.parametrize(
-    ("symbol", "x", "y", "distance"),
-    [
-        ("ring", 0.0, 0.0, 0.22), ("ring", 0.0, 0.32, -0.1), ("ring", 0.3, 0.4, 0.08),
-        ("cross", 0.0, 0.0, -0.1), ("cross", 0.3, 0.0, -0.1), ("cross", 0.0, 0.3, -0.1), ("cross", 0.5, 0.0, 0.08),
-        ("cross", 0.0, -0.5, 0.08), ("cross", 0.3, 0.3, 0.2),
-        ("triangle", 0.0, 0.0, -0.26), ("triangle", 0.1, 0.26, 0.0), ("triangle", 0.0, -0.52, 0.0),
-        ("triangle", 0.4 * 3**0.5, -0.2, 0.44),
-    ],
-)  # fmt: skip
-def test_symbols_by_hand(symbol: str, x: float, y: float, distance: float) -> None:
-    assert SYMBOLS[symbol](np.array(x), np.array(y)) == pytest.approx(distance)
-
-
-class FixedDraws:
-    """In the place of a random generator: always the same share of a range, and noise of one standard deviation."""
-
-    def __init__(self, share: float) -> None:
-        self.share = share
-
-    def uniform(self, low: float = 0.0, high: float = 1.0, size: int | None = None) -> Any:
-        value = low + self.share * (high - low)
-        return value if size is None else np.full(size, value)
-
-    def normal(self, mean: float, deviation: float, shape: tuple[int, ...]) -> Any:
-        return np.full(shape, mean + deviation)
-
-
-def test_pictures_by_hand() -> None:
-    """100 pixels a side: colours are those of HSV, plus 0.03 of noise, times 255."""
-    random: Any = FixedDraws(0.5)  # a sign of 35 pixels in the middle; stripes along the rows, 19 pixels apart
-    picture, mask = draw("ring", "stripes", 100, random)
-    assert np.argwhere(mask.any(0)).flatten().tolist() == list(range(33, 67))
-    assert mask.sum() == mask[33:67, 33:67].sum()
-    assert mask[50, 33:67].all()
-    for place, colour in {
-        (5, 0): (33, 59, 59), (14, 0): (237, 180, 180),  # the texture: hue and hue + 0.5
-        (50, 50): (196, 244, 244), (50, 60): (122, 19, 19),  # the paper and the ink of the sign: hue and hue + 0.5
-        (50, 67): (217, 212, 212),  # half paper, half texture
-    }.items():  # fmt: skip
-        assert picture[place].tolist() == list(colour)
-    random = FixedDraws(0.25)  # a pattern turned by 45 degrees, whose light colour takes the place of the dark one
-    picture, _ = draw("ring", "checker", 100, random)
-    assert picture[10, 0].tolist() == [180, 203, 237]
 
 
 def load_in_process(arguments: tuple[Path, dict[str, Any]]) -> int:
@@ -222,9 +185,10 @@ def test_a_damaged_annotation_file_is_named(root: Path, tmp_path: Path) -> None:
         ({"num_val": 5}, "at least 9 images"),
         ({"image_size": 8}, "at least 16 pixels; got 8"),
         ({"correlation": 1.5}, "between 0 and 1; got 1.5"),
+        ({"signs": "simpel"}, "unknown signs 'simpel'; known: shapes, simple. Did you mean 'simple'"),
     ],
 )
-def test_impossible_options_are_errors(tmp_path: Path, options: dict[str, float], message: str) -> None:
+def test_impossible_options_are_errors(tmp_path: Path, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         generate_demo(tmp_path / "set", **(SMALL | options))
     assert not (tmp_path / "set").exists()
