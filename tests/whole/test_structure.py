@@ -32,7 +32,7 @@ LAYERS = [
     ["assembly"],
     ["inference"],
     ["api"],
-    ["experiments"],
+    ["experiments", "export"],
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 MODULES = sorted(p for p in PACKAGE.rglob("*.py") if p != PACKAGE / "__init__.py")
@@ -95,9 +95,9 @@ def test_importing_has_no_side_effects_and_needs_nothing_optional() -> None:
     code = (
         "import sys, guidance; assert 'torch' not in sys.modules\n"
         "import guidance.models; assert 'torchvision' not in sys.modules, 'it takes two seconds'\n"
-        "import guidance.inference\n"
+        "import guidance.inference, guidance.export\n"
         "optional = ('pycocotools', 'captum', 'tensorboard', 'matplotlib.pyplot', 'scipy', 'submitit', 'plotly', 'zennit')\n"
-        "optional += ('skimage', 'sklearn')\n"
+        "optional += ('skimage', 'sklearn', 'onnx', 'onnxscript', 'onnxruntime')\n"
         "bad = [m for m in optional if m in sys.modules]\n"
         "assert not bad, bad\n"
     )

@@ -90,7 +90,7 @@ def average_pool(layer: nn.AvgPool2d, x: Tensor) -> Explained:
     shape = x.shape[1:]
 
     def pullback(grad: Tensor, rows: Rows = None) -> Tensor:
-        like = grad.new_empty(()).expand(len(grad), *shape)  # only its shape counts
+        like = grad.new_empty(()).expand(grad.shape[0], *shape)  # only its shape counts
         result: Tensor = torch.ops.aten.avg_pool2d_backward(grad, like, *settings)
         return result
 

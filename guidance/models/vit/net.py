@@ -41,7 +41,7 @@ class ViT(VisionTransformer):  # type: ignore[misc]
                 f"they are {height} x {width}; set data.image_size to a multiple"
             )
         patches = self.conv_proj(images).flatten(2).transpose(1, 2)
-        tokens = torch.cat((self.class_token.expand(len(images), -1, -1), patches), dim=1)
+        tokens = torch.cat((self.class_token.expand(images.shape[0], -1, -1), patches), dim=1)
         return tokens + resized_positions(self.encoder.pos_embedding, height // patch)
 
     def read(self, tokens: Tensor) -> Tensor:

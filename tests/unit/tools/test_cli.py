@@ -90,7 +90,8 @@ def test_ctrl_c_says_how_to_go_on(
 
 
 PROMPT = ["launch/train.py", "launch/evaluate.py", "launch/sweep.py", "tools/report.py", "tools/select_pareto.py",
-          "tools/show_masks.py", "tools/show_lens.py", "tools/compare_samples.py", "tools/aim_cost.py"]  # fmt: skip
+          "tools/show_masks.py", "tools/show_lens.py", "tools/compare_samples.py", "tools/benchmarks/aim_cost.py",
+          "tools/export.py"]  # fmt: skip
 
 
 def test_help_does_not_wait_for_torch() -> None:

@@ -1,8 +1,8 @@
 """What AIM costs: parameters and multiply-adds beside Table 6 of the paper, and the time of a step.
 
-    python tools/aim_cost.py                              # the table; nothing is computed but shapes
-    python tools/aim_cost.py --time --backbone convnext_tiny --batch 8 --threads 2
-    python tools/aim_cost.py --time --device cuda --batch 128
+    python tools/benchmarks/aim_cost.py                              # the table; nothing is computed but shapes
+    python tools/benchmarks/aim_cost.py --time --backbone convnext_tiny --batch 8 --threads 2
+    python tools/benchmarks/aim_cost.py --time --device cuda --batch 128
 
 With --time the plain net and its AIM variants take turns in one process, and the median of the rounds counts: a training step
 (forward, loss, backward, update) and inference, each over that of the plain net.

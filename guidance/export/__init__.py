@@ -1,0 +1,8 @@
+"""A trained net as one file for others to use: plain weights, torch.export, ONNX; checked, described, with a model card."""
+
+from __future__ import annotations
+
+from guidance.export.formats import FORMATS
+from guidance.export.writing import Exported, export
+
+__all__ = ["FORMATS", "Exported", "export"]

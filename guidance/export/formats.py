@@ -1,0 +1,86 @@
+"""The formats: how each is written, and how its file is read back and run. `FORMATS` is the table of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from guidance.data.transforms.encodings import ENCODINGS
+from guidance.export.deployed import deployed
+from guidance.export.onnx import can_run, check_installed, run_onnx, write_onnx
+from guidance.export.weights import torchvision_net, torchvision_options, torchvision_state
+from guidance.inference import Run
+
+METADATA = "guidance.json"  # what the metadata is called inside a torch.export archive
+
+
+@dataclass(frozen=True)
+class Format:
+    """A kind of file."""
+
+    suffix: str
+    check: Callable[[Run, bool], None]  # (run, maps); ValueError where this format cannot hold the run
+    write: Callable[[Path, Run, bool, dict[str, Any]], None]  # (file, run, maps, metadata)
+    # (file, run, images [B, 3, H, W] in [0, 1]) -> its outputs for them; None where what runs it is not installed
+    read: Callable[[Path, Run, Tensor], list[Tensor] | None]
+
+
+def _check_torchvision(run: Run, maps: bool) -> None:
+    if maps:
+        raise ValueError("--maps: plain weights have no second output; take --to torch.export or --to onnx")
+    torchvision_options(run)
+
+
+def _write_torchvision(path: Path, run: Run, maps: bool, metadata: dict[str, Any]) -> None:
+    torch.save(torchvision_state(run), path)
+
+
+def _read_torchvision(path: Path, run: Run, images: Tensor) -> list[Tensor]:
+    net = torchvision_net(run, torch.load(path, map_location="cpu", weights_only=True))
+    with torch.no_grad():
+        return [net(ENCODINGS["normalized"].encode(images))]
+
+
+def _traced(run: Run, maps: bool) -> Any:
+    module = deployed(run, maps=maps)
+    size = run.config.data.image_size
+    dynamic = {"images": {0: torch.export.Dim("batch")}}
+    with torch.no_grad():
+        # Strict tracing takes ten times as long.
+        return torch.export.export(module, (torch.rand(2, 3, size, size),), dynamic_shapes=dynamic, strict=False)
+
+
+def _write_program(path: Path, run: Run, maps: bool, metadata: dict[str, Any]) -> None:
+    torch.export.save(_traced(run, maps), str(path), extra_files={METADATA: json.dumps(metadata)})
+
+
+def _read_program(path: Path, run: Run, images: Tensor) -> list[Tensor]:
+    with torch.no_grad():
+        found = torch.export.load(str(path)).module()(images)
+    return [found] if isinstance(found, Tensor) else list(found)
+
+
+def _check_onnx(run: Run, maps: bool) -> None:
+    check_installed()
+
+
+def _write_onnx(path: Path, run: Run, maps: bool, metadata: dict[str, Any]) -> None:
+    texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in metadata.items()}
+    write_onnx(path, _traced(run, maps), ["logits", "maps"] if maps else ["logits"], texts)
+
+
+def _read_onnx(path: Path, run: Run, images: Tensor) -> list[Tensor] | None:
+    return run_onnx(path, images)[0] if can_run() else None
+
+
+FORMATS: Mapping[str, Format] = {
+    "torchvision": Format(".pth", _check_torchvision, _write_torchvision, _read_torchvision),
+    "torch.export": Format(".pt2", lambda run, maps: None, _write_program, _read_program),
+    "onnx": Format(".onnx", _check_onnx, _write_onnx, _read_onnx),
+}
