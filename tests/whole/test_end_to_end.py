@@ -185,9 +185,9 @@ def test_guidance_makes_the_demo_right_for_the_right_reasons(tmp_path: Path) -> 
     unguided, guided = report["demo_unguided"], report["demo_guided"]
     unguided, guided = unguided["metrics"], guided["metrics"]
     assert guided["worst_group_images"] == unguided["worst_group_images"] == 100
-    assert guided["worst_group_accuracy"] >= 0.9
-    assert unguided["worst_group_accuracy"] <= 0.6
-    assert guided["epg"] > unguided["epg"] + 0.15  # over seeds: 0.71 to 0.95 against 0.36 to 0.52
+    assert guided["worst_group_accuracy"] >= 0.75  # over seeds 0.81 to 0.97, against 0.00 to 0.23
+    assert unguided["worst_group_accuracy"] <= 0.4
+    assert guided["epg"] > unguided["epg"] + 0.25  # 0.89 to 0.95 against 0.35 to 0.52
 
 
 def test_user_mistakes_end_with_one_clear_message(demo_root: Path, tmp_path: Path, run: Run) -> None:
