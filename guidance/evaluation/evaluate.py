@@ -35,6 +35,7 @@ def evaluate(
     at the evaluated size, and "clipped", boxes that stuck out of their images. The model's mode is restored; its
     statistics and weights are untouched. `compiled`: the same net, to be run in its compiled form.
     """
+    check_explainable(model)
     total = len(loader) if max_batches is None else min(max_batches, len(loader))
     bar = Progress(loader.dataset.source.split, total, unit="batch", keep=False, shown=distributed.is_main())
     with bar:

@@ -122,6 +122,7 @@ def smaller(command: str, project: Path) -> list[str]:
         )
     for place, name in SAMPLES.items():
         command = command.replace(place, f"../shared/data/{name}")
+    command = command.replace("data/demo/images", "demo/images")
     words = shlex.split(command)
     if words[1] == "launch/experiment_demo.sh":  # one run of the 39, and the report on it
         less = "--only baseline --seeds 0 --set trainer.epochs=1 model.name=resnet8"

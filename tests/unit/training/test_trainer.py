@@ -145,6 +145,7 @@ def test_non_finite_loss_names_step_term_and_samples(settings: Callable[..., Con
 
     def step(ddp: nn.Module, batch: Any) -> None:
         if trainer.step == 5:
+            batch = batch.to("cpu")
             batch.images[2] = float("nan")
             poisoned.append(int(batch.index[2]))
         train_step(ddp, batch)

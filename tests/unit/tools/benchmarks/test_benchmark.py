@@ -22,7 +22,7 @@ from tests.support.data.pictures import write_picture
 from tests.support.processes import run_forked
 from tools.benchmarks import data, ddp, loop, precision, step
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 
 
 def benchmark(folder: Path, *arguments: str) -> str:
