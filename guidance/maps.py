@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
@@ -59,14 +60,43 @@ def _counts_as_zero(peak: Tensor) -> Tensor:
     return peak < torch.finfo(peak.dtype).tiny * 1e8
 
 
-def energy_share(attribution: Tensor, mask: Tensor) -> Tensor:
+class Energy(NamedTuple):
+    """The positive energy of M maps. What is made of maps takes them or this, which several scores can share."""
+
+    positive: Tensor  # [M, H, W]: the positive part, up to a factor of each map; 0 for a map without positive energy
+    total: Tensor  # [M]: its sum; 1 for a map without positive energy
+    exists: Tensor  # [M] bool: whether there is more of it than 1e-7 of the sum of the map's magnitudes
+
+
+Maps: TypeAlias = Tensor | Energy  # [M, H, W] upsampled and signed, or what `energy_of` makes of them
+
+
+def energy_of(attribution: Maps) -> Energy:
+    """The positive energy of maps [M, H, W], upsampled and signed."""
+    if isinstance(attribution, Energy):
+        return attribution
+    with full_precision(attribution) as maps:
+        positive, exists = positive_energy(maps)
+        return Energy(positive, torch.where(exists, positive.sum((1, 2)), 1.0), exists)
+
+
+def energy_inside(positive: Tensor, mask: Tensor) -> Tensor:
+    """Sum of positive maps over their masks [M, H, W] bool: [M]."""
+    return (positive * mask.to(positive.dtype)).sum((1, 2))  # a product with bool would be several times slower
+
+
+def energy_share(attribution: Maps, mask: Tensor) -> Tensor:
     """Share of the positive energy of each map [M, H, W] that lies in its mask [M, H, W] bool: [M] in [0, 1].
 
     0, with zero gradient, for a map without positive energy (see `positive_energy`).
     """
-    positive, has_energy = positive_energy(attribution)
-    total = torch.where(has_energy, positive.sum((1, 2)), 1.0)
-    return (positive * mask).sum((1, 2)) / total
+    energy = energy_of(attribution)
+    return energy_inside(energy.positive, mask) / energy.total
+
+
+def count_pixels(mask: Tensor) -> Tensor:
+    """How many pixels of each mask [M, H, W] bool are active: [M] long."""
+    return mask.flatten(1).count_nonzero(1)
 
 
 def merged_mask(masks: Mapping[str, Tensor]) -> Tensor:

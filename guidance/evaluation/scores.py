@@ -8,45 +8,14 @@ the training loss.) Every score is invariant to the scale of the map.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
 
-from guidance.maps import full_precision, positive_energy, safe_denominator
+from guidance.maps import Maps, count_pixels, energy_inside, energy_of, energy_share, full_precision, safe_denominator
 
 # Maps at the input have isolated peaks, so the best threshold may be far below those of a smooth map.
 IOU_THRESHOLDS: tuple[float, ...] = (0.0, 0.01, 0.02, 0.03, 0.04, *(i / 20 for i in range(1, 20)))
-
-
-class Energy(NamedTuple):
-    """What scores see of M maps. Every score takes maps or this, which several of them can share."""
-
-    positive: Tensor  # [M, H, W]: the positive part, up to a factor of each map; 0 for a map without positive energy
-    total: Tensor  # [M]: its sum; 1 for a map without positive energy
-    exists: Tensor  # [M] bool: whether there is more of it than 1e-7 of the sum of the map's magnitudes
-
-
-Maps: TypeAlias = Tensor | Energy  # [M, H, W] upsampled and signed, or what `energy_of` makes of them
-
-
-def energy_of(attribution: Maps) -> Energy:
-    """The positive energy of maps [M, H, W], upsampled and signed."""
-    if isinstance(attribution, Energy):
-        return attribution
-    with full_precision(attribution) as maps:
-        positive, exists = positive_energy(maps)
-        return Energy(positive, torch.where(exists, positive.sum((1, 2)), 1.0), exists)
-
-
-def _inside(positive: Tensor, mask: Tensor) -> Tensor:
-    """Sum of positive maps over their masks, both [M, H, W]: [M]."""
-    return (positive * mask.to(positive.dtype)).sum((1, 2))  # a product with bool would be several times slower
-
-
-def _pixels(mask: Tensor) -> Tensor:
-    """How many pixels of each mask [M, H, W] bool are active: [M] long."""
-    return mask.flatten(1).count_nonzero(1)
 
 
 def epg(attribution: Maps, mask: Tensor) -> Tensor:
@@ -56,8 +25,7 @@ def epg(attribution: Maps, mask: Tensor) -> Tensor:
     counts in the mean as in the published code (`Energy.exists` tells them apart), and for an empty mask. Does not depend on
     the scale of the map.
     """
-    energy = energy_of(attribution)
-    return _inside(energy.positive, mask) / energy.total
+    return energy_share(attribution, mask)
 
 
 def iou(attribution: Maps, mask: Tensor, thresholds: Tensor | Sequence[float]) -> Tensor:
@@ -74,7 +42,7 @@ def iou(attribution: Maps, mask: Tensor, thresholds: Tensor | Sequence[float]) -
     normalised = (positive - torch.where(constant, 0.0, low)) / safe_denominator(spread)
     limits = torch.as_tensor(thresholds, dtype=normalised.dtype, device=normalised.device)
     outside, both = _above(normalised, limits, mask).unbind(1)
-    return both / (outside + _pixels(mask)[:, None]).clamp_min(1)
+    return both / (outside + count_pixels(mask)[:, None]).clamp_min(1)
 
 
 def seg_epg(attribution: Maps, mask: Tensor, segment: Tensor) -> Tensor:
@@ -86,8 +54,8 @@ def seg_epg(attribution: Maps, mask: Tensor, segment: Tensor) -> Tensor:
     SegEPG nor EPG is smaller than X-SegEPG, exactly.
     """
     positive = energy_of(attribution).positive
-    inside = _inside(positive, mask)
-    return _inside(positive, mask & segment) / torch.where(inside > 0, inside, 1.0)
+    inside = energy_inside(positive, mask)
+    return energy_inside(positive, mask & segment) / torch.where(inside > 0, inside, 1.0)
 
 
 def x_seg_epg(attribution: Maps, segment: Tensor) -> Tensor:
@@ -109,7 +77,7 @@ def region_attribution(attribution: Maps, mask: Tensor, *, sigma: float = 2.0) -
     energy = energy_of(attribution)
     with full_precision(energy.positive) as positive:
         blurred = _blur(positive, _checked(sigma))
-    return _inside(blurred, mask) / torch.where(energy.exists, blurred.sum((1, 2)), 1.0)
+    return energy_inside(blurred, mask) / torch.where(energy.exists, blurred.sum((1, 2)), 1.0)
 
 
 def _checked(sigma: float) -> float:
@@ -158,7 +126,7 @@ def pixel_scores(
         if sigma is not None:
             positive = _blur(positive, _checked(sigma))
         active = positive > threshold * positive.amax((1, 2), keepdim=True)
-    both, chosen, wanted = (_pixels(x) for x in (active & mask, active, mask))
+    both, chosen, wanted = (count_pixels(x) for x in (active & mask, active, mask))
     return {
         "pixel_precision": both / chosen.clamp_min(1),
         "pixel_recall": both / wanted.clamp_min(1),

@@ -13,8 +13,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from guidance.evaluation.scores import IOU_THRESHOLDS, Energy, energy_of, epg, iou, seg_epg, x_seg_epg
-from guidance.maps import merged_mask, upsample
+from guidance.evaluation.scores import IOU_THRESHOLDS, epg, iou, seg_epg, x_seg_epg
+from guidance.maps import Energy, count_pixels, energy_of, merged_mask, upsample
 from guidance.types import Batch, Regions
 
 MERGED = "merged"  # beside the stages of a net that masks its features: where any of its masks is active
@@ -84,7 +84,7 @@ def collect(
 def _of_regions(regions: Regions) -> dict[str, Tensor]:
     mask, segment, never = regions.mask, regions.segment, regions.never
     none = mask.new_zeros(len(mask))
-    pixels = mask.flatten(1).count_nonzero(1).double()
+    pixels = count_pixels(mask).double()
     return {
         "kind": none.long() if regions.kind is None else regions.kind,
         "area": pixels / (mask.shape[1] * mask.shape[2]),

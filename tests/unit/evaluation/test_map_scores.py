@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from guidance.evaluation.scores import energy_of, epg, iou, seg_epg, x_seg_epg
-from guidance.maps import upsample
+from guidance.evaluation.scores import epg, iou, seg_epg, x_seg_epg
+from guidance.maps import energy_of, upsample
 from tests.reference import maps as slow
 from tests.reference import scores as reference
 from tests.support.maps import BOX, MAP
