@@ -122,5 +122,4 @@ class GuidedLoss(nn.Module):
 
 
 def _counts(targets: Tensor, pairs: Sequence[Pair]) -> Counts:
-    most = int(targets.gt(0).sum(1).max()) if targets.dim() == 2 and len(targets) else 1
-    return global_counts(len(targets), len(pairs), rounds=most_of_one_image(pairs), classes=most)
+    return global_counts(targets, len(pairs), rounds=most_of_one_image(pairs))

@@ -31,10 +31,11 @@ class Counts(NamedTuple):
     classes: int = 1  # most classes of one image of any process
 
 
-def global_counts(images: int, regions: int, *, rounds: int, classes: int) -> Counts:
-    """The counts of a batch of which this process has such a share. A collective call."""
-    all_images, all_regions = distributed.sum_numbers([images, regions])
-    most_rounds, most_classes = distributed.max_numbers([rounds, classes])
+def global_counts(targets: Tensor, regions: int, *, rounds: int) -> Counts:
+    """The counts of a batch of which this process has a share: `targets` [B] long or [B, K]. A collective call."""
+    most = int(targets.gt(0).sum(1).max()) if targets.dim() == 2 and len(targets) else 1
+    all_images, all_regions = distributed.sum_numbers([len(targets), regions])
+    most_rounds, most_classes = distributed.max_numbers([rounds, most])
     return Counts(all_images, all_regions, int(most_rounds), int(most_classes))
 
 
@@ -120,8 +121,7 @@ class Objective(nn.Module):
 
     def counts(self, batch: Batch) -> Counts:
         """Global sizes of a batch that lies on the host. Every process must call it once per step."""
-        most = int(batch.targets.gt(0).sum(1).max()) if len(batch.targets) else 1
-        return global_counts(len(batch.images), len(batch.regions.image), rounds=batch.regions.rounds, classes=most)
+        return global_counts(batch.targets, len(batch.regions.image), rounds=batch.regions.rounds)
 
     def forward(self, batch: Batch, counts: Counts) -> Step:
         """`batch` on the device of the model; `counts` from `self.counts` on the whole batch of this process."""
