@@ -9,6 +9,8 @@ from typing import NamedTuple
 from torch import Tensor
 from torchvision.models.vision_transformer import EncoderBlock
 
+from guidance.models.layers.fused_attention import merge_heads
+
 
 class Inner(NamedTuple):
     """Of x -> y = x + attention(x) -> y + mlp(y); tokens are [B, T, D], heads [B, heads, T, d]."""
@@ -44,7 +46,7 @@ class TracedBlock:
         attention, mlp = layer.self_attention, layer.mlp
         first = layer.ln_1(self.tokens)
         query, key, value = attention.project(first)
-        mixed = attention.merge(self.weights @ value)
+        mixed = merge_heads(self.weights @ value)
         attended = attention.out_proj(mixed)
         middle = self.tokens + attended
         second = layer.ln_2(middle)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from guidance.attribution.transformer.blocks import TracedBlock
+from guidance.models.layers.fused_attention import merge_heads
 
 EPS = 1e-9  # of the published code, which adds it whatever the sign; here it moves denominators away from zero
 
@@ -60,7 +61,7 @@ def through_block(block: TracedBlock, relevance: Tensor) -> tuple[Tensor, Tensor
     of_heads = torch.unflatten(through, -1, (attention.heads, -1)).transpose(1, 2)
     of_weights, of_values = through_product(block.weights, parts.value, of_heads)
     of_queries, of_keys = through_product(parts.query, parts.key.transpose(-2, -1), of_weights)
-    joint = [attention.merge(part) for part in (of_queries, of_keys.transpose(-2, -1), of_values)]
+    joint = [merge_heads(part) for part in (of_queries, of_keys.transpose(-2, -1), of_values)]
     return skipped + through_linear(parts.first, attention.in_proj_weight, torch.cat(joint, dim=-1)), of_weights
 
 

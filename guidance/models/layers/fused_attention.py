@@ -20,10 +20,21 @@ def fused_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 
 def self_attention(layer: nn.MultiheadAttention, tokens: Tensor) -> Tensor:
     """What `layer`, without masks, dropout and biases of keys, makes of [B, T, D] as queries, keys and values: [B, T, D]."""
-    joint = functional.linear(tokens, layer.in_proj_weight, layer.in_proj_bias)
-    query, key, value = torch.unflatten(joint, -1, (3, layer.num_heads, -1)).permute(2, 0, 3, 1, 4)
-    mixed: Tensor = layer.out_proj(fused_attention(query, key, value).transpose(1, 2).flatten(2))
+    query, key, value = project_heads(tokens, layer.in_proj_weight, layer.in_proj_bias, layer.num_heads)
+    mixed: Tensor = layer.out_proj(merge_heads(fused_attention(query, key, value)))
     return mixed
+
+
+def project_heads(tokens: Tensor, weight: Tensor, bias: Tensor | None, heads: int) -> tuple[Tensor, Tensor, Tensor]:
+    """[B, T, D] -> queries, keys and values [B, heads, T, D / heads], by a joint projection [3 * D, D]."""
+    joint = functional.linear(tokens, weight, bias)
+    query, key, value = torch.unflatten(joint, -1, (3, heads, -1)).permute(2, 0, 3, 1, 4)
+    return query, key, value
+
+
+def merge_heads(heads: Tensor) -> Tensor:
+    """[B, heads, T, d] -> [B, T, heads * d]."""
+    return heads.transpose(1, 2).flatten(2)
 
 
 class _Fused(Function):

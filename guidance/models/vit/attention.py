@@ -6,12 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from guidance.models.classifier import HasModules
-from guidance.models.layers.fused_attention import fused_attention
+from guidance.models.layers.fused_attention import fused_attention, merge_heads, project_heads
 from guidance.models.pullback.dynamic import dynamic
 
 Form = Literal["fused", "explicit", "dynamic"]  # dynamic: explicit, and constants of gradients taken in linearized()
@@ -44,18 +42,11 @@ class SelfAttention(nn.Module):
             mixed = (dynamic(weights) if self.form == "dynamic" else weights) @ value
         else:
             mixed = fused_attention(query, key, value)
-        return self.out_proj(self.merge(mixed)), None
+        return self.out_proj(merge_heads(mixed)), None
 
     def project(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """[B, T, D] -> queries, keys and values [B, heads, T, D / heads]."""
-        joint = functional.linear(tokens, self.in_proj_weight, self.in_proj_bias)
-        query, key, value = torch.unflatten(joint, -1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        return query, key, value
-
-    @staticmethod
-    def merge(heads: Tensor) -> Tensor:
-        """[B, heads, T, d] -> [B, T, heads * d]."""
-        return heads.transpose(1, 2).flatten(2)
+        return project_heads(tokens, self.in_proj_weight, self.in_proj_bias, self.heads)
 
 
 @contextmanager
