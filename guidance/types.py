@@ -49,9 +49,7 @@ COUNTED = ("skipped", "dropped", "clipped")  # what a batch counts
 class Batch(NamedTuple):
     """A batch of samples; everything that an objective or a metric may ask for."""
 
-    images: (
-        Tensor  # [B, C, H, W] float; C = 3 normalised, or 6 = (x, 1 - x) for B-cos. With `encode`: [B, 3, H, W] uint8
-    )
+    images: Tensor  # [B, C, H, W] float; C = 3 normalised, or 6 = (x, 1 - x) for B-cos (but see `encode`)
     targets: Tensor  # [B, K] float in {0, 1}: multi-hot, also for single-label data
     regions: Regions  # training: at most one per image, drawn at random, or all; evaluation: every positive class
     groups: Tensor  # [B] long, -1 where the dataset has none
@@ -59,7 +57,9 @@ class Batch(NamedTuple):
     skipped: int = 0  # unreadable samples that `data.on_error: skip` left out or replaced
     dropped: int = 0  # annotated pairs left without a region: by a crop, or a never region that the loss cannot use
     clipped: int = 0  # boxes that stuck out of their images
-    encode: Callable[[Tensor], Tensor] | None = None  # pixels of a loader -> `images`
+    encode: Callable[[Tensor], Tensor] | None = (
+        None  # where `images` are still pixels [B, 3, H, W], what makes them that
+    )
 
     def to(self, device: torch.device | str) -> Batch:
         """The batch on `device`, with images as the net takes them: pixels are copied, and encoded there."""

@@ -74,7 +74,8 @@ def way_of(preprocess: Preprocessing | Callable[[Image.Image], Tensor] | None) -
         return Encoding(_refuse, _decode(MEAN, STD))
 
     def encode(pixels: Tensor) -> Tensor:
-        return preprocess(Image.fromarray(to_uint8(_to_float(pixels).permute(1, 2, 0).double().numpy())))
+        array = pixels.permute(1, 2, 0).numpy()
+        return preprocess(Image.fromarray(array if array.dtype == np.uint8 else to_uint8(array.astype(np.float64))))
 
     return Encoding(encode, _decode(*_normalization(preprocess)))
 
@@ -141,10 +142,6 @@ def _refuse(pixels: Tensor) -> Tensor:
         "how an image becomes an input of this net is not known: give preprocess, such as Preprocessing(size=224) "
         "or the transforms() of torchvision's weights, or give inputs as float tensors [C, H, W]"
     )
-
-
-def _to_float(pixels: Tensor) -> Tensor:
-    return pixels / 255 if pixels.dtype == torch.uint8 else pixels
 
 
 def _decode(mean: Sequence[float], std: Sequence[float]) -> Callable[[Tensor], Tensor]:

@@ -22,12 +22,8 @@ class Row(NamedTuple):
 
 def steps(args: argparse.Namespace) -> Iterator[Row]:
     """Of each family: guided steps over the unguided one, and how many times as fast as by double backward."""
-    wanted = ("input", "mid2", "final", None)
-    chosen = [
-        variant
-        for variant in step.variants(args.family, compiled=args.compile)
-        if variant.depth in wanted and not (variant.lens or variant.checkpointed)
-    ]
+    every = step.variants(args.family, compiled=args.compile)
+    chosen = [variant for variant in every if not (variant.lens or variant.checkpointed)]
     times = step.measure_times(chosen, args)
     for variant in chosen:
         name, plain = f"step, {variant}", times[step.Variant(variant.family)]
