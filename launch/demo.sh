@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Two classifiers on generated signs whose background predicts the class in training and not at test: one trained without
-# guidance, one with the Energy loss. Sets up its own environment. Three to four minutes on two cores.
+# guidance, one with the Energy loss. Sets up its own environment. Two to four minutes on two cores.
 #   bash launch/demo.sh [a.b=value ...]      changes config values of both runs; RUNS=folder puts the results elsewhere
 set -euo pipefail
 source "$(dirname "$0")/setup.sh"
