@@ -30,6 +30,7 @@ def test_everything_ends_in_a_clear_error_or_is_handled(section: str) -> None:
     assert all(counts[kind] > 0 for kind in GOOD) or section == "kills"  # neither harmless nor hopeless faults alone
 
 
+@pytest.mark.long
 def test_each_end_is_told_from_the_others() -> None:
     """A few cases of our own, so that zeros above are not those of a blind test."""
     code = """

@@ -20,11 +20,12 @@ from guidance.training.stopwatch import OTHER, SPANS
 from guidance.training.trainer import Trainer
 
 SAMPLE = Path(__file__).resolve().parents[3] / "shared" / "data" / "waterbirds100"
+NET = "resnet18"
 LIMIT = 1.03  # training over its steps alone
 
 
 def config_of(scratch: Path, args: argparse.Namespace) -> Config:
-    """A guided ResNet-18 on the Waterbirds sample from a decoded cache; on shapes that are generated where it is not there."""
+    """A guided net on the Waterbirds sample from a decoded cache; on shapes that are generated where it is not there."""
     data: dict[str, Any] = {"name": "waterbirds", "root": SAMPLE, "version": "100", "task": "birds"}
     if not SAMPLE.is_dir():
         data = {"name": "demo", "root": scratch / "demo", "num_train": 10 * args.batch, "num_val": 100, "num_test": 10}
@@ -33,7 +34,7 @@ def config_of(scratch: Path, args: argparse.Namespace) -> Config:
             "image_size": args.size, "augmentation": "flip", "on_error": "skip", "cache": scratch / "cache",
             "num_workers": args.workers,
         },
-        "model": {"name": "resnet18"},
+        "model": {"name": NET},
         "objective": {"reduction": "mean", "localization": {"loss": "energy", "weight": 1.0}, "attribution": {"depth": "mid2"}},
         "trainer": {"epochs": args.rounds + 1, "batch_size": args.batch, "device": args.device},
         "evaluation": {"batch_size": 60, "iou_threshold": "fit"},

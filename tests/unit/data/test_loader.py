@@ -169,6 +169,7 @@ def test_workers_change_nothing(tmp_path: Path) -> None:
     assert sum(batch.skipped for batch in alone) >= 1
 
 
+@pytest.mark.long  # with a cache as well: tests/unit/data/cache/test_cached_segments.py
 def test_workers_may_be_spawned(tmp_path: Path) -> None:
     source = make_source(tmp_path, [[(0, (0.0, 0.0, 10.0, 20.0))]] * 2)
     data = GuidanceDataset(source, eval_transform(8), training=False, regions=RegionOptions(load_segments=True))

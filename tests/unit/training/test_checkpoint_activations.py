@@ -60,7 +60,7 @@ def everything() -> list[tuple[dict[str, Tensor], dict[str, Tensor]]]:
     return [(weights_after_steps(*s, checkpoint=True), weights_after_steps(*s, checkpoint=False)) for s in SCENARIOS]
 
 
-@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("processes", [pytest.param(1, marks=pytest.mark.long), 2])
 def test_steps_change_the_weights_as_without_it(tmp_path: Path, processes: int) -> None:
     """Also where one of two processes has no annotated image."""
     for process in run_processes(processes, tmp_path, everything):

@@ -69,11 +69,11 @@ def killed(config: Config, folder: Path, name: str, step: int) -> None:
 @pytest.mark.parametrize(
     ("name", "step"),
     [
-        ("_train_step", 2),  # before the first checkpoint
+        pytest.param("_train_step", 2, marks=pytest.mark.long),  # before the first checkpoint
         ("_train_step", 7),  # beyond one
-        ("_train_step", 8),  # right after an epoch
+        pytest.param("_train_step", 8, marks=pytest.mark.long),  # right after an epoch
         ("evaluate", 8),  # its pictures are there, its metrics not
-        ("_finish_epoch", 8),
+        pytest.param("_finish_epoch", 8, marks=pytest.mark.long),
     ],
 )
 def test_nothing_twice_and_nothing_missing(settings: Make, tmp_path: Path, name: str, step: int) -> None:

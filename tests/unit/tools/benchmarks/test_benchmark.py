@@ -25,6 +25,14 @@ from tools.benchmarks import data, ddp, loop, precision, step
 ROOT = Path(__file__).parents[4]
 
 
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ResNet-18s in place of ResNet-50s; what is forked has them too."""
+    smaller = {name: (net.replace("resnet50", "resnet18"), norm) for name, (net, norm) in step.FAMILIES.items()}
+    monkeypatch.setattr(step, "FAMILIES", smaller)
+    monkeypatch.setattr(loop, "NET", "resnet8")
+
+
 def benchmark(folder: Path, *arguments: str) -> str:
     """What `tools/benchmark.py ARGUMENTS` prints, in a process of its own: it sets the number of threads."""
     done = run_forked(["tools/benchmark.py", *arguments], cwd=ROOT, output=folder / "printed")
@@ -153,6 +161,7 @@ def test_loop_prints_where_the_time_of_an_epoch_goes(tmp_path: Path, monkeypatch
     assert re.search(r"^without evaluation / steps alone +[\d.]+x  at most 1.03$", text, re.MULTILINE)
 
 
+@pytest.mark.long
 def test_ddp_measures_both_kinds_of_steps_and_calculates_from_them() -> None:
     arguments = ["--family", "xdnn", "--batch", "1", "--size", "32", "--rounds", "1", "--step-seconds", "0.5"]
     command = [sys.executable, "tools/benchmark.py", "ddp", *arguments]  # which spawns

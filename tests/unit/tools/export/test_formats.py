@@ -113,7 +113,7 @@ print(json.dumps(net((images - mean) / std).tolist()))
     assert close(torch.tensor(json.loads(alone.stdout)), expected)
 
 
-@pytest.mark.parametrize("name", ["vit_b_32", "densenet121"])
+@pytest.mark.parametrize("name", [pytest.param("vit_b_32", marks=pytest.mark.long), "densenet121"])
 def test_plain_weights_of_other_architectures(make_run: MakeRun, tmp_path: Path, name: str) -> None:
     """A ViT for images of another size than its position embedding among them."""
     run = make_run(name, data={"image_size": 64})

@@ -60,6 +60,7 @@ def test_nothing_explained_needs_no_pullback(settings: Make, tmp_path: Path) -> 
     assert trainer.objective.compiled.graphs == 1
 
 
+@pytest.mark.long
 def test_resume(
     settings: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:

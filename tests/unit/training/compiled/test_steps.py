@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 
 import pytest
@@ -66,7 +66,9 @@ def batches_of(*kinds: str, images: Tensor | None = None) -> list[Batch]:
     return made if images is None else [batch._replace(images=images) for batch in made]
 
 
-@pytest.mark.parametrize(("depth", "backend"), [("input", PREPARED), ("mid1", PREPARED), ("input", "inductor")])
+@pytest.mark.parametrize(("depth", "backend"), [
+    ("input", PREPARED), pytest.param("mid1", PREPARED, marks=pytest.mark.long), ("input", "inductor"),
+])  # fmt: skip
 def test_every_number_of_annotated_images(depth: str, backend: str) -> None:
     """Three graphs do: nothing is explained, every image once, any other number. No batch of a later epoch waits."""
     objective = frozen_net(depth)
@@ -78,7 +80,8 @@ def test_every_number_of_annotated_images(depth: str, backend: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "depth", "graphs"), [
-    ("bcos_resnet", "input", 2), ("bcos_simple_vit", "mid2", 2), ("xdnn", "input", 2), ("relu_resnet", "final", 1),
+    ("bcos_resnet", "input", 2), pytest.param("bcos_simple_vit", "mid2", 2, marks=pytest.mark.long), ("xdnn", "input", 2),
+    ("relu_resnet", "final", 1),
 ])  # fmt: skip
 def test_every_family(name: str, depth: str, graphs: int) -> None:
     """B-cos nets with their batch statistics, which two steps in a row update. A linear layer does not ask for which rows."""
@@ -95,10 +98,10 @@ def test_batches_of_other_sizes() -> None:
     objective = frozen_net()
     other, net = compiled(objective)
     for size in (4, 3, 2):
-        for pairs in ([], [(0, 1)], [(i, i) for i in range(size)]):
+        for pairs in ([], [(0, 1)]):
             batch = batch_of(size, pairs, CLASSES)
             torch.testing.assert_close(train_step(other, batch), train_step(objective, batch), rtol=1e-9, atol=1e-12)
-    assert net.graphs == 6
+    assert net.graphs == 4
 
 
 def test_a_net_whose_layers_are_watched() -> None:
@@ -107,11 +110,12 @@ def test_a_net_whose_layers_are_watched() -> None:
         check_compilable(vit_tiny(), (3, 8, 8))
 
 
-def test_masks_of_aim() -> None:
+@pytest.mark.parametrize("epochs", [((1, 1),), pytest.param(((0, 1), (1, 1), (2, 2)), marks=pytest.mark.long)])
+def test_masks_of_aim(epochs: Sequence[tuple[int, int]]) -> None:
     """Draws by sample, noise and the falling threshold: one graph, and another where the noise ends."""
     objective = tiny_masking(anneal_epochs=3, noise_epochs=2)
     other, net = compiled(objective)
-    for epoch, graphs in ((0, 1), (1, 1), (2, 2)):
+    for epoch, graphs in epochs:
         objective.train().begin_epoch(epoch)
         other.train().begin_epoch(epoch)
         batch = batch_of(4, [])
@@ -145,7 +149,9 @@ def test_one_answer() -> None:
         out.pullbacks["input"](request.seed, request.rows)
 
 
-@pytest.mark.parametrize(("name", "depth"), [("bcos_resnet", "mid2"), ("xdnn", "input")])
+@pytest.mark.parametrize(("name", "depth"), [
+    pytest.param("bcos_resnet", "mid2", marks=pytest.mark.long), ("xdnn", "input"),
+])  # fmt: skip
 def test_evaluation(name: str, depth: str) -> None:
     """Maps and logits of batches of different sizes, the last of one image, from three graphs."""
     model, images = build(name, batch=4)
