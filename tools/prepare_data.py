@@ -3,6 +3,7 @@
 python tools/prepare_data.py verify --config configs/demo.yaml             # counts and mistakes; exit code 1 if any
 python tools/prepare_data.py cache --config FILE --set data.cache=CACHE    # decode all splits ahead of time
 python tools/prepare_data.py subset --config FILE --fractions 0.01 0.1     # which images guidance may use
+python tools/prepare_data.py convert --from yolo SOURCE --images FOLDER --output DIR   # annotations of other tools
 python tools/prepare_data.py synthesize waterbirds --cub CUB --backgrounds PLACES --output DIR --correlation 0.9
 """
 
@@ -12,20 +13,18 @@ import argparse
 import json
 import os
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from guidance import cli
 from guidance.assembly import build_source
-from guidance.assembly.sets import as_cached, caches_segments, choose_annotated
+from guidance.assembly.caches import cache_split, with_cache
+from guidance.assembly.sets import as_cached, choose_annotated
 from guidance.config import Config, load_config, override_config
 from guidance.data import Source
-from guidance.data.cache.images import build_cache, open_cache
-from guidance.data.cache.segments import build_segments, open_segments
+from guidance.data.formats import FORMATS
+from guidance.data.formats.converting import check_converted, convert, differences
 from guidance.data.making.synthesis import SETS, synthesize_traveling_birds, synthesize_waterbirds
 from guidance.data.reading.split_checks import DOUBTS, MISTAKES, SplitCheck, check_split, compare_splits, table
 from guidance.data.sets.waterbirds import VERSIONS
@@ -84,21 +83,6 @@ def verify(args: argparse.Namespace) -> int:
     return report_mistakes(checks, broken)
 
 
-def with_cache(config: Config, check: SplitCheck) -> SplitCheck:
-    """The check, with what is wrong with the pixels of the decoded cache, where the config has one that is built."""
-    (source, size), folder = as_cached(config, check.source), config.data.cache
-    caches = [] if folder is None else [open_cache(folder, source, size), open_segments(folder, source, size)]
-    texts = [
-        f"{what} {source.records[i].path} is damaged in {found.path}; `cache` builds it anew"
-        for what, found in zip(("image", "a segmentation of image"), caches, strict=False) if found is not None
-        for i in found.damaged_images()
-    ]  # fmt: skip
-    if not texts:
-        return check
-    counts = {**check.counts, "damaged images in the cache": len(texts)}
-    return replace(check, counts=counts, problems=[*check.problems, *texts])
-
-
 def report_mistakes(checks: Sequence[SplitCheck], broken: Sequence[str]) -> int:
     """Print what is wrong with the images, and the splits that are `broken`; returns the exit code."""
     doubts = [f"{check.source.split}: {text}" for check in checks for text in check.doubts]
@@ -139,25 +123,6 @@ def cache(args: argparse.Namespace) -> int:
     return 0
 
 
-def cache_split(config: Config, source: Source, size: int, *, threads: int) -> Iterator[str]:
-    """Build the caches of a split, or check every pixel of those that are there; says what was done."""
-    folder, count = config.data.cache, len(source.records)
-    assert folder is not None
-    kinds: list[tuple[str, Any, Any]] = [("pixels", open_cache, build_cache)]
-    if caches_segments(config, source):
-        kinds.append(("segmentations", open_segments, build_segments))
-    for name, open_, build in kinds:
-        start, done, found = time.perf_counter(), "checked", open_(folder, source, size)
-        if found is None or found.damaged_images():
-            done = "built" if found is None else f"built anew, because {name} were damaged"
-            found = build(folder, source, size, on_error=config.data.on_error, threads=threads, progress=True)
-        taken = found.path.stat().st_size
-        yield (
-            f"{found.path} {done}: {name} of {count} images of {size} pixels, {taken / count:,.0f} bytes per image "
-            f"({taken / 1e6:,.1f} MB), {time.perf_counter() - start:.2f} s"
-        )
-
-
 def subset(args: argparse.Namespace) -> int:
     config = load_config(args.config, args.set)
     train = build_source(config, config.data.train_split)
@@ -177,6 +142,23 @@ def subset(args: argparse.Namespace) -> int:
         path.write_text(json.dumps(content, indent=1) + "\n")
         print(f"{path}: {len(indices)} of {len(train.records)} images")
     return 0
+
+
+def convert_annotations(args: argparse.Namespace) -> int:
+    found = convert(
+        args.source, args.images, args.output, from_format=args.source_format, to_format=args.to, on_error=args.on_error
+    )
+    print("\n".join(found.describe()))
+    if args.to != "coco":
+        wrong = differences(found.annotations, FORMATS[args.to].read(args.output, args.images))
+        spell_out([*wrong, f"written to {args.output}, and read back: {len(wrong)} images differ"])
+        return int(bool(wrong))
+    several = any(len({item.label for item in image.objects}) > 1 for image in found.annotations.images)
+    print(f"written to {args.output}; train with --set data.name=custom data.root={args.output}"
+          f"{' data.multi_label=true' if several else ''}\n")  # fmt: skip
+    checks = check_converted(args.output, multi_label=several, threads=args.threads)
+    print(f"{table(checks)}\n")
+    return report_mistakes(checks, [])
 
 
 def synthesize(args: argparse.Namespace) -> int:
@@ -214,6 +196,20 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--fractions", type=float, nargs="+", action="extend", required=True, help="such as 0.01 0.1 1"
     )
     added["subset"].add_argument("--output", type=Path, default=Path("subsets"), help="folder (default: subsets)")
+    converting = added["convert"]
+    converting.add_argument("source", type=Path, help="what the tool exported: a file or a folder")
+    converting.add_argument("--from", dest="source_format", choices=sorted(FORMATS), required=True)
+    writable = sorted(name for name, form in FORMATS.items() if form.write is not None)
+    converting.add_argument(
+        "--to", choices=writable, default="coco", help="default: coco, as data.name: custom reads it"
+    )
+    converting.add_argument("--images", type=Path, required=True, help="folder that holds the images")
+    converting.add_argument(
+        "--output", type=Path, required=True, help="folder for annotations and a link to the images"
+    )
+    converting.add_argument(
+        "--on-error", choices=("raise", "skip"), default="raise", help="skip: leave out what is faulty"
+    )
     making = added["synthesize"]
     making.add_argument("name", choices=SETS)
     making.add_argument("--cub", type=Path, required=True, help="folder that holds CUB_200_2011, or is it")
@@ -222,7 +218,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     making.add_argument("--correlation", type=float, default=0.95, help="0 to 1 (default: 0.95)")
     making.add_argument("--seed", type=int, default=0)
     making.add_argument("--corrected-labels", action="store_true", help="waterbirds: three land birds labelled right")
-    for name in ("verify", "cache", "synthesize"):
+    for name in ("verify", "cache", "convert", "synthesize"):
         added[name].add_argument("--threads", type=int, default=os.cpu_count() or 1, help="default: one per core")
     return parser.parse_args(argv)
 
@@ -231,12 +227,14 @@ HELP: Mapping[str, str] = {
     "verify": "count images, classes and boxes of each split, and find what is wrong; exit code 1 if anything is",
     "cache": "build the decoded caches of all splits, or check every pixel of those that are there",
     "subset": "write which training images are annotated at the given fractions; smaller subsets lie within larger ones",
+    "convert": "write annotations of other tools as a COCO JSON that data.name: custom reads, or the other way",
     "synthesize": "put the birds of CUB before other backgrounds, with any strength of correlation",
 }
 COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {
     "verify": verify,
     "cache": cache,
     "subset": subset,
+    "convert": convert_annotations,
     "synthesize": synthesize,
 }
 

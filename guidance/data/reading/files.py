@@ -10,10 +10,9 @@ import os
 import re
 import reprlib
 import stat
-import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePath
-from typing import Any, NamedTuple, TypeGuard
+from typing import Any, TypeGuard
 
 Box = tuple[float, float, float, float]
 Size = tuple[int, int]  # height, width
@@ -180,57 +179,3 @@ def read_csv(path: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, st
         return [(reader.line_num, row) for row in reader]
     except csv.Error as error:
         raise ValueError(f"line {reader.line_num} of {path} is no CSV ({error}); is a quote left open?") from error
-
-
-class XMLObject(NamedTuple):
-    """An object of a VOC-style annotation; the box as it stands in the file."""
-
-    label: int
-    box: Box
-    difficult: bool
-
-
-class XMLAnnotation(NamedTuple):
-    """A VOC-style annotation."""
-
-    objects: list[XMLObject]
-    size: Size | None  # of the image, as the file says; None where it does not
-
-
-def read_xml_annotation(path: Path, labels: Mapping[str, int], expected: str) -> XMLAnnotation:
-    """A VOC-style annotation; ValueError where the file is missing, malformed, or without objects.
-
-    `labels`: name -> class; another name is a ValueError, which calls the known ones `expected`.
-    """
-    content = read_bytes(path, "annotation ")
-    try:
-        root = ElementTree.fromstring(content)
-    except (ElementTree.ParseError, LookupError, ValueError) as error:  # the latter two: an unknown encoding
-        raise ValueError(f"annotation {path} is not well-formed XML ({error}); correct the file") from error
-    objects = [_read_object(node, path, labels, expected) for node in root.findall("object")]
-    if not objects:
-        raise ValueError(f"annotation {path} has no objects, so its image has no label; remove the id from the split")
-    return XMLAnnotation(objects, _read_size(root))
-
-
-def _read_size(root: ElementTree.Element) -> Size | None:
-    # Published files hold sizes of zero, or none; nothing but a check depends on them.
-    try:
-        height, width = (as_integer(root.findtext(f"size/{side}", "")) for side in ("height", "width"))
-    except ValueError:
-        return None
-    return (height, width) if height > 0 and width > 0 else None
-
-
-def _read_object(node: ElementTree.Element, path: Path, labels: Mapping[str, int], expected: str) -> XMLObject:
-    name = (node.findtext("name") or "").strip()
-    if name not in labels:
-        raise ValueError(f"class {name!r} in {path} is not one of {expected}: {', '.join(labels)}")
-    corners = [node.findtext(f"bndbox/{key}", "") for key in ("xmin", "ymin", "xmax", "ymax")]
-    try:
-        box = box_from_text(corners, "the box")
-    except ValueError as error:
-        raise ValueError(
-            f"an object {name!r} in {path} has no <bndbox> with numbers xmin, ymin, xmax and ymax; correct the file"
-        ) from error
-    return XMLObject(labels[name], box, (node.findtext("difficult") or "0").strip() == "1")

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from guidance.data.reading.decode import read_object_segments
-from guidance.data.reading.files import Listing, Once, XMLAnnotation, read_text, read_xml_annotation
+from guidance.data.reading.files import Listing, Once, read_text
+from guidance.data.reading.xml_files import XMLAnnotation, read_xml_annotation
 from guidance.data.sets.folders import (
     Item,
     Part,

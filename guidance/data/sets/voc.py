@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from guidance.data.reading.decode import read_class_map_segments
-from guidance.data.reading.files import Box, Listing, Once, read_text, read_xml_annotation
+from guidance.data.reading.files import Box, Listing, Once, read_text
+from guidance.data.reading.xml_files import read_xml_annotation
 from guidance.data.source import NoSplitError, Record, Source, check_on_error, fail_or_note, layout_error
 
 CLASSES = (

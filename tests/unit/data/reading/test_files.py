@@ -15,8 +15,8 @@ from guidance.data.reading.files import (
     read_csv,
     read_json,
     read_text,
-    read_xml_annotation,
 )
+from guidance.data.reading.xml_files import read_xml_annotation
 from tests.support.data.layouts import OBJECT, write_text
 
 
@@ -103,6 +103,7 @@ XML = "<annotation>{size}" + OBJECT.format(name="cat", difficult=0, box=(1, 2, 3
         ("<?xml version='1.0' encoding='utf-7'?>" + XML, "not well-formed XML"),
         ("<annotation>", "not well-formed XML"),
         ("", "not well-formed XML"),
+        ('<!DOCTYPE a [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]>' + XML, "declares a document type"),
         (XML.replace("<xmin>1", "<xmin>1_0"), "no <bndbox> with numbers"),
         (XML.replace("<ymax>4</ymax>", ""), "no <bndbox> with numbers"),
         (XML.replace(">cat<", ">cow<"), "class 'cow' in .* is not one of ours: cat"),
