@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from guidance.evaluation.metrics import metric_of
@@ -13,8 +15,11 @@ from guidance.pictures.robustness import Curve, CurvePanel
 from guidance.results.groups.baseline import baselines
 from guidance.results.groups.epochs import ExperimentRuns, GroupRun
 from guidance.results.groups.group_fronts import GroupFront, Selection, group_fronts
+from guidance.results.groups.tables import spread_text
 from guidance.results.groups.traits import DEPTH, depth_order, traits_of
 from guidance.results.plan_file import Group
+from guidance.results.tables import align
+from guidance.runs.files import finite
 
 SPEED = "images per second in training"
 KNEE = "knee"
@@ -153,3 +158,34 @@ def _curve(found: Robustness, quantity: str, label: str, style: int, places: dic
         [s.mean for s in spreads],
         [s.deviation for s in spreads],
     )
+
+
+def rows_of(found: Robustness) -> list[tuple[str, str, int, dict[str, Spread]]]:
+    """(series, value, runs, spreads) line by line; the baseline last."""
+    rows = [(cell.series, str(cell.value), cell.runs, cell.spreads) for cell in found.cells]
+    if found.baseline:
+        rows.append(("baseline", "", max(spread.seeds for spread in found.baseline.values()), found.baseline))
+    return rows
+
+
+def write_csv(path: Path, found: Robustness, metrics: Sequence[str]) -> None:
+    """A line for each series and value: mean, standard deviation and number of seeds of each metric, and of the speed."""
+    names = [*metrics, "images_per_second"]
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        columns = [f"{name}{end}" for name in names for end in ("", "_deviation", "_seeds")]
+        writer.writerow(["series", found.setting, "runs", *columns])
+        for series, value, runs, spreads in rows_of(found):
+            chosen = [spreads.get(name) for name in (*metrics, SPEED)]
+            cells = [("", "", "") if s is None else (finite(s.mean), finite(s.deviation), s.seeds) for s in chosen]
+            writer.writerow([series, value, runs, *(value for cell in cells for value in cell)])
+
+
+def robustness_table(found: Robustness, metrics: Sequence[str]) -> str:
+    """The same as text, with mean and standard deviation in a cell."""
+    lines = [["group", found.setting, "runs", *metrics, "images/s"]]
+    for series, value, runs, spreads in rows_of(found):
+        speed = spreads.get(SPEED)
+        shown = "" if speed is None else f"{speed.mean:.0f}"
+        lines.append([series, value, str(runs), *(spread_text(spreads[m]) for m in metrics), shown])
+    return align(lines)

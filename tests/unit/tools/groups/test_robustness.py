@@ -12,7 +12,7 @@ from matplotlib import image
 
 from guidance.results.plan_file import Group, Plan, PlannedRun, write_plan
 from tests.support.checkpoints import write_epochs
-from tools import robustness as tool
+from tools import fronts as tool
 
 
 def write(folder: Path, runs: list[tuple[str, dict[str, Any], list[tuple[float, ...]], float]]) -> Path:
