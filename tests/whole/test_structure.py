@@ -32,7 +32,7 @@ LAYERS = [
     ["assembly"],
     ["inference"],
     ["api"],
-    ["experiments", "export"],
+    ["annotating", "experiments", "export"],
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 MODULES = sorted(p for p in PACKAGE.rglob("*.py") if p != PACKAGE / "__init__.py")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from guidance.results.claims.verdicts import VERDICTS
 from guidance.results.html.page import write_page
 from guidance.results.plan_file import Group, Plan, PlannedRun, write_plan
 from tests.support.runs import CPU, build_tiny, tiny_config
-from tests.unit.results.html.browsing import js, wait
+from tests.unit.results.html.browsing import chromium, js, wait
 from tools.reports.page import Choices, describe_report, plotly_script
 
 EVIL = "</script><script>window.hacked = 1</script><img src=x onerror='window.hacked = 2'><b>&amp;</b>"
@@ -83,23 +82,8 @@ def page(content: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> P
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """A headless Chromium with a profile of its own."""
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if chromium is None or driver is None:
-        pytest.skip("there is no Chromium here (apt-get install chromium chromium-driver)")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    profile = tmp_path_factory.mktemp("profile")
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-                     "--disable-background-networking", "--disable-component-update", "--disable-sync",
-                     "--disable-dev-shm-usage", f"--user-data-dir={profile}", "--window-size=1280,900"):  # fmt: skip
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    opened = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    try:
+    with chromium(tmp_path_factory.mktemp("profile")) as opened:
         yield opened
-    finally:
-        opened.quit()
 
 
 @pytest.fixture
