@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib
 import json
 import logging
 import os
@@ -13,6 +12,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from guidance.importing import import_module
 
 if TYPE_CHECKING:  # a command that only prints its help need not wait for torch
     import torch
@@ -40,10 +41,8 @@ class _Import(argparse.Action):
         values: Any,
         option_string: str | None = None,
     ) -> None:
-        if "" not in sys.path and os.getcwd() not in sys.path:
-            sys.path.insert(0, os.getcwd())  # Python puts the folder of the command there
         try:
-            importlib.import_module(values)
+            import_module(values)
         except ImportError as error:
             parser.error(f"--import {values}: {error}; it is a module, as in `import {values}`, found from this folder")
         setattr(namespace, self.dest, [*(getattr(namespace, self.dest) or ()), values])

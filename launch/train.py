@@ -44,7 +44,7 @@ def read_arguments(args: argparse.Namespace) -> tuple[Config, Path]:
                 f"give --config FILE, or --resume --output RUN for a run folder that has a config.yaml{hint}"
             )
         args.config = args.output / CONFIG
-    config = load_config(args.config, args.set)
+    config = load_config(args.config, args.set, imports=args.imports or ())
     check_processes(config, int(os.environ.get("WORLD_SIZE", "1")))
     return config, args.output or Path("runs") / args.config.stem
 

@@ -1,6 +1,6 @@
 """Write a trained net as one file for others to use: plain weights, torch.export, or ONNX.
 
-    python tools/export.py runs/demo --to torchvision              # weights for torchvision's net of that name
+    python tools/export.py runs/demo --to torchvision              # weights for torchvision's net of that name; --to timm
     python tools/export.py runs/demo --to torch.export --maps      # images in [0, 1] -> logits, and maps of the predicted class
     python tools/export.py runs/demo --to onnx --output bird.onnx  # needs pip install -e '.[onnx]'
     python tools/export.py --model resnet50 --weights imagenet --to onnx
@@ -22,7 +22,7 @@ if not cli.asks_for_help():
     from guidance.export import FORMATS, export
     from guidance.inference import Run, load_model, load_run
 
-KINDS = ("torchvision", "torch.export", "onnx")
+KINDS = ("torchvision", "timm", "torch.export", "onnx")
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:

@@ -30,8 +30,8 @@ if not cli.asks_for_help():
     import torch
 
     from guidance.assembly import build_attribution, build_evaluation_dataset, build_source
-    from guidance.inference import Evaluation, evaluate_in_detail, load_run
-    from guidance.models import BACKBONES
+    from guidance.assembly.sets import encoding
+    from guidance.inference import Evaluation, Run, evaluate_in_detail, load_run
     from guidance.pictures.layout import write_png
     from guidance.pictures.probe import Probe
     from guidance.results.claims.benchmarks import tables_of
@@ -52,18 +52,22 @@ CLAIMS, PAPERS = ROOT / "configs/claims/claims.yaml", ROOT / "docs/papers.yaml"
 RESAMPLES = 1000
 
 
+def _input_of(run: Run) -> tuple[object, ...]:
+    return run.config.data.image_size, run.config.model.input
+
+
 def draw_maps(paths: Sequence[Path], titles: Sequence[str], split: str, count: int, device: torch.device) -> Image:
     """The same `count` annotated images of the split, explained by every run."""
     runs = [load_run(path, device=device) for path in paths]
     first = runs[0].config
     dataset = build_evaluation_dataset(first, build_source(first, split))
-    probe = Probe.choose(dataset, count, encoding=BACKBONES[first.model.name].encoding)
+    probe = Probe.choose(dataset, count, encoding=encoding(first))
     if probe is None:
         raise ValueError(f"{split} has no annotated image to draw")
     maps = {}
     for title, run in zip(titles, runs, strict=True):
-        if run.classes != runs[0].classes or run.config.data.image_size != first.data.image_size:
-            raise ValueError("the runs must share classes and data.image_size to be drawn side by side")
+        if (run.classes, *_input_of(run)) != (runs[0].classes, *_input_of(runs[0])):
+            raise ValueError("the runs must share classes, data.image_size and model.input to be drawn side by side")
         method, depth = build_attribution(run.config)
         maps[title] = probe.maps(run.model, attribution=method, depth=depth, device=device)
     return probe.picture(maps)

@@ -19,11 +19,11 @@ if not cli.asks_for_help():
     import torch
     from torch import Tensor
 
+    from guidance.assembly.sets import encoding
     from guidance.attribution import Request, explain, one_hot
     from guidance.data import to_display
     from guidance.inference import Run, load_run
     from guidance.maps import merged_mask
-    from guidance.models import BACKBONES
     from guidance.pictures.layout import write_png
     from guidance.pictures.masks import mask_panel
     from guidance.runs.logs import Image
@@ -50,7 +50,7 @@ def draw(run: Run, paths: Sequence[Path], *, gradcam: bool = False, target: str 
         )
     names = [run.classes[k] for part in parts for k in part.predicted.tolist()]
     return mask_panel(
-        to_display(images.cpu(), BACKBONES[run.config.model.name].encoding),
+        to_display(images.cpu(), encoding(run.config)),
         masks,
         merged_mask(masks),
         names=[f"{path.stem}: {name}" for path, name in zip(paths, names, strict=True)],

@@ -15,8 +15,8 @@ from torch import Tensor
 from torchvision import tv_tensors
 
 from guidance.data.reading.decode import pixels_of, read_image
-from guidance.data.transforms.crops import SQUARES
-from guidance.data.transforms.encodings import ENCODINGS, MEAN, STD, Encoding, encoded, encoding_of, normalized
+from guidance.data.transforms.crops import SQUARES, USUAL
+from guidance.data.transforms.encodings import MEAN, STD, Encoding, encoded, encoding_of, with_normalization
 from guidance.pictures.overlays import to_uint8
 from guidance.types import lookup
 
@@ -45,13 +45,13 @@ class Preprocessing:
 
     def encode(self, pixels: Tensor) -> Tensor:
         """[3, H, W], uint8 or float in [0, 1] -> what the net takes [C, s, s]."""
-        steps = [] if self.size is None else SQUARES[self.crop](self.size)
+        steps = [] if self.size is None else SQUARES[self.crop](self.size, USUAL)
         image: Tensor = encoded(steps, self.both_ways())({"image": tv_tensors.Image(pixels)})["image"]
         return image
 
     def both_ways(self) -> Encoding:
         """The encoding of an image of the right size, and its way back."""
-        return lookup({**ENCODINGS, "normalized": normalized(self.mean, self.std)}, self.encoding, "encoding")
+        return with_normalization(self.encoding, self.mean, self.std)
 
 
 class Prepared(NamedTuple):
@@ -146,8 +146,13 @@ def _refuse(pixels: Tensor) -> Tensor:
 
 def _decode(mean: Sequence[float], std: Sequence[float]) -> Callable[[Tensor], Tensor]:
     """Inputs of 6 channels are (x, 1 - x), those of 3 normalised."""
-    ways = {3: normalized(mean, std), 6: ENCODINGS["inverse"]}
-    return lambda images: ways[images.shape[1]].decode(images)
+
+    def decode(images: Tensor) -> Tensor:
+        name = encoding_of(images.shape[1])
+        assert name is not None
+        return with_normalization(name, mean, std).decode(images)
+
+    return decode
 
 
 def _normalization(transform: object) -> tuple[Sequence[float], Sequence[float]]:

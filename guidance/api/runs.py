@@ -6,7 +6,7 @@ from guidance.api.nets import Use
 from guidance.assembly import build_attribution
 from guidance.assembly.sets import encoding
 from guidance.attribution import Method, method_of
-from guidance.data.transforms.encodings import ENCODINGS, Encoding
+from guidance.data.transforms.encodings import Encoding
 from guidance.inference import Run
 
 
@@ -22,5 +22,5 @@ def use_of_run(run: Run, attribution: str | Method | None, depth: str | None) ->
 
 def encoding_of_run(run: Run) -> tuple[Encoding, bool]:
     """How a run makes inputs of images and how they are shown; and whether files are turned by their EXIF orientation."""
-    way = Encoding(lambda pixels: run.prepare(pixels)[0], ENCODINGS[encoding(run.config)].decode)
+    way = Encoding(lambda pixels: run.prepare(pixels)[0], encoding(run.config).decode)
     return way, run.config.data.orientation == "displayed"

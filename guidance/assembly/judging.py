@@ -20,7 +20,7 @@ from guidance.benchmarks.scenes import LabelledScene, Look, Pictured, Scenes
 from guidance.config import Config
 from guidance.data import GuidanceDataset, Source
 from guidance.data.source import relative_names
-from guidance.models import BACKBONES, Classifier
+from guidance.models import Classifier, find_backbone
 from guidance.types import lookup
 
 
@@ -147,7 +147,7 @@ def judged_methods(config: Config, written: Sequence[str]) -> list[JudgedMethod]
 
     Raises ValueError for an unknown method or depth, and for one that the net cannot give.
     """
-    backbone = BACKBONES[config.model.name]
+    backbone = find_backbone(config.model.name)
     names = list(_every(backbone.traits)) if list(written) == ["all"] else list(written)
     found = []
     for name in names:

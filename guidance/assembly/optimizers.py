@@ -12,7 +12,7 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from guidance.config import Config
-from guidance.models import BACKBONES, Classifier
+from guidance.models import Classifier, find_backbone
 
 
 def parameter_groups(config: Config, model: Classifier) -> list[dict[str, Any]]:
@@ -24,7 +24,7 @@ def parameter_groups(config: Config, model: Classifier) -> list[dict[str, Any]]:
     if rate is None:
         return [{"params": [p for _, p in named]}]
     prefix = "" if config.mode.layout is None else config.mode.layout.prefix
-    head = f"{prefix}{BACKBONES[config.model.name].head}."
+    head = f"{prefix}{find_backbone(config.model.name).head}."
 
     def is_backbone(name: str) -> bool:
         return not name.startswith(head) and name.startswith(prefix)

@@ -15,10 +15,9 @@ from guidance.config import Config, change_content, override_config, parse_confi
 from guidance.data import Source
 from guidance.data.sets.imagenet import HARD, WOOF
 from guidance.data.source import Record
-from guidance.models import BACKBONES
+from guidance.models import find_backbone
 from guidance.models.building import num_outputs
-from guidance.models.imagenet import imagenet_classes, imagenet_indices
-from guidance.types import lookup
+from guidance.models.sources.imagenet import imagenet_classes, imagenet_indices
 
 SPLITS = (
     "train.json",
@@ -29,16 +28,19 @@ SHOWN = 5  # classes that are named
 
 
 def pretrained_config(name: str, weights: str | Path, data: Mapping[str, Any], overrides: Sequence[str] = ()) -> Config:
-    """The config of a net that is only evaluated: the usual pre-processing of ImageNet, one class of each image decides where
-    it has one, and everything else by default, changed by `overrides`.
+    """The config of a net that is only evaluated: the pre-processing of its weights, one class of each image decides where it
+    has one, and everything else by default, changed by `overrides`.
 
-    Images are resized to 256 pixels on the short side, of which the middle 224 are kept, as torchvision's V1 weights of ResNets
-    and DenseNet ask. (Those of ConvNeXt ask for 236 or 232 pixels instead of 256.)
+    Nets of a library are given images as their weights ask. Of other nets, and of weights in a file, images are resized to 256
+    pixels on the short side, of which the middle 224 are kept, as torchvision's V1 weights of ResNets and DenseNet ask. (Those
+    of ConvNeXt ask for 236 or 232 pixels instead of 256.)
     """
-    backbone = lookup(BACKBONES, name, "backbone (model.name)")
+    backbone = find_backbone(name)
     method = "bcos" if "dynamic" in backbone.traits else "ixg"
+    trained = backbone.formats.get(backbone.aliases.get(str(weights), str(weights)))
+    crop = "center" if trained is None else trained.crop
     content: dict[str, Any] = {
-        "data": dict(data), "model": {"name": name, "weights": str(weights)}, "evaluation": {"crop": "center"},
+        "data": dict(data), "model": {"name": name, "weights": str(weights)}, "evaluation": {"crop": crop},
         "objective": {"attribution": {"method": method}},
     }  # fmt: skip
     changes = read_overrides(overrides)

@@ -16,9 +16,10 @@ from guidance.data.cache.images import open_cache, shared_cache
 from guidance.data.cache.segments import has_segments, open_segments, shared_segments
 from guidance.data.reading.preflight import with_details
 from guidance.data.splits import annotated_subset
-from guidance.data.transforms.crops import SQUARES
+from guidance.data.transforms.crops import SQUARES, Resizing
+from guidance.data.transforms.encodings import Encoding, with_normalization
 from guidance.losses import LOCALIZATION_LOSSES
-from guidance.models import BACKBONES
+from guidance.models import find_backbone
 from guidance.types import lookup
 
 LOG = logging.getLogger(__name__)
@@ -69,8 +70,8 @@ def as_cached(config: Config, source: Source) -> tuple[Source, int]:
     """
     data = config.data
     if source.split == data.train_split:
-        return replace(source, crop=data.crop), data.cache_size or data.image_size
-    return replace(source, crop=config.evaluation.crop), data.image_size
+        return replace(source, crop=data.crop, resizing=resizing(config)), data.cache_size or data.image_size
+    return replace(source, crop=config.evaluation.crop, resizing=resizing(config)), data.image_size
 
 
 def _reader(config: Config, source: Source, size: int) -> Callable[[int], tuple[Tensor, tuple[int, int]]] | None:
@@ -94,12 +95,12 @@ def build_training_dataset(config: Config, train: Source) -> tuple[GuidanceDatas
     data = config.data
     annotated = choose_annotated(config, train)
     loss = LOCALIZATION_LOSSES[config.objective.localization.loss]
-    source = replace(train, crop=data.crop)
+    source = replace(train, crop=data.crop, resizing=resizing(config))
     size = data.cache_size or data.image_size
     read = _reader(config, source, size)
     transform = train_transform(
         data.image_size, data.augmentation, encoding(config), crop=data.crop if read is None else "none",
-        randaugment_ops=data.randaugment_ops, randaugment_magnitude=data.randaugment_magnitude,
+        randaugment_ops=data.randaugment_ops, randaugment_magnitude=data.randaugment_magnitude, resizing=resizing(config),
     )  # fmt: skip
     regions = RegionOptions(
         region=data.region, dilation=data.dilation, classes_per_image=data.classes_per_image,
@@ -178,7 +179,7 @@ def build_evaluation_dataset(config: Config, source: Source) -> GuidanceDataset:
             "no image of %s %s has an annotation under evaluation.region %r, so EPG and IoU are undefined",
             source.name, source.split, region,
         )  # fmt: skip
-    source = replace(source, crop=config.evaluation.crop)
+    source = replace(source, crop=config.evaluation.crop, resizing=resizing(config))
     read = _reader(config, source, config.data.image_size)
     regions = RegionOptions(
         region=region, load_segments=source.read_segments is not None,
@@ -205,9 +206,17 @@ def build_eval_transform(config: Config, *, cached: bool = False) -> Transform:
     """What evaluation does to an image, or to the square of it that a cache holds."""
     settings = config.evaluation
     crop = "none" if cached else settings.crop
-    return eval_transform(config.data.image_size, encoding(config), crop=crop, shift=settings.shift)
+    return eval_transform(
+        config.data.image_size, encoding(config), crop=crop, shift=settings.shift, resizing=resizing(config)
+    )
 
 
-def encoding(config: Config) -> str:
-    """How the backbone wants its input."""
-    return BACKBONES[config.model.name].encoding
+def encoding(config: Config) -> Encoding:
+    """How the net wants its input."""
+    settings = config.model.input
+    return with_normalization(find_backbone(config.model.name).encoding, settings.mean, settings.std)
+
+
+def resizing(config: Config) -> Resizing:
+    """How images are resized for the net."""
+    return Resizing(config.model.input.interpolation, config.model.input.crop_pct)

@@ -10,7 +10,7 @@ from guidance.config.modes import MODES
 from guidance.config.sections import AttributionSettings, LensSettings
 from guidance.evaluation.metrics import METRICS, oriented
 from guidance.losses import LOCALIZATION_LOSSES
-from guidance.models import BACKBONES, Backbone
+from guidance.models import Backbone, find_backbone
 from guidance.types import lookup
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ EVALUATED: dict[str, tuple[str, str, str]] = {
 
 def check_config(config: Config) -> None:
     """Raise ValueError for the first settings that do not fit together, with what to do."""
-    backbone = lookup(BACKBONES, config.model.name, "model.name")
+    backbone = find_backbone(config.model.name)
     localization = config.objective.localization
     loss = lookup(LOCALIZATION_LOSSES, localization.loss, "objective.localization.loss")
     localization.chosen(localization.loss, loss, "objective.localization")
@@ -50,15 +50,8 @@ def check_config(config: Config) -> None:
             "trainer.checkpoint_activations: with model.batchnorm: sync a part of the net that is computed again asks all "
             "processes for their statistics, and one without annotated images would not be there; use frozen or local"
         )
-    if config.data.image_size < backbone.stride:
-        raise ValueError(
-            f"data.image_size: {config.data.image_size} is smaller than one cell of {config.model.name} ({backbone.stride})"
-        )
-    if config.data.image_size % backbone.patch:
-        raise ValueError(
-            f"data.image_size: {config.model.name} cuts images into patches of {backbone.patch} pixels; set a multiple of it, "
-            f"not {config.data.image_size}"
-        )
+    if reason := backbone.refuses_size(config.data.image_size, config.model.name):
+        raise ValueError(f"data.image_size: {reason}")
     check_metrics(config)
     for place, region in (("data", config.data.region), ("evaluation", config.evaluation.region)):
         if region == "segment" and "segmentations" not in config.data.offers:

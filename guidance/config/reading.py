@@ -11,14 +11,20 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from guidance.config.imports import import_modules
 from guidance.config.mistakes import explain
 from guidance.config.schema import Config, config_type
 
 
-def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
-    """Read a YAML file, apply `a.b=value` overrides and validate. Raises ValueError that names every wrong key."""
+def load_config(path: Path, overrides: Sequence[str] = (), *, imports: Sequence[str] = ()) -> Config:
+    """Read a YAML file, apply `a.b=value` overrides and validate. Raises ValueError that names every wrong key.
+
+    `imports`: modules that were imported beside those that the file names, to be recorded with them.
+    """
     content = read_content(path)
     change_content(content, read_overrides(overrides))
+    if imports:
+        content["imports"] = list(dict.fromkeys([*(content.get("imports") or []), *imports]))
     return parse_config(content, source=str(path))
 
 
@@ -47,7 +53,11 @@ def override_config(config: Config, overrides: Sequence[str]) -> Config:
 
 
 def parse_config(content: Mapping[str, Any], *, source: str = "config") -> Config:
-    """Validate a nested dict; ValueError with one line per mistake, each with the key and what was expected."""
+    """Validate a nested dict; ValueError with one line per mistake, each with the key and what was expected.
+
+    The modules that it names under `imports` are imported before, so that their rows are known.
+    """
+    import_modules(content, source=source)
     try:
         return config_type().model_validate(content)
     except ValidationError as error:

@@ -19,7 +19,9 @@ from pydantic import (
 from guidance.config.checks import check_config
 from guidance.config.data import DATA_SECTIONS, CommonData
 from guidance.config.fields import FREE, Section, Seed
+from guidance.config.imports import import_modules
 from guidance.config.modes import MODES, Mode
+from guidance.config.pretrained import as_trained
 from guidance.config.sections import (
     AttributionSettings,
     EvaluationSettings,
@@ -38,6 +40,9 @@ class Config(Section):
     """A complete run. `config_type` adds a section for each training mode, and those of the data sets as choices of `data`."""
 
     seed: Seed = 0
+    imports: Annotated[list[str], FREE] = Field(
+        default_factory=list
+    )  # modules that add rows of one's own to the tables
     data: SerializeAsAny[CommonData]
     model: ModelSettings = ModelSettings()
     objective: ObjectiveSettings = ObjectiveSettings()
@@ -91,6 +96,7 @@ class Config(Section):
     def _fields_fit_together(self) -> Config:
         if self.mode.selects is not None and "metrics" not in self.pareto.model_fields_set:
             self.pareto = self.pareto.model_copy(update={"metrics": self.mode.selects(self)})
+        self.model, self.data = as_trained(self.model, self.data)
         check_config(self)
         return self
 
@@ -101,10 +107,13 @@ class Config(Section):
         for name in MODES:
             if name != self.objective.mode:
                 content.pop(name, None)
+        if not self.imports:
+            content.pop("imports", None)
         return content
 
 
 def _restore(content: dict[str, Any]) -> Config:
+    import_modules(content)
     return config_type().model_validate(content)
 
 

@@ -2,20 +2,45 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, SerializerFunctionWrapHandler, model_serializer
 
 from guidance.attribution.lens import INVERSE_TEMPERATURES, find_class_set
 from guidance.config.fields import FREE, Count, Fraction, FreeOnResume, NotNegative, Positive, Section, WithOptions
+from guidance.data.transforms.crops import USUAL
+from guidance.data.transforms.encodings import MEAN, STD
+
+Channels = Annotated[list[float], Field(min_length=3, max_length=3)]  # red, green, blue
+
+
+class InputSettings(Section):
+    """How images are made the input of the net. What is left out is as the weights were trained with, if they have a name."""
+
+    mean: Channels = Field(default=[*MEAN])  # of nets that take normalised images
+    std: Annotated[list[Positive], Field(min_length=3, max_length=3)] = Field(default=[*STD])
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    crop_pct: Annotated[float, Field(gt=0, le=1)] = (
+        USUAL.crop_pct
+    )  # crop: center: its side as a share of the short side
 
 
 class ModelSettings(Section):
+    # A name in BACKBONES | torchvision/NAME | timm/NAME | package.module:function, num_classes -> net
     name: str = "resnet50"
-    weights: str = "none"  # none | imagenet | bcos-v2 | xdnn | PATH of a state dict or checkpoint
+    weights: str = "none"  # none | a name in the row of the net | PATH of a state dict or checkpoint
+    input: InputSettings = InputSettings()
     batchnorm: Literal["local", "sync", "frozen"] = "local"
     logit_bias: Literal["published", "classes"] = "published"  # of B-cos nets: ln(0.001 / 0.999), or -ln(K - 1)
     drop_path: Fraction | None = None  # of the last residual branch, falling to 0 at the first; None: the net's own
+
+    @model_serializer(mode="wrap")
+    def _without_usual_input(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # A config of usual images is stored as it was when there were no others.
+        content: dict[str, Any] = handler(self)
+        if self.input == InputSettings():
+            content.pop("input", None)
+        return content
 
 
 class LocalizationSettings(WithOptions):

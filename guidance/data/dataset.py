@@ -183,7 +183,7 @@ class GuidanceDataset(Dataset[Sample]):
         if self.regions.cached is None:
             view |= segments
         if self.cropped:
-            view = crop_annotation(view, image.shape[-1], self.source.crop)
+            view = crop_annotation(view, image.shape[-1], self.source.crop, self.source.resizing)
         elif image.shape[-2:] != size:
             view = to_frame(view, image.shape[-2], image.shape[-1])
         view |= segments if self.regions.cached is not None else {}

@@ -10,6 +10,7 @@ from typing import NamedTuple, TypeVar
 
 from torch import Tensor
 
+from guidance.data.transforms.crops import USUAL, Resizing
 from guidance.types import lookup
 
 T = TypeVar("T")
@@ -52,6 +53,7 @@ class Source:
     gaps: tuple[str, ...] = ()  # what one would expect and does not find, such as the folder of a class
     displayed: bool = False  # images are turned as their EXIF orientation says, and so is the frame of their boxes
     crop: str = "none"  # the square of each image that a cache holds, see `transforms.crops.SQUARES`
+    resizing: Resizing = USUAL  # how it is made
     fixed_group: int | None = None  # the group that papers call the worst beforehand; None: they name none
 
 

@@ -8,12 +8,11 @@ import torch
 from torch import Tensor
 
 from guidance.assembly import build_evaluation_dataset
+from guidance.assembly.sets import encoding
 from guidance.attribution import Request, explain, one_hot
 from guidance.data import to_display
-from guidance.data.transforms.encodings import ENCODINGS
 from guidance.inference import Run, split_of
 from guidance.maps import upsample
-from guidance.models import BACKBONES
 
 TOLERANCE = 1e-5  # of the largest magnitude of an output
 IMAGES = 5  # not the number that the net was traced with
@@ -29,8 +28,7 @@ def sample_images(run: Run) -> tuple[Tensor, str]:
     except (ValueError, OSError):
         generator = torch.Generator().manual_seed(0)
         return torch.rand(IMAGES, 3, size, size, generator=generator), "random images"
-    encoding = BACKBONES[run.config.model.name].encoding
-    return to_display(torch.stack(found), encoding), f"images of {source.name} {source.split}"
+    return to_display(torch.stack(found), encoding(run.config)), f"images of {source.name} {source.split}"
 
 
 def expected_outputs(run: Run, images: Tensor, predicted: Tensor | None = None) -> list[Tensor]:
@@ -38,7 +36,7 @@ def expected_outputs(run: Run, images: Tensor, predicted: Tensor | None = None) 
 
     The net may predict another class where two logits differ by rounding alone.
     """
-    encoded = ENCODINGS[BACKBONES[run.config.model.name].encoding].encode(images)
+    encoded = encoding(run.config).encode(images)
     with torch.no_grad():
         logits = run.model(encoded).logits
     if predicted is None:

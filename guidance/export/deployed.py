@@ -6,28 +6,28 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from guidance.assembly import build_classifier
-from guidance.data.transforms.encodings import ENCODINGS
+from guidance.assembly import build_attribution, build_classifier
+from guidance.assembly.sets import encoding
+from guidance.attribution import ATTRIBUTIONS, takes_one_gradient
+from guidance.data.transforms.encodings import Encoding
 from guidance.inference import Run
 from guidance.maps import upsample
-from guidance.models import BACKBONES, Classifier
-
-EXPORTED = ("ixg", "bcos")  # attributions whose maps are a gradient times the features
+from guidance.models import Classifier
 
 
 class Deployed(nn.Module):
     """`model` in evaluation mode with its pre-processing inside: images [B, 3, H, W] in [0, 1], RGB -> logits [B, K].
 
-    `encoding`: of the net's input, in ENCODINGS. `depth`: where the predicted class is explained; then the result is (logits,
+    `encoding`: of the net's input. `depth`: where the predicted class is explained; then the result is (logits,
     maps [B, H, W], signed), by the net's pullback, so that no autograd is needed.
     """
 
-    def __init__(self, model: Classifier, encoding: str, depth: str | None = None) -> None:
+    def __init__(self, model: Classifier, encoding: Encoding, depth: str | None = None) -> None:
         super().__init__()
         self.model, self.encoding, self.depth = model, encoding, depth
 
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        x = ENCODINGS[self.encoding].encode(images)
+        x = self.encoding.encode(images)
         if self.depth is None:
             logits: Tensor = self.model(x).logits
             return logits
@@ -43,16 +43,16 @@ def deployed(run: Run, *, maps: bool) -> Deployed:
     # A net of its own: tracing leaves nothing behind in that of the run.
     model = build_classifier(run.config, len(run.classes), pretrained=False)
     model.load_state_dict(run.model.state_dict())
-    encoding = BACKBONES[run.config.model.name].encoding
-    return Deployed(model, encoding, _explained_depth(run) if maps else None).eval()
+    return Deployed(model, encoding(run.config), _explained_depth(run) if maps else None).eval()
 
 
 def _explained_depth(run: Run) -> str:
     """The depth of the run's maps, where they can be exported."""
     settings = run.config.evaluated_attribution
-    if settings.lens is not None or settings.method not in EXPORTED:
+    if settings.lens is not None or not takes_one_gradient(build_attribution(run.config)[0], run.model):
+        single = " and ".join(name for name, row in ATTRIBUTIONS.items() if takes_one_gradient(row, run.model))
         raise ValueError(
-            f"--maps: {settings.title} is more than one gradient times the features; maps of {' and '.join(EXPORTED)} can be "
+            f"--maps: {settings.title} is more than one gradient times the features; maps of {single} can be "
             "exported. Choose one with --set evaluation.attribution.method=ixg evaluation.attribution.lens=none, or leave "
             "--maps out"
         )

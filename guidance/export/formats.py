@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from guidance.data.transforms.encodings import ENCODINGS
+from guidance.assembly.sets import encoding
 from guidance.export.deployed import deployed
 from guidance.export.onnx import can_run, check_installed, run_onnx, write_onnx
-from guidance.export.weights import torchvision_net, torchvision_options, torchvision_state
+from guidance.export.weights import LIBRARIES, library_net, library_options, library_state
 from guidance.inference import Run
 
 METADATA = "guidance.json"  # what the metadata is called inside a torch.export archive
@@ -31,20 +32,24 @@ class Format:
     read: Callable[[Path, Run, Tensor], list[Tensor] | None]
 
 
-def _check_torchvision(run: Run, maps: bool) -> None:
+def _check_weights(library: str, run: Run, maps: bool) -> None:
     if maps:
         raise ValueError("--maps: plain weights have no second output; take --to torch.export or --to onnx")
-    torchvision_options(run)
+    library_options(library, run)
 
 
-def _write_torchvision(path: Path, run: Run, maps: bool, metadata: dict[str, Any]) -> None:
-    torch.save(torchvision_state(run), path)
+def _write_weights(path: Path, run: Run, maps: bool, metadata: dict[str, Any]) -> None:
+    torch.save(library_state(run), path)
 
 
-def _read_torchvision(path: Path, run: Run, images: Tensor) -> list[Tensor]:
-    net = torchvision_net(run, torch.load(path, map_location="cpu", weights_only=True))
+def _read_weights(library: str, path: Path, run: Run, images: Tensor) -> list[Tensor]:
+    net = library_net(library, run, torch.load(path, map_location="cpu", weights_only=True))
     with torch.no_grad():
-        return [net(ENCODINGS["normalized"].encode(images))]
+        return [net(encoding(run.config).encode(images))]
+
+
+def _weights_of(library: str) -> Format:
+    return Format(".pth", partial(_check_weights, library), _write_weights, partial(_read_weights, library))
 
 
 def _traced(run: Run, maps: bool) -> Any:
@@ -80,7 +85,7 @@ def _read_onnx(path: Path, run: Run, images: Tensor) -> list[Tensor] | None:
 
 
 FORMATS: Mapping[str, Format] = {
-    "torchvision": Format(".pth", _check_torchvision, _write_torchvision, _read_torchvision),
+    **{library: _weights_of(library) for library in LIBRARIES},
     "torch.export": Format(".pt2", lambda run, maps: None, _write_program, _read_program),
     "onnx": Format(".onnx", _check_onnx, _write_onnx, _read_onnx),
 }

@@ -7,17 +7,16 @@ from typing import Any
 import torch
 
 import guidance
-from guidance.data.transforms.crops import short_side
-from guidance.data.transforms.encodings import MEAN, STD
-from guidance.export.weights import torchvision_options
+from guidance.assembly.sets import resizing
+from guidance.export.weights import LIBRARIES, library_options, name_in
 from guidance.inference import Run
 
 
 def describe_export(run: Run, kind: str, *, maps: bool) -> dict[str, Any]:
     """Classes, images, pre-processing, how logits become labels, and versions."""
-    config, inside = run.config, kind != "torchvision"
+    config, inside = run.config, kind not in LIBRARIES
     content: dict[str, Any] = {
-        "format": kind, "architecture": config.model.name, "classes": list(run.classes),
+        "format": kind, "architecture": config.model.name if inside else name_in(kind, run), "classes": list(run.classes),
         "image_size": config.data.image_size, "resize": _resize(run),
         "input": "images [B, 3, H, W], RGB, " + ("in [0, 1]" if inside else "in [0, 1], normalised: (x - mean) / std"),
         "labels": "single" if config.data.single_label else "multi", **_decision(run),
@@ -25,7 +24,10 @@ def describe_export(run: Run, kind: str, *, maps: bool) -> dict[str, Any]:
         "guidance": guidance.__version__, "torch": torch.__version__,
     }  # fmt: skip
     if not inside:
-        content |= {"mean": list(MEAN), "std": list(STD), "torchvision_options": torchvision_options(run)}
+        content |= {
+            "mean": config.model.input.mean, "std": config.model.input.std,
+            f"{kind}_options": library_options(kind, run),
+        }  # fmt: skip
     if maps:
         settings = config.evaluated_attribution
         content["maps"] = {
@@ -36,11 +38,12 @@ def describe_export(run: Run, kind: str, *, maps: bool) -> dict[str, Any]:
 
 
 def _resize(run: Run) -> str:
-    size, crop = run.config.data.image_size, run.config.evaluation.crop
+    size, crop, how = run.config.data.image_size, run.config.evaluation.crop, resizing(run.config)
     if crop == "center":
-        return f"short side to {short_side(size)} pixels, bilinear, antialiased; then the middle {size} x {size}"
+        short = how.short_side(size)
+        return f"short side to {short} pixels, {how.interpolation}, antialiased; then the middle {size} x {size}"
     if crop == "none":
-        return f"the whole image to {size} x {size} pixels, bilinear, antialiased"
+        return f"the whole image to {size} x {size} pixels, {how.interpolation}, antialiased"
     return f"evaluation.crop {crop} (a square that is drawn for each image), as {size} x {size} pixels"
 
 

@@ -1,4 +1,4 @@
-"""The table of backbones.
+"""The table of backbones. (`guidance.models.sources` finds those of libraries, and of one's own modules.)
 
 To add a backbone, write a function `num_classes -> Classifier` in a file of this folder and add a row to BACKBONES.
 """
@@ -6,11 +6,12 @@ To add a backbone, write a function `num_classes -> Classifier` in a file of thi
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from torch import Tensor
 
+from guidance.models import weights as weight_files
 from guidance.models.aim.stages import stage_depths, top_down_depths
 from guidance.models.bcos.cnns import build_bcos_densenet121, build_bcos_resnet
 from guidance.models.bcos.vit import build_bcos_simple_vit_s, build_bcos_vitc_s
@@ -33,6 +34,22 @@ XDNN = "https://download.visinf.tu-darmstadt.de/data/2021-neurips-fast-axiomatic
 
 
 @dataclass(frozen=True)
+class InputFormat:
+    """What the images looked like that weights were trained with; the settings of a config that say so have these names."""
+
+    image_size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    interpolation: str  # "bilinear" or "bicubic"
+    crop_pct: float  # side of the square in the middle, as a share of the short side
+    crop: str = "center"  # of evaluated images; "none": they were stretched to a square
+
+
+def _download(address: str) -> dict[str, Tensor]:
+    return weight_files.fetch(address)
+
+
+@dataclass(frozen=True)
 class Backbone:
     """What must be known about a net before it is built."""
 
@@ -49,6 +66,11 @@ class Backbone:
     patch: int = 1  # pixels: a side of the images must be a multiple of it
     # names in files of weights -> those of the layers, where released files have older ones
     renamed: Callable[[Mapping[str, Tensor]], dict[str, Tensor]] = dict
+    fetch: Callable[[str], dict[str, Tensor]] = _download  # address of weights -> state dict
+    aliases: Mapping[str, str] = field(default_factory=dict)  # other names of weights -> those in `weights`
+    # name in `weights` -> what they were trained with, where that is known; else it is as the defaults of a config say
+    formats: Mapping[str, InputFormat] = field(default_factory=dict)
+    tried: Callable[[int], str] = lambda size: ""  # side of the images -> what goes wrong when the net is run on them
 
     @property
     def stages(self) -> dict[int, str]:
@@ -58,6 +80,15 @@ class Backbone:
     def aim_depths(self, stop_stage: int) -> tuple[str, ...]:
         """The depths of AIM[stop_stage] around this net: those that decide its output alone."""
         return top_down_depths(self.depths, self.stages[stop_stage])
+
+    def refuses_size(self, size: int, name: str) -> str:
+        """Why the net, called `name`, cannot take square images of `size` pixels; empty where it can."""
+        if size < self.stride:
+            return f"{size} is smaller than one cell of {name} ({self.stride})"
+        if size % self.patch:
+            return f"{name} cuts images into patches of {self.patch} pixels; set a multiple of it, not {size}"
+        problem = self.tried(size)
+        return f"{name} cannot be run on images of {size} pixels ({problem})" if problem else ""
 
 
 def _bcos(

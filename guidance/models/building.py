@@ -9,11 +9,10 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from guidance.models import weights as weight_files
-from guidance.models.backbones import BACKBONES
 from guidance.models.bcos.modules import set_logit_bias
 from guidance.models.classifier import Classifier
 from guidance.models.layers.normalization import convert_batchnorm
-from guidance.types import lookup
+from guidance.models.sources import find_backbone
 
 
 @dataclass(frozen=True)
@@ -35,9 +34,9 @@ def build_model(
     wrapping: Wrapping | None = None,
     layouts: Sequence[weight_files.WeightLayout] = (),
 ) -> Classifier:
-    """Build backbone `name` for `num_classes` classes.
+    """Build backbone `name` (see `find_backbone`) for `num_classes` classes.
 
-    `weights`: None or "none" (fresh), a name in the backbone's table such as "imagenet" (downloaded once), or the path of a
+    `weights`: None or "none" (fresh), a name in the backbone's row such as "imagenet" (downloaded once), or the path of a
     state dict or checkpoint; a classifier layer of another size stays fresh. `batchnorm`: local, sync or frozen.
     `logit_bias`, of B-cos nets: "published" (ln(0.001 / 0.999) for any number of classes) or "classes" (-ln(K - 1)).
     `drop_path`: largest probability with which a residual branch is dropped in training, growing linearly with its depth;
@@ -45,7 +44,7 @@ def build_model(
     whole are both accepted. `layouts`: of other modes, to be told of where the weights are of one of them. Raises ValueError
     for an unknown name and for weights that are missing or do not fit.
     """
-    backbone = lookup(BACKBONES, name, "backbone (model.name)")
+    backbone = find_backbone(name)
     model = backbone.build(num_classes)
     if drop_path is not None:
         set_drop_path(model.net, drop_path)
@@ -74,15 +73,17 @@ def _pretrained(name: str, weights: str | Path | None) -> dict[str, Tensor] | No
     """What `weights` names; None for fresh ones."""
     if weights is None or str(weights) == "none":
         return None
-    backbone = BACKBONES[name]
-    url = backbone.weights.get(str(weights))
-    state = weight_files.fetch(url) if url else weight_files.read(Path(weights))
+    backbone = find_backbone(name)
+    known = backbone.aliases.get(str(weights), str(weights))
+    address = backbone.weights.get(known)
+    named = (*backbone.weights, *backbone.aliases)
+    state = backbone.fetch(address) if address else weight_files.read(Path(weights), named)
     return backbone.renamed(weight_files.strip_prefixes(state))
 
 
 def num_outputs(name: str, weights: str | Path) -> int:
     """How many classes the `weights` of backbone `name` (see `build_model`) are for; ValueError where they do not tell."""
-    head = lookup(BACKBONES, name, "backbone (model.name)").head + ".weight"
+    head = find_backbone(name).head + ".weight"
     state = _pretrained(name, weights)
     if state is None or head not in state:
         raise ValueError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,22 +45,36 @@ def fetch(url: str) -> dict[str, Tensor]:
     """
     folder = Path(torch.hub.get_dir()) / "checkpoints"
     path = folder / Path(urlparse(url).path).name
-    failure = ""
-    if distributed.is_local_main() and not path.exists():
+
+    def download() -> None:
+        if path.exists():
+            return
         try:
             folder.mkdir(parents=True, exist_ok=True)
             torch.hub.download_url_to_file(url, str(path), hash_prefix=_hash_prefix(path), progress=True)
-        except Exception as error:
+        except BaseException:
             path.unlink(missing_ok=True)
-            failure = f"{type(error).__name__}: {error}"
-    failures = [text for text in distributed.gather_objects(failure) if text]
-    if failures:
+            raise
+
+    failure = first_here(download)
+    if failure:
         raise ValueError(
-            f"the weights {path.name} are not at {path} and could not be downloaded ({failures[0]}). "
+            f"the weights {path.name} are not at {path} and could not be downloaded ({failure}). "
             f"Download {url} on a machine with a network and put the file there, or set model.weights to its path, "
             "or to 'none' for fresh weights."
         )
     return read(path)
+
+
+def first_here(download: Callable[[], object]) -> str:
+    """Run `download` on one process of each machine, while the others wait; what went wrong anywhere. A collective call."""
+    failure = ""
+    if distributed.is_local_main():
+        try:
+            download()
+        except Exception as error:
+            failure = f"{type(error).__name__}: {error}"
+    return next((text for text in distributed.gather_objects(failure) if text), "")
 
 
 def _hash_prefix(path: Path) -> str | None:
@@ -69,11 +83,15 @@ def _hash_prefix(path: Path) -> str | None:
     return match.group(1) if match else None
 
 
-def read(path: Path) -> dict[str, Tensor]:
-    """The state dict in `path`: a plain one, one under "state_dict", or one of this project's checkpoints."""
+def read(path: Path, names: Sequence[str] = ("imagenet",)) -> dict[str, Tensor]:
+    """The state dict in `path`: a plain one, one under "state_dict", or one of this project's checkpoints.
+
+    `names`: of weights that could have been asked for instead, for messages.
+    """
     if not path.is_file():
+        known = ", ".join(map(repr, names))
         raise ValueError(
-            f"model.weights: there is no file {path}. Give the path of a state dict, 'imagenet' or 'none'."
+            f"model.weights: there is no file {path}. Give the path of a state dict, {f'{known} or ' if known else ''}'none'."
         )
     try:
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
@@ -103,13 +121,16 @@ def strip_prefixes(state: Mapping[str, Tensor], prefixes: tuple[str, ...] = ("mo
 
 
 def load_weights(net: nn.Module, state: Mapping[str, Tensor], *, head: str, source: str, hint: str = "") -> None:
-    """Load `state` into `net`; a classifier layer `head` of another number of classes keeps its fresh weights.
+    """Load `state` into `net`; a classifier layer `head` that it lacks, or has for other classes, keeps its fresh weights.
 
     Raises ValueError that names missing and unexpected keys and other tensors of a wrong shape, the first few of each; `hint`:
     what else it asks there.
     """
     state = strip_prefixes(state)
     own = net.state_dict()
+    if not any(key.startswith(head + ".") for key in state):  # as of weights that were learnt without labels
+        LOG.info("%s: there is no classifier, so that it starts fresh", source)
+        state = {**state, **{key: value for key, value in own.items() if key.startswith(head + ".")}}
     wrong = [key for key in state if key in own and state[key].shape != own[key].shape]
     replaced = [key for key in wrong if key.startswith(head + ".")]
     if replaced:

@@ -11,6 +11,7 @@ from torch import Tensor
 from guidance.attribution import Method, Request, explain, needed_classes, one_hot
 from guidance.data import GuidanceDataset, Sample, collate, to_display
 from guidance.data.annotation import is_annotated
+from guidance.data.transforms.encodings import Encoding
 from guidance.evaluation.scores import epg
 from guidance.maps import merged_mask, upsample
 from guidance.models.classifier import Classifier, evaluation_mode
@@ -51,13 +52,13 @@ class Probe:
     """Images with one class each: `batch` on the host, with M = B regions, which are empty where nothing is annotated."""
 
     batch: Batch
-    encoding: str
+    encoding: str | Encoding
     classes: tuple[str, ...]
     trained: Tensor | None = None  # [B, H, W] bool: the regions as training has them, such as dilated boxes
 
     @staticmethod
     def choose(
-        dataset: GuidanceDataset, count: int, *, encoding: str, trained: GuidanceDataset | None = None
+        dataset: GuidanceDataset, count: int, *, encoding: str | Encoding, trained: GuidanceDataset | None = None
     ) -> Probe | None:
         """`count` annotated images spread evenly over the split sorted by class, each with its first annotated class.
 
@@ -68,7 +69,11 @@ class Probe:
 
     @staticmethod
     def of(
-        dataset: GuidanceDataset, indices: Sequence[int], *, encoding: str, trained: GuidanceDataset | None = None
+        dataset: GuidanceDataset,
+        indices: Sequence[int],
+        *,
+        encoding: str | Encoding,
+        trained: GuidanceDataset | None = None,
     ) -> Probe | None:
         """The images at these positions of the split, as `choose` has them; None if none can be read."""
         annotated = any(is_annotated(dataset.source.records[i], dataset.regions.region) for i in indices)

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 
 from guidance.assembly import build_attribution, build_evaluation_dataset
+from guidance.assembly.sets import encoding
 from guidance.data import Source
 from guidance.evaluation.metrics import oriented
 from guidance.inference import Evaluation, Run, evaluate_in_detail, load_run
 from guidance.maps import merged_mask
-from guidance.models import BACKBONES
 from guidance.pictures.probe import Probe, spread
 from guidance.results.groups.epochs import VAL, ExperimentRuns, GroupRun
 from guidance.results.html.boxes import bin_labels, boxes_by_size
@@ -106,7 +106,7 @@ def _same_images(found: Evaluation, first: Evaluation) -> bool:
 
 def _probe(net: Run, source: Source, indices: Sequence[int]) -> Probe | None:
     dataset = build_evaluation_dataset(net.config, source)
-    return Probe.of(dataset, indices, encoding=BACKBONES[net.config.model.name].encoding)
+    return Probe.of(dataset, indices, encoding=encoding(net.config))
 
 
 def _explain(net: Run, probe: Probe, device: torch.device) -> Explained:

@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Discriminator, Field, StrictInt, Tag
 
 from guidance.config.fields import Count, Fraction, NotNegative, Positive, Section
 from guidance.config.modes.mode import Mode
-from guidance.models import BACKBONES, Backbone, Classifier
+from guidance.models import BACKBONES, Backbone, Classifier, find_backbone
 from guidance.models.aim import LAYOUT, AIMForm, MaskedClassifier, build_aim, check_stop_stage, estimating_stages
 from guidance.objectives import Classification, Localization, Masking, Objective, aim_objective
 
@@ -83,7 +83,10 @@ def check(config: Config, backbone: Backbone) -> None:
     aim, name = section(config), config.model.name
     if not backbone.channels:
         masked = ", ".join(name for name, row in BACKBONES.items() if row.channels)
-        raise ValueError(f"objective.mode: aim cannot mask the stages of {name}; it can those of {masked}")
+        raise ValueError(
+            f"objective.mode: aim cannot mask the stages of {name}; it can those of {masked}, and of other nets whose depths "
+            "are a pyramid of maps [C, h, w], each coarser than the one before, such as torchvision/mobilenet_v3_small"
+        )
     check_stop_stage(aim.stop_stage, backbone.stages, name)
     check_threshold(aim, backbone)
     if config.data.single_label and config.objective.classification == "bce":
@@ -144,7 +147,7 @@ def depths(config: Config, backbone: Backbone) -> tuple[str, tuple[str, ...]]:
 
 def wrapping(config: Config, num_classes: int) -> Callable[[Classifier], Classifier]:
     """AIM around the backbone of the config."""
-    return partial(_wrap, section(config), BACKBONES[config.model.name], num_classes)
+    return partial(_wrap, section(config), find_backbone(config.model.name), num_classes)
 
 
 def _wrap(aim: AIMSettings, backbone: Backbone, num_classes: int, plain: Classifier) -> Classifier:

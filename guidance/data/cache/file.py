@@ -135,7 +135,8 @@ def _decode(record: Record, *, size: int, on_error: str, source: Source) -> tupl
         if on_error == "raise":
             raise
         return np.zeros((3, size, size), np.uint8), 0, 0
-    return crop_image(image, size, source.crop).contiguous().numpy(), image.shape[1], image.shape[2]
+    square = crop_image(image, size, source.crop, source.resizing)
+    return square.contiguous().numpy(), image.shape[1], image.shape[2]
 
 
 def checksum(pixels: NDArray[np.uint8]) -> int:

@@ -9,6 +9,7 @@ import os
 import re
 import zlib
 from collections.abc import Callable
+from dataclasses import astuple
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,7 +24,7 @@ from guidance.data.cache import file as cache_file
 from guidance.data.cache.file import HEADER, cache_bytes
 from guidance.data.reading.decode import read_image
 from guidance.data.source import Source, check_on_error, relative_names
-from guidance.data.transforms.crops import crop_image
+from guidance.data.transforms.crops import USUAL, crop_image
 
 T = TypeVar("T")
 LOG = logging.getLogger(__name__)
@@ -63,7 +64,8 @@ class ImageCache:
         height, width = int(self._table[index, 0]), int(self._table[index, 1])
         if height == 0:
             image = read_image(self.source.records[index].path, displayed=self.source.displayed)
-            return crop_image(image, self.size, self.source.crop), (image.shape[1], image.shape[2])
+            square = crop_image(image, self.size, self.source.crop, self.source.resizing)
+            return square, (image.shape[1], image.shape[2])
         return self._pixels[index], (height, width)
 
     def damaged_images(self) -> list[int]:
@@ -164,7 +166,8 @@ def prefix(source: Source, size: int) -> str:
 def settings(source: Source, size: int) -> list[Any]:
     """What caches depend on beside files: what decodes, resizes and crops."""
     return [cache_file.FORMAT, torchvision.__version__, size, *(["displayed"] if source.displayed else []),
-            *([source.crop] if source.crop != "none" else [])]  # fmt: skip
+            *([source.crop] if source.crop != "none" else []),
+            *(astuple(source.resizing) if source.resizing != USUAL else ())]  # fmt: skip
 
 
 def digest(content: Any) -> str:

@@ -89,7 +89,8 @@ def squares(source: Source, record: Record, height: int, width: int, size: int) 
     found = read_segments(source, record, height, width)
     if not found:
         return {}
-    view = crop_annotation({"segments": Segments(torch.stack(list(found.values())).to(torch.uint8))}, size, source.crop)
+    segments = Segments(torch.stack(list(found.values())).to(torch.uint8))
+    view = crop_annotation({"segments": segments}, size, source.crop, source.resizing)
     return dict(zip(found, view["segments"].as_subclass(Tensor).bool(), strict=True))
 
 

@@ -50,9 +50,19 @@ ENCODINGS: Mapping[str, Encoding] = {
 }
 
 
-def to_display(images: Tensor, encoding: str) -> Tensor:
+def chosen(encoding: str | Encoding) -> Encoding:
+    """A name in ENCODINGS, or an encoding of one's own."""
+    return lookup(ENCODINGS, encoding, "encoding") if isinstance(encoding, str) else encoding
+
+
+def with_normalization(name: str, mean: Sequence[float], std: Sequence[float]) -> Encoding:
+    """The encoding of that name, which normalises by `mean` and `std` where it does."""
+    return lookup({**ENCODINGS, "normalized": normalized(mean, std)}, name, "encoding")
+
+
+def to_display(images: Tensor, encoding: str | Encoding) -> Tensor:
     """Undo the encoding: [B, C, H, W] network input -> [B, 3, H, W] in [0, 1]."""
-    return lookup(ENCODINGS, encoding, "encoding").decode(images).clamp(0, 1)
+    return chosen(encoding).decode(images).clamp(0, 1)
 
 
 def encoding_of(channels: int) -> str | None:
@@ -60,10 +70,10 @@ def encoding_of(channels: int) -> str | None:
     return {3: "normalized", 6: "inverse"}.get(channels)
 
 
-def mean_pixel(encoding: str, dtype: torch.dtype = torch.float32) -> Tensor:
-    """The mean colour of ImageNet as a net takes it [C]: zeros where inputs are normalised."""
+def mean_pixel(encoding: str | Encoding, dtype: torch.dtype = torch.float32) -> Tensor:
+    """The mean colour of ImageNet as a net takes it [C]: zeros where inputs are normalised by it."""
     colour = torch.tensor(MEAN, dtype=dtype).view(3, 1, 1)
-    return lookup(ENCODINGS, encoding, "encoding").encode(colour).flatten()
+    return chosen(encoding).encode(colour).flatten()
 
 
 def to_input(encode: Callable[[Tensor], Tensor], pixels: Tensor) -> Tensor:
@@ -92,5 +102,4 @@ class EncodedTransform:
 
 def encoded(steps: Sequence[Callable[[View], View]], encoding: str | Encoding) -> EncodedTransform:
     """The `steps`, and then the encoding of the image: a name in ENCODINGS, or one of one's own."""
-    chosen = lookup(ENCODINGS, encoding, "encoding") if isinstance(encoding, str) else encoding
-    return EncodedTransform(tuple(steps), partial(to_input, chosen.encode))
+    return EncodedTransform(tuple(steps), partial(to_input, chosen(encoding).encode))

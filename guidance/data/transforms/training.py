@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 from torchvision.transforms import v2
 
-from guidance.data.transforms.crops import SQUARES
-from guidance.data.transforms.encodings import EncodedTransform, encoded
+from guidance.data.transforms.crops import SQUARES, USUAL, Resizing
+from guidance.data.transforms.encodings import EncodedTransform, Encoding, encoded
 from guidance.data.transforms.randaugment import RandAugment
 from guidance.types import lookup
 
@@ -21,10 +21,11 @@ class Augmentation(NamedTuple):
     scale: tuple[float, float]
     ops: int
     magnitude: int
+    resizing: Resizing
 
 
 def _square(settings: Augmentation) -> list[Any]:
-    return lookup(SQUARES, settings.crop, "data.crop")(settings.size)
+    return lookup(SQUARES, settings.crop, "data.crop")(settings.size, settings.resizing)
 
 
 def _flip(settings: Augmentation) -> list[Any]:
@@ -32,7 +33,10 @@ def _flip(settings: Augmentation) -> list[Any]:
 
 
 def _crop_flip(settings: Augmentation) -> list[Any]:
-    return [v2.RandomResizedCrop(settings.size, scale=settings.scale, antialias=True), v2.RandomHorizontalFlip()]
+    crop = v2.RandomResizedCrop(
+        settings.size, scale=settings.scale, interpolation=settings.resizing.mode, antialias=True
+    )
+    return [crop, v2.RandomHorizontalFlip()]
 
 
 def _operations(settings: Augmentation) -> list[Any]:
@@ -51,12 +55,13 @@ AUGMENTATIONS: Mapping[str, Callable[[Augmentation], list[Any]]] = {
 def train_transform(
     image_size: int,
     augmentation: str = "none",
-    encoding: str = "normalized",
+    encoding: str | Encoding = "normalized",
     *,
     crop: str = "none",
     scale: tuple[float, float] = (0.5, 1.0),
     randaugment_ops: int = 3,
     randaugment_magnitude: int = 9,
+    resizing: Resizing = USUAL,
 ) -> EncodedTransform:
     """Training transform of a `View`.
 
@@ -64,8 +69,8 @@ def train_transform(
     (as in the published code of model guidance), "flip" (mirror half of the images), "crop_flip" (instead of `crop`, a random
     crop of an area fraction within `scale`, stretched to a square, then mirrored), "randaugment" ("flip", then
     `randaugment_ops` operations of `randaugment_magnitude`; see `RandAugment`), or "randaugment_only" (those without the
-    mirroring, as in AIM's Table 4). `encoding`: "normalized" (ImageNet mean and standard deviation) or "inverse" (see
-    `add_inverse`).
+    mirroring, as in AIM's Table 4). `encoding`: "normalized" (ImageNet mean and standard deviation), "inverse" (see
+    `add_inverse`), or one of one's own.
     """
-    settings = Augmentation(image_size, crop, scale, randaugment_ops, randaugment_magnitude)
+    settings = Augmentation(image_size, crop, scale, randaugment_ops, randaugment_magnitude, resizing)
     return encoded(lookup(AUGMENTATIONS, augmentation, "data.augmentation")(settings), encoding)

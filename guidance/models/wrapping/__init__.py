@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from guidance.models.wrapping.wrap import wrap
+from guidance.models.wrapping.wrap import suggest, wrap
 
-__all__ = ["wrap"]
+__all__ = ["suggest", "wrap"]

@@ -34,11 +34,12 @@ class Trial:
     calling: frozenset[nn.Module]  # those that call a function of `guidance.models.layers.twice.FUNCTIONS` themselves
 
 
-def example_images(net: nn.Module) -> Tensor:
-    """Random pixels [2, C, 224, 224], as many channels as the first convolution of `net` takes, of its type and device."""
+def example_images(net: nn.Module, side: int = SIDE) -> Tensor:
+    """Random pixels [2, C, side, side], as many channels as the first convolution of `net` takes, of its type and device."""
     first = next((module for module in net.modules() if isinstance(module, nn.Conv2d)), None)
     channels = 3 if first is None else first.in_channels
-    images = torch.rand(2, channels, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(2, channels, side, side, generator=generator, device="cpu")
     weight = next((x for x in net.parameters() if x.is_floating_point()), images)
     return images.to(weight)
 

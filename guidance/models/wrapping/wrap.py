@@ -48,10 +48,7 @@ def wrap(
     one, a net that cannot be run, one that does not return logits, and one that returns others when it is run again.
     """
     _check_net(net)
-    for module in net.modules():
-        if getattr(module, "inplace", False):
-            module.inplace = False  # type: ignore[assignment]
-    make_twice_differentiable(net)
+    _prepare(net)
     convert_batchnorm(net, batchnorm)
     seen = tried(net, example_images(net) if example is None else example)
     replace_calls({*seen.calling, *(module for module in net.modules() if isinstance(module, nn.MultiheadAttention))})
@@ -67,6 +64,26 @@ def wrap(
         "the net returns other logits when it is run again on the same images in evaluation mode, so that no map would explain "
         "what it said; make it draw no random numbers there"
     )
+
+
+def suggest(net: nn.Module, example: Tensor) -> tuple[dict[str, str], Trial]:
+    """Depths for `net` as `wrap` suggests them (depth -> layer), and what it did with `example`; see there for what is raised.
+
+    Both may be on the device "meta", which costs neither time nor memory. The net is prepared as `wrap` does it.
+    """
+    _check_net(net)
+    _prepare(net)
+    seen = tried(net, example)
+    _checked_logits(seen)
+    return _suggested(net, seen), seen
+
+
+def _prepare(net: nn.Module) -> None:
+    """Activations return new tensors, and what torch cannot differentiate twice is replaced."""
+    for module in net.modules():
+        if getattr(module, "inplace", False):
+            module.inplace = False  # type: ignore[assignment]
+    make_twice_differentiable(net)
 
 
 def _check_net(net: object) -> None:
@@ -137,11 +154,17 @@ def _offers_pullbacks(model: Classifier, seen: Trial) -> bool:
 
 
 def _agrees(model: Classifier, seen: Trial, logits: Tensor) -> bool:
-    """Whether the model computes what the net does; the graph of a net that looks at the kind of its tensors may not."""
+    """Whether the model computes what the net does; the graph of a net that looks at the kind of its tensors may not.
+
+    Where there are no values (on the device "meta"), only shapes can tell.
+    """
     try:
         with evaluation_mode(model), torch.no_grad():
             out = model(seen.images)
     except Exception:
         return False
-    same = torch.allclose(out.logits, logits, rtol=1e-4, atol=1e-5, equal_nan=True)
+    if logits.is_meta:
+        same = out.logits.shape == logits.shape
+    else:
+        same = torch.allclose(out.logits, logits, rtol=1e-4, atol=1e-5, equal_nan=True)
     return same and set(out.features) == set(model.depths)

@@ -17,7 +17,7 @@ def test_each_setting_says_whether_a_resumed_run_may_change_it() -> None:
     always = {
         "data.root", "data.on_error", "data.check", "data.num_workers", "evaluation.batch_size", "log", "trainer.device",
         "trainer.checkpoint_activations", "trainer.checkpoint_every", "trainer.compile", "trainer.early_stop",
-        "trainer.timeout_minutes",
+        "trainer.timeout_minutes", "imports",
     }  # fmt: skip
     cache = {"data.cache", "data.cache_size"}
     assert set(free_on_resume(parse_config(DEMO))) == always | cache | {"trainer.epochs"}

@@ -17,7 +17,7 @@ from guidance.data.sets.imagenet import HARD, WOOF
 from guidance.data.source import Record, Source
 from guidance.inference import evaluate_run, load_model
 from guidance.models import build_model
-from guidance.models.imagenet import imagenet_classes, imagenet_indices, wordnet_ids
+from guidance.models.sources.imagenet import imagenet_classes, imagenet_indices, wordnet_ids
 from guidance.models.weights import load_weights
 from launch.evaluate import main
 

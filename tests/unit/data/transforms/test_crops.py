@@ -12,7 +12,7 @@ from torch import Tensor
 from torchvision import tv_tensors
 
 from guidance.data import eval_transform, to_display, train_transform
-from guidance.data.transforms.crops import ShiftedCrop
+from guidance.data.transforms.crops import USUAL, ShiftedCrop
 from guidance.data.transforms.evaluation import CROPS
 from guidance.data.transforms.randaugment import RandAugment
 from guidance.data.transforms.views import View
@@ -144,7 +144,7 @@ def test_training_crops_as_evaluation_does() -> None:
 def test_randaugment_alone_mirrors_nothing() -> None:
     """The operations on the centre crop, with the draws that they make by themselves; no flip is drawn first."""
     view = gradient_view(100, 130)
-    crop = CROPS["center"](64, 0.0)
+    crop = CROPS["center"](64, 0.0, USUAL)
     for seed in range(5):
         torch.manual_seed(seed)
         found = train_transform(64, "randaugment_only", crop="center", randaugment_ops=2)(view)
