@@ -36,7 +36,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = cli.build_parser(__doc__, abbreviations=False)
     net = parser.add_mutually_exclusive_group(required=True)
     net.add_argument("--checkpoint", type=Path, help="a checkpoint, or a run folder")
-    net.add_argument("--model", help="a backbone whose weights were trained elsewhere")
+    net.add_argument("--model", help="a backbone (as model.name) whose weights were trained elsewhere")
     parser.add_argument("--weights", help="of --model: imagenet (default), another name in its row, or a file")
     parser.add_argument("--data", type=Path, help="of --model: a labelled folder, or a config")
     parser.add_argument("--split", default="test", help="a split of the data set (default: test)")
@@ -60,7 +60,8 @@ def evaluated_file(args: argparse.Namespace) -> Path:
     """What is evaluated; for a net without a run a name where one would be."""
     if args.model is not None:
         weights = args.weights or "imagenet"
-        return Path("runs", f"{args.model}_{Path(weights).stem}", "checkpoints", f"{Path(weights).stem}.pth")
+        name = args.model.replace("/", "_").replace(":", "_")
+        return Path("runs", f"{name}_{Path(weights).stem}", "checkpoints", f"{Path(weights).stem}.pth")
     return last_checkpoint(args.checkpoint) if args.checkpoint.is_dir() else args.checkpoint  # type: ignore[no-any-return]
 
 

@@ -161,7 +161,7 @@ def names_of(paths: list[Path]) -> list[str]:
 def load(args: argparse.Namespace, device: torch.device) -> Iterator[tuple[str, Run]]:
     """The nets, one after another, with their names."""
     if args.model:
-        name = f"{args.model}_{Path(args.weights).stem}"
+        name = f"{args.model}_{Path(args.weights).stem}".replace("/", "_").replace(":", "_")
         yield name, load_model(args.model, weights=args.weights, data=args.data, overrides=args.set, device=device)
     for path, net in zip(args.runs, names_of(args.runs), strict=True):
         yield net, load_run(path, overrides=args.set, device=device)

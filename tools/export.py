@@ -53,7 +53,7 @@ def write(args: argparse.Namespace) -> None:
     if args.output is not None:
         output = args.output
     elif args.model is not None:
-        output = Path(args.model + FORMATS[args.to].suffix)
+        output = Path(args.model.replace("/", "_").replace(":", "_") + FORMATS[args.to].suffix)
     else:
         output = (
             args.run / f"export{FORMATS[args.to].suffix}"

@@ -110,6 +110,12 @@ def check_compilable(
             "trainer.compile: the attention of this net has gradients of its own, which torch.compile cannot follow; set "
             "trainer.compile=false"
         )
+    recorded = [depth for depth in model.depths[1:] if depth not in model.stages]
+    if recorded:
+        raise ValueError(
+            f"trainer.compile: the features of this net at {', '.join(recorded)} are recorded by hooks, because it cannot be "
+            "traced as stages, and hooks cannot be compiled; set trainer.compile=false"
+        )
     if method is None:
         return
     if not takes_one_gradient(method, model):

@@ -11,9 +11,9 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from guidance.config.imports import import_modules
 from guidance.config.mistakes import explain
 from guidance.config.schema import Config, config_type
+from guidance.importing import import_recorded
 
 
 def load_config(path: Path, overrides: Sequence[str] = (), *, imports: Sequence[str] = ()) -> Config:
@@ -57,7 +57,7 @@ def parse_config(content: Mapping[str, Any], *, source: str = "config") -> Confi
 
     The modules that it names under `imports` are imported before, so that their rows are known.
     """
-    import_modules(content, source=source)
+    import_recorded(content, source=source)
     try:
         return config_type().model_validate(content)
     except ValidationError as error:

@@ -19,7 +19,6 @@ from pydantic import (
 from guidance.config.checks import check_config
 from guidance.config.data import DATA_SECTIONS, CommonData
 from guidance.config.fields import FREE, Section, Seed
-from guidance.config.imports import import_modules
 from guidance.config.modes import MODES, Mode
 from guidance.config.pretrained import as_trained
 from guidance.config.sections import (
@@ -33,6 +32,7 @@ from guidance.config.sections import (
     ScheduleSettings,
     TrainerSettings,
 )
+from guidance.importing import import_recorded
 from guidance.types import lookup
 
 
@@ -113,7 +113,7 @@ class Config(Section):
 
 
 def _restore(content: dict[str, Any]) -> Config:
-    import_modules(content)
+    import_recorded(content)
     return config_type().model_validate(content)
 
 

@@ -68,7 +68,7 @@ def _write_program(path: Path, run: Run, maps: bool, metadata: dict[str, Any]) -
 def _read_program(path: Path, run: Run, images: Tensor) -> list[Tensor]:
     with torch.no_grad():
         found = torch.export.load(str(path)).module()(images)
-    return [found] if isinstance(found, Tensor) else list(found)
+    return [x.detach() for x in ([found] if isinstance(found, Tensor) else found)]
 
 
 def _check_onnx(run: Run, maps: bool) -> None:

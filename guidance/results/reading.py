@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from guidance.importing import import_recorded
 from guidance.runs.front_folder import Saved, read_candidates
 from guidance.runs.paths import CHECKPOINTS, FRONT, front_folder, suggest_folder
 from guidance.runs.settings import flatten
@@ -20,7 +21,10 @@ SETTINGS = (
 
 
 def read_runs(folders: Sequence[Path]) -> dict[str, list[Saved]]:
-    """Name of each run -> its checkpoints; a folder that is given twice counts once. ValueError if one has none."""
+    """Name of each run -> its checkpoints; a folder that is given twice counts once. ValueError if one has none.
+
+    Modules that a run has recorded are imported.
+    """
     if not folders:
         raise ValueError("no folder is given; give one run or more, such as runs/NAME")
     places: dict[Path, Path] = {}
@@ -29,10 +33,13 @@ def read_runs(folders: Sequence[Path]) -> dict[str, list[Saved]]:
         run = place.parent.parent if (place.parent.name, place.name) == (CHECKPOINTS, FRONT) else place
         places.setdefault(place.resolve(), run.resolve())
     common = Path(os.path.commonpath([*places.values()])) if len(places) > 1 else next(iter(places.values())).parent
-    return {
+    found = {
         run.relative_to(common).as_posix() if run != common else run.name: read_candidates(place)
         for place, run in places.items()
     }
+    for name, saved in found.items():  # their metrics may be rows of one's own
+        import_recorded(saved[0].config, source=f"the run {name}")
+    return found
 
 
 def _checkpoints(folder: Path) -> Path:

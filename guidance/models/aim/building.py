@@ -61,12 +61,18 @@ def build_aim(
     """AIM around `plain`, whose depths from mid1 on have `channels`; `first_stage` is the paper's index of mid1.
 
     "Backbone+AIM[stop_stage]" masks the stages from the last down to `stop_stage`. Raises ValueError for a stage that does not
-    exist.
+    exist, or at which the net cannot be restarted.
     """
     form = form or AIMForm()
     names = stage_depths(plain.depths, first_stage)
     check_stop_stage(stop_stage, names)
     masked = {f"stage{index}": depth for index, depth in names.items() if index >= stop_stage}
+    passed = [depth for depth in masked.values() if depth not in plain.stages]
+    if passed:
+        raise ValueError(
+            f"objective.mode: aim cannot mask {', '.join(passed)} of this net: it is not known that all of it passes "
+            "through there, because its graph cannot be traced (torch.fx), or something passes by"
+        )
     sizes = {stage: channels[int(stage.removeprefix("stage")) - first_stage] for stage in masked}
     one = form.estimators == "one" and form.masking == "top_down"
     masks: dict[str, nn.Module] = {
@@ -80,8 +86,8 @@ def build_aim(
         dropout = Dropout(form.classifier_dropout) if form.classifier_dropout else None
         return BottomUp(Parts(convert_drop_path(plain.net), masks, {}, {}, dropout), plain, masked, skip=form.skip)
     for layer in plain.stages["logits"]:
-        if isinstance(layer, str):
-            plain.net.set_submodule(layer, nn.Identity())
+        for name in [layer] if isinstance(layer, str) else getattr(layer, "layers", ()):
+            plain.net.set_submodule(name, nn.Identity())
     blocks: dict[str, nn.Module] = {stage: TopDownBlock(sizes[stage], form.width) for stage in masked}
     headed = [*masked, "final"] if form.auxiliary else ["final"]
     heads: dict[str, nn.Module] = {name: Head(form.width, num_classes, form.dropout) for name in headed}

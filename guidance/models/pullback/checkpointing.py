@@ -73,8 +73,12 @@ def _segment(x: Tensor, layers: Sequence[Any]) -> Explained:
 
 
 def _as_now(layers: Sequence[Any], device: str) -> Callable[[], AbstractContextManager[None]]:
-    """What to run `layers` again in, so that they do what they do now, and what they write into their buffers is lost."""
-    modules = [module for layer in layers if isinstance(layer, nn.Module) for module in layer.modules()]
+    """What to run `layers` again in, so that they do what they do now, and what they write into their buffers is lost.
+
+    A layer may be a method of the net that it is a part of (`guidance.models.wrapping.pieces`).
+    """
+    owners = [getattr(layer, "__self__", layer) for layer in layers]
+    modules = [module for owner in owners if hasattr(owner, "modules") for module in owner.modules()]
     keys = [(module, module.keys) for module in modules if isinstance(module, Keyed)]
     enabled, dtype = torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
 

@@ -130,6 +130,6 @@ def _refused(net: nn.Module, size: int) -> str:
     channels = (net.channels if isinstance(net, Classifier) else None) or 3
     try:
         tried(net, torch.empty(2, channels, size, size, device="meta"))
-    except ValueError as error:
-        return str(error.__cause__)
+    except Exception as error:
+        return str(error.__cause__ or error)
     return ""

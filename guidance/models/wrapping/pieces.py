@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from types import MethodType
 from typing import Any
@@ -29,6 +29,10 @@ class ModeSwitch:
 
     def __init__(self, net: nn.Module, training: Sequence[Operation], evaluation: Sequence[Operation]) -> None:
         self.net, self.training, self.evaluation = net, training, evaluation
+
+    def modules(self) -> Iterator[nn.Module]:
+        """Whatever it may run."""
+        return self.net.modules()
 
     def __call__(self, x: Tensor) -> Tensor:
         for operation in self.training if self.net.training else self.evaluation:
@@ -93,6 +97,7 @@ def _function(net: nn.Module, trace: NetGraph, start: fx.Node, stop: fx.Node) ->
     forward: Callable[..., Tensor] = names["forward"]
     forward.__name__ = stop.name
     forward.source = code.src  # type: ignore[attr-defined]
+    forward.layers = [str(node.target) for node in part.nodes if node.op == "call_module"]  # type: ignore[attr-defined]
     return MethodType(forward, net)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from guidance.importing import import_recorded
 from guidance.results.groups.evaluations import read_evaluations
 from guidance.results.plan_file import Plan, PlannedRun
 from guidance.runs.checkpoint import SUFFIX, read
@@ -136,6 +137,7 @@ def _config(folder: Path) -> dict[str, Any]:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
         if not isinstance(content, Mapping):
             raise ValueError(f"{path} is no config: it holds no sections")
+        import_recorded(content, source=str(path))
         return flatten(content)
     return flatten(read(last, verify=False)["config"]) if last.is_file() else {}
 

@@ -15,6 +15,8 @@ from tests.support.configs import CONFIGS
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
 def test_every_shipped_config_is_built(path: Path) -> None:
+    if "name: timm/" in path.read_text():
+        pytest.importorskip("timm", reason="its net is one of timm, an extra that is not installed")
     config = load_config(path)
     classes = tuple("abc")
     config = config.model_copy(update={"model": config.model.model_copy(update={"weights": "none"})})
