@@ -40,9 +40,8 @@ class Config(Section):
     """A complete run. `config_type` adds a section for each training mode, and those of the data sets as choices of `data`."""
 
     seed: Seed = 0
-    imports: Annotated[list[str], FREE] = Field(
-        default_factory=list
-    )  # modules that add rows of one's own to the tables
+    # Modules that add rows of one's own to the tables; whatever reads the config imports them.
+    imports: Annotated[list[str], FREE] = Field(default_factory=list)
     data: SerializeAsAny[CommonData]
     model: ModelSettings = ModelSettings()
     objective: ObjectiveSettings = ObjectiveSettings()

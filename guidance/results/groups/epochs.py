@@ -137,9 +137,10 @@ def _config(folder: Path) -> dict[str, Any]:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
         if not isinstance(content, Mapping):
             raise ValueError(f"{path} is no config: it holds no sections")
-        import_recorded(content, source=str(path))
-        return flatten(content)
-    return flatten(read(last, verify=False)["config"]) if last.is_file() else {}
+    else:
+        content = read(last, verify=False)["config"] if last.is_file() else {}
+    import_recorded(content, source=str(folder))  # its metrics may be rows of one's own
+    return flatten(content)
 
 
 def _logged(lines: Sequence[Mapping[str, float]]) -> dict[tuple[int, int], dict[str, float]]:
