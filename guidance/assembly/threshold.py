@@ -18,7 +18,10 @@ from guidance.runs.settings import flatten
 
 LOG = logging.getLogger(__name__)
 # What a fitted IoU threshold depends on, beside the weights and the evaluated attribution.
-FITTED = ("evaluation.region", "evaluation.crop", "evaluation.shift", "data.image_size", "data.orientation")
+FITTED = (
+    "evaluation.region", "evaluation.crop", "evaluation.shift", "data.image_size", "data.orientation",
+    "model.input.interpolation", "model.input.crop_pct",
+)  # fmt: skip
 
 
 def threshold_images(config: Config, source: Source) -> frozenset[int]:

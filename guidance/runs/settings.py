@@ -55,7 +55,7 @@ def _as_lists(value: Any) -> Any:
 
 
 # Parts of a config that are stored only where they are used.
-WHERE_USED = (".options.", ".lens.")
+WHERE_USED = (".options.", ".lens.", "model.input.")
 
 
 def agree(first: Mapping[str, Any], second: Mapping[str, Any], *, free: Collection[str] = ()) -> bool:

@@ -31,9 +31,7 @@ def timm_backbone(name: str) -> Backbone:
         raise ValueError(f"model.name: timm {timm.__version__} has no net {name!r}.{close}")
     usual = timm.get_pretrained_cfg(name)
     row = backbone_of(partial(timm_net, name), f"timm/{name}", side=usual.input_size[-1])
-    configs = {
-        cfg.tag: cfg for cfg in timm.models.get_arch_pretrained_cfgs(name).values() if cfg.tag and cfg.has_weights
-    }
+    configs = {full.partition(".")[2]: timm.get_pretrained_cfg(full) for full in timm.list_pretrained(f"{name}.*")}
     return replace(
         row, weights={tag: f"{name}.{tag}" for tag in configs}, fetch=_fetch,
         formats={tag: _format(timm, cfg) for tag, cfg in configs.items()},

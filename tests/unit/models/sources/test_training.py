@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 from torchvision.models import get_model
 
 from guidance.assembly import build_classifier, build_trainer
+from guidance.attribution import ATTRIBUTIONS, CompiledNet, Request, attribute, check_compilable, one_hot
 from guidance.config import Config
 from guidance.inference import evaluate_checkpoint, load_run
+from guidance.models import build_model
 from guidance.runs import checkpoint
+from guidance.types import Forward
 from tests.support.processes import run_processes
 from tests.support.runs import CPU, assert_same, tiny_config
 from tools import export
@@ -98,6 +103,24 @@ def test_what_cannot_be_compiled_says_why(
         build_trainer(
             short(demo_root, f"{OWN}:{name}", trainer={"compile": True}, **sections), tmp_path / "run", CPU
         ).fit()
+
+
+def test_a_net_with_pullbacks_is_compiled() -> None:
+    """A ResNet of torchvision with frozen norms: a loss on maps of its compiled form has the gradient of the plain one."""
+    model = build_model("torchvision/resnet18", num_classes=3, batchnorm="frozen").train()
+    check_compilable(model, (3, 32, 32), ATTRIBUTIONS["ixg"], "mid3")
+    images, rows = torch.rand(3, 3, 32, 32), torch.tensor([0, 2])
+    request = Request("ixg", "mid3", rows, one_hot(torch.tensor([1, 2]), 3), create_graph=True, rounds=1)
+
+    def gradients(out: Forward) -> Tensor:
+        loss = attribute(model, replace(request, out=out)).square().sum()
+        found = torch.autograd.grad(loss, list(model.parameters()), materialize_grads=True)
+        return torch.cat([x.flatten() for x in found])
+
+    plain = gradients(model(images.requires_grad_()))
+    compiled = gradients(CompiledNet(model, backend="eager")(images, request=request))
+    assert plain.abs().max() > 0
+    torch.testing.assert_close(compiled, plain)
 
 
 def weights_after(root: Path, folder: Path, name: str, sections: dict[str, Any]) -> dict[str, Any]:
