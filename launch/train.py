@@ -4,6 +4,7 @@
     python launch/train.py --config configs/demo.yaml --set optimizer.lr=3e-4 --output runs/demo
     python launch/train.py --resume --output runs/demo          # go on after an interruption
     python launch/train.py --config configs/demo.yaml --dry-run # two batches through every stage, nothing kept
+    python launch/train.py --schema > configs/schema.json       # with which editors complete and check a config
 
 SIGTERM or SIGUSR1 to the training processes writes a checkpoint and ends them with exit code 0.
 """
@@ -21,7 +22,7 @@ from guidance import cli
 if not cli.asks_for_help():
     from guidance import distributed
     from guidance.assembly import build_trainer
-    from guidance.config import Config, check_processes, load_config
+    from guidance.config import Config, check_processes, dump_schema, load_config
     from guidance.runs.paths import CONFIG, suggest_folder
 
 
@@ -32,6 +33,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--output", type=Path, help="run folder; runs/<name of the config file> by default")
     parser.add_argument("--resume", action="store_true", help="go on from checkpoints/last.pt if the run has one")
     parser.add_argument("--dry-run", action="store_true", help="two batches through every stage, in a temporary folder")
+    parser.add_argument("--schema", action="store_true", help="print the JSON schema of configs (configs/schema.json)")
     return parser.parse_args(argv)
 
 
@@ -63,6 +65,9 @@ def train(config: Config, output: Path, args: argparse.Namespace) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
+    if args.schema:
+        print(dump_schema(), end="")
+        return 0
     cli.set_up_logging()
     try:
         config, output = read_arguments(args)

@@ -7,7 +7,7 @@ import logging
 from guidance.assembly.nets import build_method
 from guidance.attribution import CompiledNet, check_compilable
 from guidance.config import Config
-from guidance.config.sections import AttributionSettings
+from guidance.config.attributions import AttributionSettings
 from guidance.models import Classifier
 from guidance.models.classifier import evaluation_mode
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from guidance.attribution import ATTRIBUTIONS, Method, with_lens
 from guidance.config import Config
+from guidance.config.attributions import AttributionSettings
 from guidance.config.modes import MODES
-from guidance.config.sections import AttributionSettings
 from guidance.models import Classifier, Wrapping, build_model
 from guidance.types import lookup
 

@@ -5,6 +5,7 @@ before anything is loaded.
 """
 
 from guidance.config.fields import free_on_resume
+from guidance.config.json_schema import config_schema, dump_schema
 from guidance.config.reading import (
     change_content,
     dump_config,
@@ -20,8 +21,10 @@ __all__ = [
     "Config",
     "change_content",
     "check_processes",
+    "config_schema",
     "config_type",
     "dump_config",
+    "dump_schema",
     "free_on_resume",
     "load_config",
     "override_config",

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from guidance.attribution import ATTRIBUTIONS
 from guidance.attribution.lens import find_class_set
+from guidance.config.attributions import AttributionSettings, LensSettings
 from guidance.config.modes import MODES
-from guidance.config.sections import AttributionSettings, LensSettings
 from guidance.evaluation.metrics import METRICS, oriented
 from guidance.losses import LOCALIZATION_LOSSES
 from guidance.models import Backbone, find_backbone

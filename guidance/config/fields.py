@@ -7,13 +7,30 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Protocol
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+)
+from pydantic_core import CoreSchema
 
 from guidance.types import check_options
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, validate_default=True, protected_namespaces=())
+    """Its settings are described by the text below each: for the JSON schema, and for the config reference of the docs."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        allow_inf_nan=False,
+        validate_default=True,
+        protected_namespaces=(),
+        use_attribute_docstrings=True,
+    )
 
 
 class HasOptions(Protocol):
@@ -40,7 +57,8 @@ def _of_type(value: Any, default: Any) -> bool:
 class WithOptions(Section):
     """A section that chooses a row of a table, such as a loss: rows may have options that are no settings of their own here."""
 
-    options: dict[str, Any] = Field(default_factory=dict)  # of the chosen row, by name
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Options of what the section chooses, by name, that have no setting of their own, such as those of a loss of your own."""
     # A config that does not use these is stored as it was when there were none.
     unstored: ClassVar[Sequence[str]] = ("options",)
 
@@ -72,13 +90,27 @@ class WithOptions(Section):
 class FreeOnResume:
     """Marks a setting that a resumed run may change without becoming another run, such as how it survives, or where.
 
-    All others must stay as they are. `unless`: whether it matters to a run of that config after all.
+    All others must stay as they are. `unless`: whether it matters to a run of that config after all; `exception` says when that
+    is, for people.
     """
 
     unless: Callable[[Any], bool] = lambda config: False
+    exception: str = ""
 
 
 FREE = FreeOnResume()
+
+
+@dataclass(frozen=True, eq=False)
+class NameIn:
+    """Marks a setting that is a name of a table, which may still grow, so that the JSON schema lists the names."""
+
+    table: Mapping[str, object]
+    others: bool = False  # names that are not in the table are possible, too
+
+    def __get_pydantic_json_schema__(self, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        schema, names = handler(core_schema), {"type": "string", "enum": list(self.table)}
+        return {**schema, "anyOf": [names, {"type": "string"}]} if self.others else {**schema, **names}
 
 
 def free_on_resume(config: BaseModel) -> tuple[str, ...]:

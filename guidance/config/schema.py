@@ -16,13 +16,13 @@ from pydantic import (
     model_validator,
 )
 
+from guidance.config.attributions import AttributionSettings
 from guidance.config.checks import check_config
 from guidance.config.data import DATA_SECTIONS, CommonData
 from guidance.config.fields import FREE, Section, Seed
 from guidance.config.modes import MODES, Mode
 from guidance.config.pretrained import as_trained
 from guidance.config.sections import (
-    AttributionSettings,
     EvaluationSettings,
     LogSettings,
     ModelSettings,
@@ -40,17 +40,27 @@ class Config(Section):
     """A complete run. `config_type` adds a section for each training mode, and those of the data sets as choices of `data`."""
 
     seed: Seed = 0
-    # Modules that add rows of one's own to the tables; whatever reads the config imports them.
+    """Of fresh weights, order, augmentation and the drawn class."""
     imports: Annotated[list[str], FREE] = Field(default_factory=list)
+    """Modules that add rows of one's own to the tables; whatever reads the config imports them."""
     data: SerializeAsAny[CommonData]
+    """The data set; each has settings of its own."""
     model: ModelSettings = ModelSettings()
+    """The net."""
     objective: ObjectiveSettings = ObjectiveSettings()
+    """What is trained."""
     optimizer: OptimizerSettings = OptimizerSettings()
+    """The optimizer."""
     schedule: ScheduleSettings = ScheduleSettings()
+    """Of the learning rate."""
     trainer: TrainerSettings = TrainerSettings()
+    """The loop."""
     evaluation: EvaluationSettings = EvaluationSettings()
+    """After each epoch, and by launch/evaluate.py."""
     pareto: ParetoSettings = ParetoSettings()
+    """Which checkpoints are kept."""
     log: Annotated[LogSettings, FREE] = LogSettings()
+    """What is logged."""
 
     @property
     def mode(self) -> Mode:
@@ -124,7 +134,8 @@ def config_type() -> type[Config]:
     modes = {name: mode.section for name, mode in MODES.items() if mode.section is not None}
     key = (tuple(DATA_SECTIONS.items()), tuple(modes.items()))
     if key not in _TYPES:
-        data: Any = Annotated[reduce(or_, DATA_SECTIONS.values()), Field(discriminator="name")]
+        said = Config.model_fields["data"].description
+        data: Any = Annotated[reduce(or_, DATA_SECTIONS.values()), Field(discriminator="name", description=said)]
         fields: dict[str, Any] = {"data": (data, ...)}
         for name, section in modes.items():
             missing = [key for key, field in section.model_fields.items() if field.is_required()]
@@ -135,7 +146,7 @@ def config_type() -> type[Config]:
                     else "configs have something of that name"
                 )
                 raise ValueError(f"the training mode {name!r} of MODES cannot be used: {reason}")
-            fields[name] = (section, section())
+            fields[name] = (section, Field(default=section(), description=section.__doc__))
         _TYPES[key] = create_model("Config", __base__=Config, **fields)
     return _TYPES[key]
 

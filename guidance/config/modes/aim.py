@@ -41,30 +41,46 @@ Threshold = Annotated[Annotated[Share, Tag("all")] | Annotated[Stages, Tag("stag
 class AIMSettings(Section):
     """Self-supervised masking (objective.mode: aim)."""
 
-    # The last stage that the top-down pathway reaches: stages are masked from the coarsest down to it.
     stop_stage: int = 2
+    """Stages are masked from the coarsest down to this one. ConvNeXt has stages 0 to 3, ResNets have 1 to 4."""
     masking: Literal["top_down", "bottom_up"] = "top_down"
-    estimators: Literal["each", "one"] = "each"  # a mask estimator for each stage, or one for all, at the coarsest
-    initialization: Literal["default", "edges"] = "default"  # of the mask estimators: edges emphasises rims of kernels
-    auxiliary: bool = True  # a classifier and a loss for each stage
+    """Masks come from a pathway down from the coarsest stage, or each masked stage hands only its active cells to the next."""
+    estimators: Literal["each", "one"] = "each"
+    """A mask estimator for each stage, or one for all, at the coarsest."""
+    initialization: Literal["default", "edges"] = "default"
+    """Of the mask estimators: edges emphasises the rims of their kernels."""
+    auxiliary: bool = True
+    """A classifier and a loss for each stage."""
     width: Count = 256
+    """Channels of the top-down pathway."""
     mask_width: Count = 32
-    dropout: Rate = 0.3  # before each classifier of the top-down pathway
-    # bottom_up: before the backbone's own classifier. Not `dropout`, of which stored bottom-up runs hold the default without
-    # having used it: they go on to the same numbers.
+    """Channels inside a mask estimator."""
+    dropout: Rate = 0.3
+    """Before each classifier of the top-down pathway."""
+    # Not `dropout`, of which stored bottom-up runs hold the default without having used it: they go on to the same numbers.
     classifier_dropout: Rate = 0.0
-    skip: bool = False  # bottom_up: the skip connections of Fig. 27, which make the sparse maps dense again
-    temperature: Positive = 1.0  # of the straight-through gradient
-    # Share of the epochs after which masks are no longer drawn but the most probable ones, as in the code that AIM adapts
-    # (Verelst & Tuytelaars 2020). Drawn to the end, cells of probability 0.25 are active in training and never after it.
+    """bottom_up: before the net's own classifier."""
+    skip: bool = False
+    """bottom_up: skip connections past the masks (Fig. 27), which make the sparse maps dense again."""
+    temperature: Positive = 1.0
+    """Of the straight-through gradient."""
+    # As in the code that AIM adapts (Verelst & Tuytelaars 2020). Drawn to the end, cells of probability 0.25 are active in
+    # training and never after it.
     noise_until: Fraction = 0.8
-    # Share of active cells: of all stages, or {stage: share} for each that has a mask estimator; None: no area loss.
+    """Share of the epochs in which masks are drawn; then the most probable ones are taken."""
     threshold: Threshold | None = 0.25
-    anneal_start: Annotated[int, Field(ge=0)] = 0  # epoch at which the threshold leaves 1 ...
-    anneal_epochs: Annotated[int, Field(ge=0)] | None = None  # ... and for how many it falls; None: half of all
-    area_weight: NotNegative = 6.0  # lambda
-    area_ratio: Literal["sample", "batch"] = "sample"  # the share of active cells of each image, or of a batch
-    mask_weight: NotNegative = 0.0  # of objective.localization.loss on the soft masks, where there are regions
+    """Share of cells that stay active: of all stages, or {stage: share} for each that has a mask estimator. null: no
+    area loss."""
+    anneal_start: Annotated[int, Field(ge=0)] = 0
+    """Epoch at which the threshold leaves 1."""
+    anneal_epochs: Annotated[int, Field(ge=0)] | None = None
+    """For how many epochs it falls. null: half of all."""
+    area_weight: NotNegative = 6.0
+    """Of the area loss (lambda)."""
+    area_ratio: Literal["sample", "batch"] = "sample"
+    """The area loss looks at the share of active cells of each image, or of a batch."""
+    mask_weight: NotNegative = 0.0
+    """Of objective.localization.loss on the soft masks, where there are regions."""
 
 
 # aim.masking -> the settings that only it has
