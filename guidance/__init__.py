@@ -1,7 +1,7 @@
 """Train image classifiers that are right for the right reasons. Importing has no side effects, and imports nothing.
 
 The names below come from their modules when they are asked for: a Python API without configs and folders, see
-docs/python_api.md.
+docs/guides/own_net.md.
 """
 
 from __future__ import annotations

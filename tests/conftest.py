@@ -18,7 +18,7 @@ SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
 # What takes minutes comes first, so that no process ends long after the others; tests/run.sh keeps this order.
-FIRST = ("whole/test_readme.py", "whole/test_end_to_end.py", "whole/experiments/", "whole/", "unit/experiments/")
+FIRST = ("whole/docs/", "whole/test_end_to_end.py", "whole/experiments/", "whole/", "unit/experiments/")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,4 +1,4 @@
-"""Every example and every block of docs/python_api.md runs, and guidance does in them what it should."""
+"""Every example and every block of docs/guides/own_net.md runs, and guidance does in them what it should."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.processes import run_forked
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted(path for path in (ROOT / "examples").glob("*.py") if path.stem != "data")
-BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "docs/python_api.md").read_text(), re.DOTALL)
+BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "docs/guides/own_net.md").read_text(), re.DOTALL)
 LIBRARIES = {"lightning_loop": "lightning", "accelerate_loop": "accelerate"}
 
 
@@ -53,7 +53,7 @@ def test_the_blocks_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     found: dict[str, Any] = {}
     assert len(BLOCKS) == 8
     for block in BLOCKS:
-        exec(compile(block, "docs/python_api.md", "exec"), found)
+        exec(compile(block, "docs/guides/own_net.md", "exec"), found)
     assert (tmp_path / "map.png").is_file()
     assert found["best"]
     assert set(found["step"].terms) == {"classification", "localization", "zero_maps"}

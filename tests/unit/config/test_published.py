@@ -118,17 +118,18 @@ def test_published_rows_have_a_number_for_each_column(paper: str, name: str, tab
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# docs/fidelity.md
+# docs/papers/
 # ----------------------------------------------------------------------------------------------------------------------
-FIDELITY = ROOT / "docs/fidelity.md"
+PAGES = sorted((ROOT / "docs/papers").glob("*.md"))
+FIDELITY = "\n".join(page.read_text() for page in PAGES)
 CODE = re.compile(r"`([^`\n]+)`")
 PATHS = re.compile(r"(?:configs|docs|guidance|launch|tests|tools)/[\w./-]+|README\.md")
 
 
-def test_what_fidelity_names_exists() -> None:
+def test_what_the_pages_of_the_papers_name_exists() -> None:
     """Every path in its code marks, every config, every `path::name` of a test, and every `path: name` of a function."""
     missing = []
-    for code in CODE.findall(FIDELITY.read_text()):
+    for code in CODE.findall(FIDELITY):
         path, _, name = code.partition("::")
         if not PATHS.fullmatch(path):
             continue
@@ -142,6 +143,5 @@ def test_what_fidelity_names_exists() -> None:
     assert missing == []
 
 
-def test_fidelity_names_every_published_config() -> None:
-    text = FIDELITY.read_text()
-    assert [path.name for path in CONFIGS if published_ids(path) and f"configs/{path.name}" not in text] == []
+def test_the_pages_name_every_published_config() -> None:
+    assert [path.name for path in CONFIGS if published_ids(path) and f"configs/{path.name}" not in FIDELITY] == []

@@ -191,6 +191,6 @@ def test_the_papers_of_first_lines_are_known() -> None:
     assert {paper for path in FULL for paper in papers_of(path)} <= set(PAPERS["results"])
 
 
-def test_fidelity_names_every_experiment() -> None:
-    text = (ROOT / "docs/fidelity.md").read_text()
+def test_the_pages_of_the_papers_name_every_experiment() -> None:
+    text = "\n".join(page.read_text() for page in (ROOT / "docs/papers").glob("*.md"))
     assert [name_of(path) for path in FULL if f"configs/experiments/{name_of(path)}.yaml" not in text] == []

@@ -1,4 +1,4 @@
-"""A loss that is added by a row, as the README shows: its options, and images that know only where evidence must not lie."""
+"""A loss that is added by a row, as CONTRIBUTING.md shows: its options; images that know only where evidence must not lie."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support import objectives as make
 from tests.support.data.pictures import make_source
 from tests.support.runs import build_tiny
 
-README = (Path(__file__).parents[3] / "README.md").read_text()
+PAGE = (Path(__file__).parents[3] / "CONTRIBUTING.md").read_text()
 
 
 def config(**localization: Any) -> Config:
@@ -41,8 +41,8 @@ def table() -> Iterator[None]:
 
 
 def test_the_loss_of_the_readme_trains_where_evidence_must_not_lie(tmp_path: Path) -> None:
-    (snippet,) = re.findall(r"```python\n([^`]*LOCALIZATION_LOSSES\[[^`]*)```", README)
-    exec(compile(snippet, "README.md", "exec"), {})
+    (snippet,) = re.findall(r"```python\n([^`]*LOCALIZATION_LOSSES\[[^`]*)```", PAGE)
+    exec(compile(snippet, "CONTRIBUTING.md", "exec"), {})
     source = make_source(tmp_path, [[(0, (0, 0, 10, 20))], [(0, (0, 0, 10, 20))]])
     never = [
         r._replace(never_boxes=((20, 0, 30, 20),), never_classes=(1,)) for r in source.records

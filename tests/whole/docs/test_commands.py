@@ -1,27 +1,36 @@
-"""Every command and snippet of the README, as it is written there, on less data."""
+"""Every command and snippet of the README and of the pages of docs/, as it is written there, on less data."""
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
+import runpy
 import shlex
 import shutil
 import subprocess
 import sys
+from configparser import ConfigParser
 from pathlib import Path
+from typing import Any
 
 import pytest
-from pydantic import BaseModel
 
-from guidance.config.mistakes import sections_of
+from guidance.config import load_config
 from tests.support.processes import run_forked
+from tests.whole.docs.pages import ROOT, pages
 
-ROOT = Path(__file__).parents[2]
 SHARED = ROOT.parent / "shared"
-README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"```(bash|python)\n(.*?)```", README, re.DOTALL)
-COMMANDS = [line for language, text in BLOCKS if language == "bash" for line in text.strip().splitlines()]
-SNIPPETS = [text for language, text in BLOCKS if language == "python"]
+PAGES = pages()
+# What stands on two pages runs once. The blocks of guides/own_net.md run in tests/api, one after the other.
+BLOCKS = list(dict.fromkeys(
+    block for place, text in PAGES.items() if place != "docs/guides/own_net.md"
+    for block in re.findall(r"^```(\w*)\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+))  # fmt: skip
+COMMANDS = list(dict.fromkeys(line for kind, text in BLOCKS if kind == "bash" for line in text.strip().splitlines()))
+SNIPPETS = [text for kind, text in BLOCKS if kind == "python"]
+# They take minutes, and have tests of their own: here only their arguments are read.
+MEASUREMENTS = ("tools/benchmark.py", "RUN0 RUN1 RUN2", "report.py JUDGED", "trainer.compile=true")
 DEMO = ["trainer.epochs=1", "data.num_train=40", "data.num_val=20", "data.num_test=20", "data.image_size=32",
         "trainer.batch_size=8", "data.num_workers=0", "trainer.device=cpu", "log.probe_images=2",
         "model.name=resnet8"]  # fmt: skip
@@ -42,10 +51,17 @@ LESS = {
 SAMPLES = {"/path/to/VOCdevkit": "voc_sample", "/path/to/coco": "coco_sample", "/path/to/waterbirds": "waterbirds100"}
 
 
+PARSE = argparse.ArgumentParser.parse_args
+
+
+def measures(command: str) -> bool:
+    return any(word in command for word in MEASUREMENTS)
+
+
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder like the project's root, whose results are thrown away; beside it there are few images of Waterbirds."""
-    folder = tmp_path_factory.mktemp("readme")
+    folder = tmp_path_factory.mktemp("pages")
     (folder / "project").mkdir()
     for name in ("configs", "launch", "tools"):
         (folder / "project" / name).symlink_to(ROOT / name)
@@ -142,9 +158,9 @@ def smaller(command: str, project: Path) -> list[str]:
     return words
 
 
-@pytest.mark.parametrize("command", [c for c in COMMANDS if "tests/run.sh" not in c])
+@pytest.mark.parametrize("command", [c for c in COMMANDS if "tests/run.sh" not in c and not measures(c)])
 def test_command(command: str, project: Path) -> None:
-    """In the order of the README: later commands use what earlier ones made."""
+    """In the order of the pages: later commands use what earlier ones made."""
     for name in (name for place, name in SAMPLES.items() if place in command):
         if not (SHARED / "data" / name).is_dir():
             pytest.skip(f"the real sample is not at ../shared/data/{name}")
@@ -160,6 +176,46 @@ def test_command(command: str, project: Path) -> None:
         assert "test_f1" in (project / "runs/front/front.csv").read_text()
 
 
+def parsed(script: Path, arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What a command reads from its arguments, where it ends."""
+    found: dict[str, Any] = {}
+
+    def read(parser: argparse.ArgumentParser, given: list[str] | None = None) -> argparse.Namespace:
+        found.update(vars(PARSE(parser, given)))
+        raise SystemExit(0)
+
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", read)
+    monkeypatch.setattr(sys, "argv", [str(script), *arguments])
+    monkeypatch.syspath_prepend(script.parent)
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(script), run_name="__main__")
+    assert ended.value.code == 0
+    return found
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if measures(c)])
+def test_arguments_of_measurements(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = shlex.split(command)
+    script = next(i for i, word in enumerate(words) if word.endswith(".py"))
+    found = parsed(ROOT / words[script], words[script + 1 :], monkeypatch)
+    if found.get("config"):
+        load_config(ROOT / found["config"], found["set"])
+
+
+def test_blocks_have_a_language_and_commands_a_block() -> None:
+    """So that none is overlooked; commands inside a line name scripts, configs and extras that exist."""
+    assert {kind for kind, _ in BLOCKS} == {"bash", "python", "text"}
+    setup = ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    for place, text in PAGES.items():
+        assert not re.findall(r"^ {4}(?:python|torchrun|bash|pip) ", text, re.M), place
+        for code in re.findall(r"`((?:python|torchrun|bash|pip) [^`]+)`", text):
+            for path in re.findall(r"(?:launch|tools|configs|examples|tests)/[\w/.]+\w", code):
+                assert (ROOT / path).exists(), f"{place}: {code}"
+            for extra in re.findall(r"\.\[(\w+)\]", code):
+                assert extra in setup["options.extras_require"], f"{place}: {code}"
+
+
 def test_tests_are_what_ci_runs() -> None:
     assert "bash tests/run.sh" in COMMANDS
     assert "bash tests/run.sh" in (ROOT / ".ci/run").read_text()
@@ -171,11 +227,11 @@ def test_snippet(snippet: str, project: Path, monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.chdir(project)
     monkeypatch.setattr("guidance.losses.LOCALIZATION_LOSSES", dict(LOCALIZATION_LOSSES))
-    if "load_run" in snippet:
+    if "image.png" in snippet:
         assert (project / "runs/demo_guided").is_dir(), "the demo command runs first"
         shutil.copy(sorted((project / "demo").rglob("*.png"))[0], project / "image.png")
     names: dict[str, object] = {}
-    exec(compile(snippet, "README.md", "exec"), names)
+    exec(compile(snippet, "page", "exec"), names)
     if "load_run" in snippet:
         assert names["attribution"].shape == (32, 32)  # type: ignore[attr-defined]
     if "outside" in snippet:
@@ -183,33 +239,3 @@ def test_snippet(snippet: str, project: Path, monkeypatch: pytest.MonkeyPatch) -
 
         loss = names["outside"](torch.rand(2, 4, 4), torch.zeros(2, 8, 8, dtype=torch.bool))  # type: ignore[operator]
         assert loss.shape == (2,)
-
-
-def test_files_and_settings_that_the_readme_names_exist() -> None:
-    from guidance.attribution import ATTRIBUTIONS
-    from guidance.config import config_type
-    from guidance.losses import LOCALIZATION_LOSSES
-    from guidance.models import BACKBONES
-
-    for path in re.findall(r"\]\((docs/[^)]+)\)", README):
-        assert (ROOT / path).is_file(), path
-    for name in [*ATTRIBUTIONS, *LOCALIZATION_LOSSES, *BACKBONES, *settings(config_type())]:
-        assert re.search(rf"[`.]{name}[`:.]", README), f"{name} is not in the table of settings"
-
-
-def settings(section: type[BaseModel]) -> set[str]:
-    """Names of all keys of a section and of those below."""
-    names = set(section.model_fields) - {"data", "alpha", "area"}
-    inner = [model for field in section.model_fields.values() for model in sections_of(field.annotation)]
-    return names.union(*map(settings, inner))
-
-
-def test_the_readme_marks_what_a_resumed_run_may_change() -> None:
-    """Each setting marked * in the table, and no other."""
-    from guidance.config import free_on_resume, parse_config
-
-    free = free_on_resume(parse_config({"data": {"name": "demo", "root": "x"}}))
-    table = README[README.index("| section | keys |") : README.index("may be changed with `--resume`.")]
-    marked = set(re.findall(r"`(\w+)`\\\*", table)) | {"epochs"}
-    assert "`epochs` (\\* unless" in table
-    assert marked == {name.rpartition(".")[2] for name in free}

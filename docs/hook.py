@@ -1,0 +1,36 @@
+"""What mkdocs makes while it builds: the config reference, the names of the API, and pages that are files of the root."""
+
+from __future__ import annotations
+
+import re
+from importlib import import_module
+from inspect import getmodule
+from pathlib import Path
+
+from guidance.config.reference import reference
+
+ROOT = Path(__file__).parents[1]
+# A page that is a file of the root, whose links start there.
+ROOT_FILES = {"contributing.md": "CONTRIBUTING.md", "changes.md": "CHANGELOG.md"}
+
+
+def names(module: str) -> list[str]:
+    """The public names of a module: its `__all__`, or what is defined in it."""
+    found = import_module(module)
+    own = [name for name, value in vars(found).items() if not name.startswith("_") and getmodule(value) is found]
+    return list(getattr(found, "__all__", own))
+
+
+def api(module: str) -> str:
+    """A heading for a module, and what mkdocstrings makes of each of its names."""
+    return f"## `{module}`\n\n" + "".join(f"::: {module}.{name}\n\n" for name in names(module))
+
+
+def on_page_markdown(markdown: str, page, config, files) -> str:
+    """Fill the places that a page leaves."""
+    place = page.file.src_uri
+    if place in ROOT_FILES:
+        markdown = (ROOT / ROOT_FILES[place]).read_text().replace("](docs/", "](")
+    if "<!-- config reference -->" in markdown:
+        markdown = markdown.replace("<!-- config reference -->", reference())
+    return re.sub(r"<!-- names of ([\w.]+) -->", lambda found: api(found[1]), markdown)
