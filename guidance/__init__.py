@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from guidance.api.fronts import front
     from guidance.api.guided_loss import GuidedLoss, GuidedOutput
     from guidance.api.images import Preprocessing
+    from guidance.api.surveying import Survey, survey
     from guidance.inference import load_model, load_run
     from guidance.models import wrap
 
@@ -25,11 +26,13 @@ __all__ = [
     "GuidedLoss",
     "GuidedOutput",
     "Preprocessing",
+    "Survey",
     "evaluate",
     "explain",
     "front",
     "load_model",
     "load_run",
+    "survey",
     "wrap",
 ]
 _MODULES = {
@@ -38,11 +41,13 @@ _MODULES = {
     "GuidedLoss": "guidance.api.guided_loss",
     "GuidedOutput": "guidance.api.guided_loss",
     "Preprocessing": "guidance.api.images",
+    "Survey": "guidance.api.surveying",
     "evaluate": "guidance.api.evaluating",
     "explain": "guidance.api.explaining",
     "front": "guidance.api.fronts",
     "load_model": "guidance.inference",
     "load_run": "guidance.inference",
+    "survey": "guidance.api.surveying",
     "wrap": "guidance.models",
 }
 

@@ -23,7 +23,7 @@ LAYERS = [
     ["regions", "maps", "losses"],
     ["data", "models"],
     ["attribution"],
-    ["evaluation"],
+    ["evaluation", "unannotated"],
     ["objectives"],
     ["runs"],
     ["pictures", "training"],

@@ -1,0 +1,1 @@
+"""What maps tell of a folder of images that nobody has annotated."""
