@@ -52,3 +52,26 @@ LAND_AND_WATER = {"land": (0, 255, 0), "water": (0, 0, 255)}
 def rows(folder: Path) -> list[dict[str, str]]:
     with open(folder / "metadata.csv", newline="") as file:
         return list(csv.DictReader(file))
+
+
+def few_birds(sample: Path, folder: Path, images: int) -> Path:
+    """`images` of each split of a Waterbirds set, of every group in turn; its files are linked."""
+    (source,) = sample.glob("waterbird_*")
+    target = folder / source.name
+    target.mkdir(parents=True)
+    chosen: list[dict[str, str]] = []
+    for split in "012":
+        of_split = [row for row in rows(source) if row["split"] == split]
+        groups = {(row["y"], row["place"]) for row in of_split}
+        each = [[row for row in of_split if (row["y"], row["place"]) == group] for group in sorted(groups)]
+        chosen += [row for turn in zip(*each, strict=False) for row in turn][:images]
+    with open(target / "metadata.csv", "w", newline="") as file:
+        writer = csv.DictWriter(file, list(chosen[0]))
+        writer.writeheader()
+        writer.writerows(chosen)
+    for row in chosen:
+        path = target / row["img_filename"]
+        path.parent.mkdir(exist_ok=True)
+        path.symlink_to(source / row["img_filename"])
+    (folder / "CUB_200_2011").symlink_to(sample / "CUB_200_2011")
+    return folder
