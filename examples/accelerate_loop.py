@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import torch
 from accelerate import Accelerator
+from data import collate, squares
 from torch.utils.data import DataLoader
 
-from data import collate, squares
 from guidance import GuidedLoss, evaluate
 from guidance.models import build_model
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import torch
+from data import collate, squares
 from lightning import LightningModule, Trainer
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from data import collate, squares
 from guidance import GuidedLoss, evaluate
 from guidance.models import build_model
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import torch
+from data import CLASSES, collate, squares
 from torch.utils.data import DataLoader
 
-from data import CLASSES, collate, squares
 from guidance import GuidedLoss, evaluate, front
 from guidance.models import build_model
 

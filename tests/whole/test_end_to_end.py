@@ -160,7 +160,7 @@ def test_an_aim_run_shows_its_masks(demo_root: Path, tmp_path: Path, run: Run) -
 
 
 def test_real_images_on_two_processes(voc_root: Path, tmp_path: Path, run: Run) -> None:
-    """A shipped config; small images, few batches. Those of other data sets: tests/whole/test_readme.py."""
+    """A shipped config; small images, few batches. Those of other data sets: tests/whole/docs/test_commands.py."""
     config = [
         "launch/train.py",
         "--config",
