@@ -21,9 +21,17 @@ def names(module: str) -> list[str]:
     return list(getattr(found, "__all__", own))
 
 
+def directive(module: str, name: str) -> str:
+    """What mkdocstrings documents. A function of a module of its own name is asked for there, or it would be the module."""
+    home = getattr(getattr(import_module(module), name), "__module__", module)
+    if home != module and home.endswith(f".{name}"):
+        return f'<a id="{module}.{name}"></a>\n\n::: {home}.{name}\n\n'
+    return f"::: {module}.{name}\n\n"
+
+
 def api(module: str) -> str:
     """A heading for a module, and what mkdocstrings makes of each of its names."""
-    return f"## `{module}`\n\n" + "".join(f"::: {module}.{name}\n\n" for name in names(module))
+    return f"## `{module}`\n\n" + "".join(directive(module, name) for name in names(module))
 
 
 def on_page_markdown(markdown: str, page, config, files) -> str:

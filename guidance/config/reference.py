@@ -22,7 +22,7 @@ Schema = Mapping[str, Any]
 def reference() -> str:
     """Markdown: a heading and a table for each section, and for what each data set has of its own."""
     schema = config_schema()
-    parts = [f"## The config\n\n{_table(config_type(), schema)}"]
+    parts = [f"## Sections\n\n{_table(config_type(), schema)}"]
     for name, field in config_type().model_fields.items():
         if name == "data":
             parts += _data(schema)

@@ -129,7 +129,7 @@ def test_the_reference_marks_what_a_resumed_run_may_change(sections: dict[str, s
     common = {place: part for place, part in sections.items() if ": " not in place}
     for place, part in common.items():
         for key, rest in re.findall(r"^\| `(\w+)` \|(.*)", part, re.M):
-            name = key if place == "The config" else f"{place}.{key}"
+            name = key if place == "Sections" else f"{place}.{key}"
             expected = any(name == known or name.startswith(f"{known}.") for known in free)
             assert ("May change on resume" in rest) == expected, name
     assert "unless schedule.name is cosine, or objective.mode is aim" in sections["trainer"]
