@@ -1,4 +1,4 @@
-"""The whole of Waterbirds, 11,788 images with the faults of the official boxes, through every README command for it."""
+"""The whole of Waterbirds, 11,788 images with the faults of the official boxes, through every command of the pages for it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from PIL import Image
 from guidance.runs.logs.json_lines import read_log
 from guidance.runs.paths import METRICS
 from tests.support.data.layouts import write_text
-from tests.whole.test_readme import COMMANDS, ROOT, SHARED, smaller
+from tests.whole.docs.test_commands import COMMANDS, ROOT, SHARED, smaller
 
 HEIGHT, WIDTH = 33, 50
 # split -> (group -> images), as published for Waterbirds-100; groups are (bird, place)
