@@ -18,6 +18,7 @@ import pytest
 
 from guidance.config import load_config
 from tests.support.processes import run_forked
+from tests.whole.docs.made import class_folders, own_images, random_weights, twelfth, yolo_export
 from tests.whole.docs.pages import ROOT, pages
 
 SHARED = ROOT.parent / "shared"
@@ -95,36 +96,6 @@ def execute(words: list[str], project: Path) -> str:
     return done.stdout
 
 
-def random_weights(project: Path) -> Path:
-    """Weights of ImageNet that need no network."""
-    import torch
-    from torchvision.models import resnet18
-
-    torch.save(resnet18().state_dict(), project / "random.pth")
-    return project / "random.pth"
-
-
-def class_folders(project: Path) -> Path:
-    """A picture of two classes each, one by its name and one by its WordNet id."""
-    from PIL import Image
-
-    for name in ("golden_retriever", "n01440764"):
-        (project / "images" / name).mkdir(parents=True, exist_ok=True)
-        Image.new("RGB", (80, 60), "green").save(project / "images" / name / "0.png")
-    return project / "images"
-
-
-def twelfth(data: Path, folder: Path) -> None:
-    """A folder like the sample of Waterbirds-100, with each twelfth of its images."""
-    (birds,) = data.glob("waterbird_*")
-    (folder / birds.name).mkdir(parents=True)
-    (folder / "CUB_200_2011").symlink_to(data / "CUB_200_2011")
-    for species in filter(Path.is_dir, birds.iterdir()):
-        (folder / birds.name / species.name).symlink_to(species)
-    head, *rows = (birds / "metadata.csv").read_text().splitlines()
-    (folder / birds.name / "metadata.csv").write_text("\n".join([head, *rows[::12], ""]))
-
-
 def smaller(command: str, project: Path) -> list[str]:
     """The same command with less to do: a dry run where it asks for a cluster, else fewer and smaller images."""
     if command == "bash launch/demo.sh":
@@ -140,6 +111,10 @@ def smaller(command: str, project: Path) -> list[str]:
         command = command.replace(place, f"../shared/data/{name}")
     command = command.replace("data/demo/images", "demo/images")
     words = shlex.split(command)
+    if words[1] == "tools/annotate.py":  # it would serve its page until it is stopped
+        return [*words[:2], own_images(project), "--run", "runs/demo_guided", "--dry-run"]
+    if "convert" in words:
+        yolo_export(project)
     if words[1] == "launch/experiment_demo.sh":  # one run of the 39, and the report on it
         less = "--only baseline --seeds 0 --set trainer.epochs=1 model.name=resnet8"
         return ["bash", str(ROOT / words[1]), str(project / words[2]), *less.split()]
