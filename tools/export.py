@@ -34,6 +34,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--to", choices=KINDS, required=True, help="format")
     parser.add_argument("--output", type=Path, metavar="FILE", help="default: beside the checkpoint, named after it")
     parser.add_argument("--maps", action="store_true", help="the map of the predicted class as a second output")
+    parser.add_argument(
+        "--evaluate", metavar="SPLIT", help="evaluate this split for the card: intervals, typical and worst images"
+    )
     cli.add_overrides(parser, purpose=", such as evaluation.attribution.method=bcos")
     args = parser.parse_args(argv)
     if (args.run is None) == (args.model is None):
@@ -60,7 +63,7 @@ def write(args: argparse.Namespace) -> None:
             if args.run.is_dir()
             else args.run.with_suffix(FORMATS[args.to].suffix)
         )
-    done = export(load(args), args.to, output, maps=args.maps)
+    done = export(load(args), args.to, output, maps=args.maps, split=args.evaluate)
     print(f"written: {done.file}, {done.metadata}, {done.card}")
     if done.differences is None:
         print("not checked: onnxruntime is not installed (pip install -e '.[onnx]')", file=sys.stderr)

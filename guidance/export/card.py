@@ -4,22 +4,40 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from guidance.data import Source
 from guidance.inference import Run, split_of
 
+if TYPE_CHECKING:  # which needs scipy
+    from guidance.export.evaluated import EvaluatedSplit
+
 SHOWN = 50  # classes that are named
 
 
-def model_card(run: Run, metadata: Mapping[str, Any], differences: Mapping[str, float] | None, images: str) -> str:
-    """Markdown. `differences`: of the exported file from our net, on `images` (see `checking`)."""
+def model_card(
+    run: Run,
+    metadata: Mapping[str, Any],
+    differences: Mapping[str, float] | None,
+    images: str,
+    *,
+    evaluated: EvaluatedSplit | None = None,
+    picture: Path | None = None,
+) -> str:
+    """Markdown. `differences`: of the exported file from our net, on `images` (see `checking`).
+
+    `evaluated`: what stands in place of the metrics of the run; `picture`: its images, beside the card.
+    """
+    metrics = _metrics(run) if evaluated is None else [*evaluated.lines]
+    if picture is not None:
+        metrics += ["", f"![Typical images, and those of the lowest EPG, with their maps]({picture.name})"]
     sections = {
         "Use": _use(metadata, differences, images),
         "Data": _data(run),
         "Training": _training(run),
-        "Metrics": _metrics(run),
-        "Limits": _limits(run),
+        "Metrics": metrics,
+        "Limits": _limits(run, evaluated),
     }
     parts = [f"# {metadata['architecture']}, {len(run.classes)} classes"]
     for title, lines in sections.items():
@@ -89,14 +107,17 @@ def _metrics(run: Run) -> list[str]:
     return ["On the validation split, when the checkpoint was written:", "", "| metric | value |", "|---|---|", *rows]
 
 
-def _limits(run: Run) -> list[str]:
+def _limits(run: Run, evaluated: EvaluatedSplit | None) -> list[str]:
     settings = run.config.evaluated_attribution
     lines = ["- images of other sources, other resolutions and other classes than those above were not evaluated"]
+    if evaluated is not None:
+        lines.append("- intervals are over the images of the split, not over other trainings of the same net")
+    if run.metrics and (evaluated is None or evaluated.split == run.config.data.val_split):
+        lines.append(
+            "- the validation split chose the checkpoint, so its metrics are too high; --evaluate takes another"
+        )
     if run.metrics:
-        lines += [
-            "- the validation split chose the checkpoint, so its metrics are too high; launch/evaluate.py takes another",
-            "- the metrics are of one run, without intervals",
-        ]
+        lines.append("- the metrics are of one run" + (", without intervals" if evaluated is None else ""))
     if run.metrics and not any("group" in name for name in run.metrics):
         lines.append("- no metric is by group: how the net does where class and surroundings disagree is not known")
     return [*lines, f"- maps were only looked at by {settings.title} at {settings.depth}, if at all"]

@@ -13,6 +13,7 @@ from guidance.export.checking import differences, expected_outputs, sample_image
 from guidance.export.formats import FORMATS
 from guidance.export.metadata import describe_export
 from guidance.inference import Run
+from guidance.pictures.layout import write_png
 from guidance.runs.files import write_atomically
 from guidance.types import lookup
 
@@ -29,10 +30,11 @@ class Exported(NamedTuple):
     images: str  # what it was checked on
 
 
-def export(run: Run, kind: str, output: Path, *, maps: bool = False) -> Exported:
+def export(run: Run, kind: str, output: Path, *, maps: bool = False, split: str | None = None) -> Exported:
     """Write `run`, a net on the CPU, to `output` in the format `kind` of FORMATS, with a .json and a .md beside it.
 
-    `maps`: with the map of the predicted class as a second output. The file is read back and run on images beside our own net
+    `maps`: with the map of the predicted class as a second output. `split`: is evaluated for the card, with intervals, and
+    pictures in a .png. The file is read back and run on images beside our own net
     before it gets its name, so that one that differs is never left behind. Raises ValueError for an unknown format, for what
     the format cannot hold, and for a file that differs.
     """
@@ -55,5 +57,13 @@ def export(run: Run, kind: str, output: Path, *, maps: bool = False) -> Exported
         unchecked.unlink(missing_ok=True)
     beside, card = (output.with_name(output.name + end) for end in (".json", ".md"))
     write_atomically(beside, json.dumps(metadata, indent=2) + "\n")
-    write_atomically(card, model_card(run, metadata, agreement, origin))
+    evaluated, picture = None, None
+    if split is not None:
+        from guidance.export.evaluated import evaluate_for_card  # needs scipy
+
+        evaluated = evaluate_for_card(run, split)
+    if evaluated is not None and evaluated.picture is not None:
+        picture = output.with_name(output.name + ".png")
+        write_png(picture, evaluated.picture)
+    write_atomically(card, model_card(run, metadata, agreement, origin, evaluated=evaluated, picture=picture))
     return Exported(output, beside, card, agreement, origin)

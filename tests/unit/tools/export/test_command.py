@@ -13,7 +13,10 @@ import pytest
 import torch
 
 from guidance.data.sets.demo import load_demo
+from guidance.evaluation.significance import share
 from guidance.export import export, formats
+from guidance.export.card import model_card
+from guidance.inference import evaluate_checkpoint
 from guidance.models import BACKBONES
 from guidance.runs.checkpoint import save
 from tests.support.runs import COUNTS
@@ -38,7 +41,7 @@ def test_files_of_a_run(make_run: MakeRun, tmp_path: Path, capsys: pytest.Captur
     classes = load_demo(tmp_path / "data", "val", image_size=32, **COUNTS).classes
     run = make_run("tiny_bcos", classes, data=data, objective=guided)
     folder = store(tmp_path / "run", run)
-    assert tool.main([str(folder), "--to", "torch.export", "--maps"]) == 0
+    assert tool.main([str(folder), "--to", "torch.export", "--maps", "--evaluate", "test"]) == 0
     printed = capsys.readouterr().out
     assert re.search(r"run on images of demo val; .*: logits \d\.\de[+-]\d+, maps \d\.\de[+-]\d+\n", printed)
     beside = json.loads((folder / "export.pt2.json").read_text())
@@ -50,15 +53,25 @@ def test_files_of_a_run(make_run: MakeRun, tmp_path: Path, capsys: pytest.Captur
     assert (beside["epoch"], beside["step"]) == (3, 12)
     card = (folder / "export.pt2.md").read_text()
     for line in (
-        "| accuracy | 0.7500 |",
+        "On the split test, 11 images",
+        "![Typical images, and those of the lowest EPG, with their maps](export.pt2.png)",
         "- objective.localization.weight: 0.5",
         "- val: 10 images (groups: ",
         "- guided by: energy loss on maps of bcos at input",
     ):
         assert line in card
     assert sorted(path.name for path in folder.iterdir()) == [
-        "checkpoints", "export.pt2", "export.pt2.json", "export.pt2.md"
+        "checkpoints", "export.pt2", "export.pt2.json", "export.pt2.md", "export.pt2.png"
     ]  # fmt: skip
+    found = evaluate_checkpoint(folder, "test")
+    right = round(found["accuracy"] * 11)
+    low, high = share(right, 11)[2:]
+    assert f"| accuracy | {right / 11:.4f} | {low:.4f} to {high:.4f} |" in card
+    ((epg, interval),) = re.findall(r"\| epg \| ([\d.]+) \| ([\d.]+ to [\d.]+) \|", card)
+    low, high = map(float, interval.split(" to "))
+    assert low <= float(epg) == pytest.approx(found["epg"], abs=1e-4)  # one class an image: its mean is the metric
+    assert high > low
+    assert "| accuracy | 0.7500 |" in model_card(run, beside, None, "")  # of the run, where nothing is evaluated
 
 
 def test_what_differs_is_not_left_behind(make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
