@@ -13,6 +13,7 @@ from matplotlib import image as pictures
 from torch import Tensor, nn
 from torchvision import tv_tensors
 
+from guidance.config.sections import ModelSettings
 from guidance.data import eval_transform
 from guidance.data.reading.decode import read_image
 from guidance.models.classifier import Classifier
@@ -27,7 +28,7 @@ CLASSES = ("bird", "fish", "tree")
 class FakeRun:
     """What the command uses of `guidance.inference.Run`."""
 
-    config, classes = SimpleNamespace(model=SimpleNamespace(name="resnet18")), CLASSES
+    config, classes = SimpleNamespace(model=ModelSettings(name="resnet18")), CLASSES
 
     def __init__(self, model: Classifier) -> None:
         self.model = model
