@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path, PurePosixPath
 
-from guidance.data.formats.annotations import Remarks
+from guidance.data.formats.annotations import AnnotatedImage, Annotations, Remarks
 from guidance.data.formats.pictures import Pictures
 from guidance.data.reading.files import read_text
 
@@ -57,6 +57,19 @@ def assign(lists: Mapping[str, Iterable[str]], remarks: Remarks) -> dict[str, st
             else:
                 found[name] = split_name(split)
     return found
+
+
+def images_by_stem(annotations: Annotations, tool: str) -> Iterator[tuple[AnnotatedImage, str]]:
+    """The images, and what tools that tell them by their path without its suffix call them; ValueError for two alike."""
+    stems: set[str] = set()
+    for image in annotations.images:
+        stem = PurePosixPath(image.name).with_suffix("").as_posix()
+        if stem in stems:
+            raise ValueError(
+                f"two images are called {stem} but for their suffix, and {tool} tells images by that; rename one"
+            )
+        stems.add(stem)
+        yield image, stem
 
 
 def link_images(images: Path, target: Path) -> None:

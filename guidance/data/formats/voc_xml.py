@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from guidance.data.formats.annotations import AnnotatedImage, AnnotatedObject, Annotations, Remarks
 from guidance.data.formats.pictures import Pictures, settle
-from guidance.data.formats.splits import link_images, read_lists, split_name
+from guidance.data.formats.splits import images_by_stem, link_images, read_lists, split_name
 from guidance.data.reading.decode import UnreadableError
 from guidance.data.reading.files import Box
 from guidance.data.reading.xml_files import annotated_box, annotated_size, read_xml
@@ -91,14 +91,7 @@ def write_voc_xml(annotations: Annotations, images: Path, output: Path) -> dict[
     remarks = Remarks()
     link_images(images, output / "JPEGImages")
     lists: dict[str, list[str]] = {}
-    stems: set[str] = set()
-    for image in annotations.images:
-        stem = PurePosixPath(image.name).with_suffix("").as_posix()
-        if stem in stems:
-            raise ValueError(
-                f"two images are called {stem} but for their suffix, and VOC tells images by that; rename one"
-            )
-        stems.add(stem)
+    for image, stem in images_by_stem(annotations, "VOC"):
         path = output / "Annotations" / f"{stem}.xml"
         path.parent.mkdir(parents=True, exist_ok=True)
         tree = ElementTree.ElementTree(_describe(image, remarks))

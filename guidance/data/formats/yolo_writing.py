@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import yaml
 
 from guidance.data.formats.annotations import AnnotatedImage, Annotations, Remarks
-from guidance.data.formats.splits import link_images, split_name
+from guidance.data.formats.splits import images_by_stem, link_images, split_name
 from guidance.data.reading.decode import read_header
 
 
@@ -21,14 +21,7 @@ def write_yolo(annotations: Annotations, images: Path, output: Path) -> dict[str
     link_images(images, output / "images")
     numbers = {name: number for number, name in enumerate(annotations.classes)}
     lists: dict[str, list[str]] = {}
-    stems: set[str] = set()
-    for image in annotations.images:
-        stem = PurePosixPath(image.name).with_suffix("").as_posix()
-        if stem in stems:
-            raise ValueError(
-                f"two images are called {stem} but for their suffix, and YOLO tells images by that; rename one"
-            )
-        stems.add(stem)
+    for image, stem in images_by_stem(annotations, "YOLO"):
         path = output / "labels" / f"{stem}.txt"
         path.parent.mkdir(parents=True, exist_ok=True)
         turned = read_header(images / image.name).orientation != 1
