@@ -123,9 +123,7 @@ def survey(
     image can be read.
     """
     given = _files(images) if isinstance(images, str | Path) else list(images)
-    look = partial(
-        explain, model, attribution=attribution, depth=depth, classes=classes, preprocess=preprocess
-    )  # fmt: skip
+    look = partial(explain, model, attribution=attribution, depth=depth, classes=classes, preprocess=preprocess)
     unread: list[tuple[str, str]] = []
     seen: list[_Seen] = []
     with Progress("explained", -(-len(given) // batch_size), unit="batch") as progress:
@@ -181,7 +179,7 @@ def _look(
     border, corners = (energy_share(energy, of(height, width).expand(len(images), -1, -1)) for of in _PLACES.values())
     confidence = found.probabilities.gather(1, found.targets[:, None])[:, 0]
     names = [of_image[0] for of_image in found.names]
-    return [_Seen(images, names, confidence, border, corners, evidence_shares(found.maps), (height, width))]
+    return [_Seen(images, names, confidence, border, corners, evidence_shares(energy), (height, width))]
 
 
 def _files(folder: str | Path) -> list[Picture]:

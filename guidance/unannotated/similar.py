@@ -11,20 +11,20 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from guidance.maps import positive_energy
+from guidance.maps import Maps, energy_of
 
 CELLS = 8  # a side; finer maps are alike only where objects lie at the same pixel
 
 
-def evidence_shares(attribution: Tensor, cells: int = CELLS) -> Tensor:
+def evidence_shares(attribution: Maps, cells: int = CELLS) -> Tensor:
     """Share of a map's positive evidence in each cell of a square grid: [M, H, W] -> [M, cells, cells].
 
     A map without positive evidence gives zeros.
     """
-    positive, exists = positive_energy(attribution.float())
-    pooled = functional.adaptive_avg_pool2d(positive[:, None], cells)[:, 0]
-    total = pooled.sum((1, 2), keepdim=True)
-    return torch.where(exists[:, None, None] & (total > 0), pooled / total.where(total > 0, torch.ones(())), 0.0)
+    energy = energy_of(attribution)
+    pooled = functional.adaptive_avg_pool2d(energy.positive[:, None], cells)[:, 0]
+    total = torch.where(energy.exists, pooled.sum((1, 2)), 1.0)
+    return pooled / total[:, None, None]
 
 
 def group_similar(shares: Tensor, groups: int) -> Tensor:
