@@ -117,6 +117,17 @@ class PairedTests(NamedTuple):
     wilcoxon_p: float
 
 
+def mean_interval(values: Sequence[float], *, seed: int = 0) -> Interval:
+    """Of the mean: percentiles over `RESAMPLES` resamples of independent values; NaN where all are the same."""
+    if len(set(values)) < 2:
+        return NO_INTERVAL
+    found = stats.bootstrap(
+        (np.asarray(values),), np.mean, n_resamples=RESAMPLES, batch=50, confidence_level=CONFIDENCE, method="percentile",
+        random_state=np.random.default_rng(seed),
+    ).confidence_interval  # fmt: skip
+    return Interval(float(found.low), float(found.high))
+
+
 def paired_tests(first: Sequence[float], second: Sequence[float], *, seed: int = 0) -> PairedTests:
     """Compare two nets image by image; NaN where the values decide nothing (one image, or all differences the same).
 
@@ -133,16 +144,12 @@ def paired_tests(first: Sequence[float], second: Sequence[float], *, seed: int =
         return PairedTests(len(first), middle, NO_INTERVAL, NO_INTERVAL, *[math.nan] * 4)
     t_test = stats.ttest_rel(second, first)
     t_interval = t_test.confidence_interval(CONFIDENCE)
-    resampled = stats.bootstrap(
-        (differences,), np.mean, n_resamples=RESAMPLES, batch=50, confidence_level=CONFIDENCE, method="percentile",
-        random_state=np.random.default_rng(seed),
-    ).confidence_interval  # fmt: skip
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of few images, which the p-value says
         signed = stats.wilcoxon(differences)
     return PairedTests(
         len(first), middle, Interval(float(t_interval.low), float(t_interval.high)),
-        Interval(float(resampled.low), float(resampled.high)),
+        mean_interval(differences.tolist(), seed=seed),
         float(t_test.statistic), float(t_test.pvalue), float(signed.statistic), float(signed.pvalue),
     )  # fmt: skip
 

@@ -9,9 +9,10 @@ import torch
 from guidance.api.explaining import explain
 from guidance.assembly import build_evaluation_dataset
 from guidance.evaluation.rows import Rows
-from guidance.evaluation.significance import Interval, accuracy_intervals, paired_tests
+from guidance.evaluation.significance import Interval, accuracy_intervals, mean_interval
 from guidance.inference import Evaluation, Run, evaluate_run
 from guidance.pictures.panels import panel
+from guidance.results.samples import by_image
 from guidance.runs.logs import Image
 
 SHOWN = 3  # images of each kind
@@ -35,7 +36,7 @@ def evaluate_for_card(run: Run, split: str) -> EvaluatedSplit:
     """
     found = evaluate_run(run, split)
     intervals = {name: Interval(share.low, share.high) for name, share in accuracy_intervals(found.rows).items()}
-    intervals |= {name: interval for name, (_, interval) in located_means(found.rows).items()}
+    intervals |= located_intervals(found.rows)
     rows = [
         f"| {name} | {value:.4f} | {'' if name not in intervals else '{:.4f} to {:.4f}'.format(*intervals[name])} |"
         for name, value in sorted(found.metrics.items())
@@ -45,15 +46,16 @@ def evaluate_for_card(run: Run, split: str) -> EvaluatedSplit:
     return EvaluatedSplit(split, tuple(lines), _picture(run, found))
 
 
-def located_means(rows: Rows) -> dict[str, tuple[float, Interval]]:
-    """ "epg" and "iou": the mean over images, each with the mean of its located classes, and its bootstrap interval."""
-    found: dict[str, tuple[float, Interval]] = {}
+def located_intervals(rows: Rows) -> dict[str, Interval]:
+    """Of the means of "epg" and "iou" over images, each with the mean of its located classes."""
+    located = rows.located
+    columns = (rows.region_index[located].tolist(), rows.region_target[located].tolist())
+    pairs = [(str(image), str(target)) for image, target in zip(*columns, strict=True)]
+    found: dict[str, Interval] = {}
     for name, values in (("epg", rows.epg), ("iou", rows.iou_column())):
-        images = rows.region_index[rows.located]
-        means = [float(values[rows.located][images == one].mean()) for one in sorted(set(images.tolist()))]
+        means = by_image(dict(zip(pairs, values[located].tolist(), strict=True)))
         if means:
-            tests = paired_tests([0.0] * len(means), means)
-            found[name] = (tests.difference, tests.bootstrap)
+            found[name] = mean_interval([*means.values()])
     return found
 
 
