@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from guidance.data.formats import FORMATS
+from guidance.data.formats import FORMATS, AnnotatedImage, Annotations
 from guidance.data.formats.converting import check_converted, convert, differences
 from guidance.data.sets.custom import load_custom
 from tests.support.data.layouts import write_text
@@ -103,3 +103,15 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert "holds annotations already" in capsys.readouterr().err
     assert run("convert", "--from", "voc", tmp_path / "none", *given, "--output", tmp_path / "o") == 2
     assert "does not exist; it is what the tool exported" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("to", "tool"), [("voc", "VOC"), ("yolo", "YOLO")])
+def test_images_that_differ_in_their_suffix_alone(tmp_path: Path, to: str, tool: str) -> None:
+    """The second one would overwrite the file of the first."""
+    for suffix in (".jpg", ".png"):
+        write_picture(tmp_path / f"images/a{suffix}")
+    alike = tuple(AnnotatedImage(f"a{suffix}", (20, 30)) for suffix in (".jpg", ".png"))
+    write = FORMATS[to].write
+    assert write is not None
+    with pytest.raises(ValueError, match=f"two images are called a but for their suffix, and {tool} tells"):
+        write(Annotations(("cat",), alike, {}, ()), tmp_path / "images", tmp_path / "out")
