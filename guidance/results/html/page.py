@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import html
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ import numpy as np
 from guidance.pictures.front_panels import BETTER, WORSE
 from guidance.pictures.overlays import ramp, to_uint8
 from guidance.pictures.plots import RUN_COLOURS
+from guidance.results.html.document import document
 from guidance.results.html.images import SIDE
 
 PARTS = Path(__file__).parent / "template"
@@ -38,16 +37,8 @@ def write_page(path: Path, content: Mapping[str, Any], *, plotly: str) -> int:
         "better": BETTER,
         "worse": WORSE,
     }
-    parts = {
-        "title": html.escape(str(content["title"])),
-        "style": (PARTS / "page.css").read_text(encoding="utf-8"),
-        "plotly": plotly,
-        "content": embed(dict(content) | {"look": look}),
-        "script": "\n".join((PARTS / name).read_text(encoding="utf-8") for name in SCRIPTS),
-    }
-    template = (PARTS / "page.html").read_text(encoding="utf-8")
-    # In one pass, so that nothing in a part is taken for the place of another.
-    text = re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found.group(1)], template)
+    parts = {"plotly": plotly, "content": embed(dict(content) | {"look": look})}
+    text = document(PARTS, SCRIPTS, title=str(content["title"]), parts=parts)
     path.parent.mkdir(parents=True, exist_ok=True)
     return path.write_bytes(text.encode("utf-8", errors="replace"))
 
