@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
@@ -21,10 +24,19 @@ def boxes_to_mask(boxes: Tensor, height: int, width: int) -> Tensor:
     of positive area inside the canvas never vanishes. Zero-area and inverted boxes, and boxes outside the canvas, give
     an empty mask.
     """
-    boxes = _clamp(boxes, height, width)
-    x0, y0, x1, y1 = boxes.unbind(-1)
-    columns, rows = _cover(x0, x1, width).view(torch.uint8), _cover(y0, y1, height).view(torch.uint8)
-    return (rows[:, :, None] & columns[:, None, :]).view(torch.bool)  # six times as fast as on bool (torch 2.15)
+    return paint_boxes(boxes, range(len(boxes)), len(boxes), height, width)
+
+
+def paint_boxes(boxes: Tensor, rows: Iterable[int], count: int, height: int, width: int) -> Tensor:
+    """[count, height, width] bool: in each row the union of those of `boxes` [n, 4] for which `rows`, n of them, name it.
+
+    A box covers what `boxes_to_mask` says; a row without boxes is empty.
+    """
+    masks = torch.zeros((count, height, width), dtype=torch.bool, device=boxes.device)
+    # In plain numbers: boxes are few, and one operation of torch on them takes longer than all of this.
+    for (x0, y0, x1, y1), row in zip(boxes.tolist(), rows, strict=True):
+        masks[row, _cover(y0, y1, height), _cover(x0, x1, width)] = True
+    return masks
 
 
 def overhang(box: tuple[float, float, float, float], height: int, width: int) -> float:
@@ -57,14 +69,6 @@ def dilate_boxes(boxes: Tensor, fraction: float, height: int, width: int) -> Ten
     return _clamp(torch.cat((boxes[:, :2] - step, boxes[:, 2:] + step), dim=1), height, width)
 
 
-def union_by_row(masks: Tensor, rows: Tensor, count: int) -> Tensor:
-    """Join the `masks` [n, H, W] bool of equal `rows` [n] long: [count, H, W] bool, empty for a row without masks."""
-    union = masks.new_zeros((count, *masks.shape[1:]))
-    for mask, row in zip(masks, rows.tolist(), strict=True):  # boxes are few, and index_add_ takes ten times as long
-        union[row] |= mask
-    return union
-
-
 def not_empty(masks: Tensor) -> Tensor:
     """[n, H, W] bool -> [n] bool: which of the masks cover anything."""
     return masks.view(torch.uint8).flatten(1).amax(1) > 0  # nine times as fast as any() (torch 2.15)
@@ -80,10 +84,11 @@ def _clamp(boxes: Tensor, height: int, width: int) -> Tensor:
     return boxes.clamp_min(0).minimum(limit)
 
 
-def _cover(low: Tensor, high: Tensor, size: int) -> Tensor:
-    """[n, size] bool: the pixels of one axis between `low` and `high` [n], both within [0, size]."""
-    centre = torch.arange(size, device=low.device, dtype=low.dtype) + 0.5
-    inside = (low[:, None] <= centre) & (centre < high[:, None])
-    middle = ((low + high) / 2).floor().clamp_max(size - 1)
-    only_middle = (centre - 0.5 == middle[:, None]) & (low < high)[:, None]
-    return torch.where(inside.any(1, keepdim=True), inside, only_middle)
+def _cover(low: float, high: float, size: int) -> slice:
+    """The pixels of one axis of `size` between `low` and `high`; NaN gives none."""
+    low, high = max(low, 0.0), min(high, float(size))
+    if not low < high:
+        return slice(0)
+    first, end = math.ceil(low - 0.5), math.ceil(high - 0.5)
+    middle = min(math.floor((low + high) / 2), size - 1)
+    return slice(first, end) if first < end else slice(middle, middle + 1)

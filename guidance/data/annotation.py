@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import compress
 from typing import NamedTuple
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 from guidance.data.reading.decode import UnreadableError, check_boxes
 from guidance.data.source import Record, Source
 from guidance.data.transforms.views import View
-from guidance.regions import BOX, NEVER, SEGMENT, boxes_to_mask, complement, dilate_boxes, not_empty, union_by_row
+from guidance.regions import BOX, NEVER, SEGMENT, complement, dilate_boxes, not_empty, paint_boxes
 
 # (record, height and width of its image) -> {class: [H, W] bool}, of those of its classes that have one; see `read_segments`
 ReadSegments = Callable[[Record, int, int], Mapping[int, Tensor]]
@@ -63,15 +64,18 @@ class RegionOptions:
 
 
 class Annotation(NamedTuple):
-    """The annotated classes of one image, k of them, in the frame of its file."""
+    """The annotated classes of one image, k of them, in the frame of its file.
 
-    classes: Tensor  # [k] long, ascending
-    kinds: Tensor  # [k] long: BOX, SEGMENT or NEVER
+    Tensors only where a transform moves them: small ones take most of the time of a sample that comes from a cache.
+    """
+
+    classes: Sequence[int]  # k, ascending
+    kinds: Sequence[int]  # k: BOX, SEGMENT or NEVER
     boxes: Tensor  # [n, 4] float32
-    box_rows: Tensor  # [n] long: row of `classes`
-    forbidden: Tensor  # [n] bool: evidence must not lie in this box
+    box_rows: Sequence[int]  # n: row of `classes`
+    forbidden: Sequence[bool]  # n: evidence must not lie in this box
     segments: Tensor  # [s, H, W] uint8; those that are cached as squares, see `RegionOptions.cached`
-    segment_rows: Tensor  # [s] long: row of `classes`
+    segment_rows: Sequence[int]  # s: row of `classes`
     skipped: int  # faulty boxes and segmentations that were left out
     clipped: int = 0  # boxes that stuck out of the image
 
@@ -128,8 +132,10 @@ def annotate(
     allowed = record if regime.boxes else record._replace(boxes=(), box_classes=())
     forbidding = record._replace(boxes=record.never_boxes, box_classes=record.never_classes)
     found, never = (check_boxes(r, height, width, on_error) for r in (allowed, forbidding))
-    boxes = dilate_boxes(found.boxes, dilation, height, width) if dilation > 0 else found.boxes
-    kinds = dict.fromkeys(never.classes.tolist(), NEVER) | dict.fromkeys(found.classes.tolist(), BOX)
+    boxes = torch.tensor(found.boxes + never.boxes, dtype=torch.float32).reshape(-1, 4)
+    if dilation > 0:
+        boxes[: len(found.boxes)] = dilate_boxes(boxes[: len(found.boxes)], dilation, height, width)
+    kinds = dict.fromkeys(never.classes, NEVER) | dict.fromkeys(found.classes, BOX)
     faulty = found.skipped + never.skipped
     segments: dict[int, Tensor] = {}
     if regime.segments or (options.load_segments and kinds):
@@ -144,13 +150,13 @@ def annotate(
     row = {index: position for position, index in enumerate(sorted(kinds))}
     shown = [index for index in row if index in segments]
     return Annotation(
-        classes=torch.tensor(list(row), dtype=torch.long),
-        kinds=torch.tensor([kinds[index] for index in row], dtype=torch.long),
-        boxes=torch.cat((boxes, never.boxes)),
-        box_rows=torch.tensor([row[k] for k in torch.cat((found.classes, never.classes)).tolist()], dtype=torch.long),
-        forbidden=torch.arange(len(boxes) + len(never.boxes)) >= len(boxes),
+        classes=list(row),
+        kinds=[kinds[index] for index in row],
+        boxes=boxes,
+        box_rows=[row[index] for index in found.classes + never.classes],
+        forbidden=[False] * len(found.boxes) + [True] * len(never.boxes),
         segments=torch.stack([segments[k] for k in shown]).to(torch.uint8) if shown else _no_segments(height, width),
-        segment_rows=torch.tensor([row[k] for k in shown], dtype=torch.long),
+        segment_rows=[row[index] for index in shown],
         skipped=faulty,
         clipped=found.clipped + never.clipped,
     )
@@ -158,8 +164,7 @@ def annotate(
 
 def unannotated(height: int, width: int) -> Annotation:
     """The annotation of an image without any region."""
-    none, segments = torch.zeros(0, dtype=torch.long), _no_segments(height, width)
-    return Annotation(none, none, torch.zeros(0, 4), none, none.bool(), segments, none, skipped=0)
+    return Annotation((), (), torch.zeros(0, 4), (), (), _no_segments(height, width), (), skipped=0)
 
 
 def resolve(view: View, annotation: Annotation, *, invert: bool = False, never_alone: bool = True) -> Pairs:
@@ -172,37 +177,39 @@ def resolve(view: View, annotation: Annotation, *, invert: bool = False, never_a
     are all classes of the kind NEVER.
     """
     height, width = view["image"].shape[-2:]
-    count, kinds = len(annotation.classes), annotation.kinds
-    rows, forbidden = annotation.box_rows, annotation.forbidden
+    count, rows, forbidden = len(annotation.classes), annotation.box_rows, annotation.forbidden
+    classes, kinds = torch.tensor((annotation.classes, annotation.kinds), dtype=torch.long)
     segments, never = torch.zeros((2, count, height, width), dtype=torch.bool)
+    boxes = view["boxes"].as_subclass(Tensor)
+    allowed = paint_boxes(boxes, rows, count, height, width)  # with never boxes, which are taken out again below
     # What most images do not have is left out: it would cost a loader as much as the boxes do.
-    if len(rows):
-        covered = boxes_to_mask(view["boxes"].as_subclass(Tensor), height, width)
-        allowed = union_by_row(covered, rows, count)  # with never boxes, which are taken out again below
-    else:
-        allowed = torch.zeros((count, height, width), dtype=torch.bool)
-    restricted = bool(forbidden.any())
+    restricted = any(forbidden)
     if restricted:
-        never = union_by_row(covered[forbidden], rows[forbidden], count)
+        chosen = list(compress(rows, forbidden))
+        never = paint_boxes(boxes[list(forbidden)], chosen, count, height, width)
     if "segments" in view:
-        found = view["segments"].as_subclass(Tensor) > 0
-        segments = found if len(found) == count else segments.index_copy(0, annotation.segment_rows, found)
+        segments = _in_rows(view["segments"].as_subclass(Tensor) > 0, annotation.segment_rows, segments)
     if invert:
         allowed = complement(allowed)
-        segments[annotation.segment_rows] = complement(segments[annotation.segment_rows])
-    elif len(rows) and SEGMENT in kinds.tolist():
+        segments[list(annotation.segment_rows)] = complement(segments[list(annotation.segment_rows)])
+    elif rows and SEGMENT in annotation.kinds:
         # A small object may fall between the cells of its segmentation, while its box always covers a pixel.
         boxed = torch.zeros(count, dtype=torch.bool)
-        boxed[rows[~forbidden]] = True
+        boxed[[row for row, never_here in zip(rows, forbidden, strict=True) if not never_here]] = True
         kinds = torch.where((kinds == SEGMENT) & boxed & ~not_empty(segments), BOX, kinds)
     masks = _chosen(kinds, allowed, segments)
     if restricted:
         masks, segments = masks & ~never, segments & ~never
     left = not_empty(masks) & ((kinds != NEVER) | (not_empty(never) & never_alone)) if restricted else not_empty(masks)
-    dropped, parts = count - int(left.sum()), (annotation.classes, kinds, masks, segments, never)
+    dropped, parts = count - int(left.sum()), (classes, kinds, masks, segments, never)
     if dropped:
-        parts = (annotation.classes[left], kinds[left], masks[left], segments[left], never[left])
+        parts = (classes[left], kinds[left], masks[left], segments[left], never[left])
     return Pairs(*parts, dropped=dropped)
+
+
+def _in_rows(found: Tensor, rows: Sequence[int], empty: Tensor) -> Tensor:
+    """`found` [s, H, W] in their rows of as many as `empty` [k, H, W] has."""
+    return found if len(found) == len(empty) else empty.index_copy(0, torch.tensor(rows, dtype=torch.long), found)
 
 
 def _chosen(kinds: Tensor, allowed: Tensor, segments: Tensor) -> Tensor:

@@ -166,9 +166,9 @@ class GuidanceDataset(Dataset[Sample]):
         )
 
     def _targets(self, classes: tuple[int, ...]) -> Tensor:
-        targets = torch.zeros(len(self.source.classes))
+        targets = np.zeros(len(self.source.classes), np.float32)  # its indices take a tenth of the time of a tensor's
         targets[list(classes)] = 1
-        return targets
+        return torch.from_numpy(targets)
 
     def _transformed(self, image: Tensor, annotation: Annotation, size: tuple[int, int], seed: int) -> View:
         """The transformed view of an image; its annotation is in the frame of its file, (height, width) `size`.

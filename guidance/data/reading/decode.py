@@ -186,8 +186,8 @@ def read_object_segments(record: Record, *, threshold: int) -> Mapping[int, Tens
 class CheckedBoxes(NamedTuple):
     """The usable boxes of an image, n of them, within it."""
 
-    boxes: Tensor  # [n, 4] float32
-    classes: Tensor  # [n] long
+    boxes: list[tuple[float, float, float, float]]
+    classes: list[int]
     skipped: int  # faulty ones that were left out
     clipped: int  # of the n, those that stuck out of the image
 
@@ -198,9 +198,8 @@ def check_boxes(record: Record, height: int, width: int, on_error: str) -> Check
     A box that sticks out is clipped and counted: published boxes do. One that is empty or inverted, or lies wholly outside,
     is an error, or with `on_error` "skip" is left out and counted.
     """
-    if not record.boxes:
-        return CheckedBoxes(torch.zeros((0, 4)), torch.zeros(0, dtype=torch.long), 0, 0)
-    boxes, classes, skipped, clipped = [], [], 0, 0
+    boxes: list[tuple[float, float, float, float]] = []
+    classes, skipped, clipped = [], 0, 0
     for box, index in zip(record.boxes, record.box_classes, strict=True):
         problem = box_problem(box, height, width)
         if problem:
@@ -210,9 +209,4 @@ def check_boxes(record: Record, height: int, width: int, on_error: str) -> Check
         clipped += overhang(box, height, width) > ROUNDING
         boxes.append((max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height))))
         classes.append(index)
-    return CheckedBoxes(
-        torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
-        torch.tensor(classes, dtype=torch.long),
-        skipped,
-        clipped,
-    )
+    return CheckedBoxes(boxes, classes, skipped, clipped)

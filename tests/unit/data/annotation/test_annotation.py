@@ -151,9 +151,9 @@ def test_the_frame_of_the_file_is_what_boxes_and_segmentations_are_read_in(tmp_p
     source = make_source(tmp_path, [[(0, RIGHT), (1, LEFT)]])
     found = annotate(source, source.records[0], 20, 30, RegionOptions(region="best"))
     assert found.segments.shape == (2, 20, 30)
-    assert found.segment_rows.tolist() == [0, 1]
-    assert found.box_rows.tolist() == [0, 1]
-    assert not found.forbidden.any()
+    assert found.segment_rows == [0, 1]
+    assert found.box_rows == [0, 1]
+    assert found.forbidden == [False, False]
 
 
 def test_unknown_regimes_are_errors(tmp_path: Path) -> None:

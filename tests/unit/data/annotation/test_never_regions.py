@@ -62,8 +62,8 @@ def test_regions_are_neither_inverted_nor_dropped_unless_asked_for() -> None:
     view = {"image": torch.zeros(3, 1, 4), "boxes": tv_tensors.BoundingBoxes(boxes, format="XYXY", canvas_size=(1, 4))}
     none = unannotated(1, 4)
     annotation = Annotation(
-        classes=torch.tensor([5, 7]), kinds=torch.tensor([BOX, NEVER]), boxes=boxes, box_rows=torch.tensor([0, 1]),
-        forbidden=torch.tensor([False, True]), segments=none.segments, segment_rows=none.segment_rows, skipped=0,
+        classes=[5, 7], kinds=[BOX, NEVER], boxes=boxes, box_rows=[0, 1],
+        forbidden=[False, True], segments=none.segments, segment_rows=none.segment_rows, skipped=0,
     )  # fmt: skip
     found = resolve(view, annotation)
     assert found.classes.tolist() == [5, 7]

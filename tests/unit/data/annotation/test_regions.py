@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from guidance.regions import boxes_to_mask, complement, dilate_boxes, not_empty, union_by_row
+from guidance.regions import boxes_to_mask, complement, dilate_boxes, not_empty, paint_boxes
 
 sides = st.integers(1, 12)
 numbers = st.floats(-3, 15, width=32)
@@ -111,9 +111,8 @@ def test_a_mirrored_box_gives_the_mirrored_mask(
 def test_no_box_gives_no_mask() -> None:
     assert boxes_to_mask(torch.zeros(0, 4), 4, 5).shape == (0, 4, 5)
     assert dilate_boxes(torch.zeros(0, 4), 0.5, 4, 5).shape == (0, 4)
-    none, rows = torch.zeros(0, 4, 5, dtype=torch.bool), torch.zeros(0, dtype=torch.long)
-    assert union_by_row(none, rows, 0).shape == (0, 4, 5)
-    assert not union_by_row(none, rows, 2).any()
+    assert paint_boxes(torch.zeros(0, 4), [], 0, 4, 5).shape == (0, 4, 5)
+    assert not paint_boxes(torch.zeros(0, 4), [], 2, 4, 5).any()
 
 
 def test_dilation_moves_each_side_and_clamps() -> None:
@@ -143,30 +142,26 @@ def test_a_dilated_box_covers_the_box(
     assert (high >= boxes[:, 2:].clamp_min(0).minimum(limit)).all()
 
 
-def test_union_joins_the_masks_of_a_row() -> None:
-    masks = torch.eye(4, dtype=torch.bool)[:, None, :]  # four 1 x 4 masks of one pixel each
-    union = union_by_row(masks, torch.tensor([2, 0, 2, 2]), 3)
-    assert union.int().tolist() == [[[0, 1, 0, 0]], [[0, 0, 0, 0]], [[1, 0, 1, 1]]]
-
-
-def test_union_of_very_many_masks_does_not_overflow() -> None:
-    masks = torch.ones(512, 1, 1, dtype=torch.bool)
-    assert union_by_row(masks, torch.zeros(512, dtype=torch.long), 1).all()
+def test_boxes_of_a_row_are_joined() -> None:
+    pixels = torch.tensor([[i, 0.0, i + 1, 1] for i in range(4)])
+    painted = paint_boxes(pixels, [2, 0, 2, 2], 3, 1, 4)
+    assert painted.int().tolist() == [[[0, 1, 0, 0]], [[0, 0, 0, 0]], [[1, 0, 1, 1]]]
 
 
 @settings(deadline=None)
-@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2**6 - 1)), max_size=6))
-def test_union_equals_a_loop(pairs: list[tuple[int, int]]) -> None:
-    masks = torch.tensor([[[bits >> i & 1 for i in range(6)]] for _, bits in pairs]).reshape(-1, 1, 6).bool()
-    labels = [label for label, _ in pairs]
-    union = union_by_row(masks, torch.tensor(labels, dtype=torch.long), 4)
-    assert len(union) == 4
-    for label, mask in enumerate(union):
-        expected = torch.zeros(1, 6, dtype=torch.bool)
-        for other, part in zip(labels, masks, strict=True):
-            if other == label:
-                expected = expected | part
-        assert torch.equal(mask, expected)
+@given(st.lists(st.tuples(st.integers(0, 3), st.tuples(numbers, numbers, numbers, numbers)), max_size=6), sides, sides)
+def test_the_union_equals_that_of_single_masks(
+    boxes: list[tuple[int, tuple[float, float, float, float]]], height: int, width: int
+) -> None:
+    tensor = torch.tensor([box for _, box in boxes], dtype=torch.float32).reshape(-1, 4)
+    painted = paint_boxes(tensor, [row for row, _ in boxes], 4, height, width)
+    for row, mask in enumerate(painted):
+        own = [
+            boxes_to_mask(box[None], height, width)[0]
+            for box, (other, _) in zip(tensor, boxes, strict=True)
+            if other == row
+        ]
+        assert torch.equal(mask, torch.stack([torch.zeros(height, width, dtype=torch.bool), *own]).any(0))
 
 
 def test_complement_is_everything_else() -> None:

@@ -99,8 +99,8 @@ def test_boxes_that_stick_out_are_clipped_and_counted() -> None:
     """As in published sets, by however much; what conversions round is not worth a count."""
     boxes = ((-1.5, 0, 5, 5), (2, 3, 99, 9), (2, -3000, 9, 20.005), (2, 3, 30.005, 20), (0, 0, 30, 20))
     found = check_boxes(Record(Path("x.png"), (0,), boxes, (0, 1, 0, 0, 0)), 20, 30, "raise")
-    assert found.boxes.tolist() == [[0, 0, 5, 5], [2, 3, 30, 9], [2, 0, 9, 20], [2, 3, 30, 20], [0, 0, 30, 20]]
-    assert (found.classes.tolist(), found.skipped, found.clipped) == ([0, 1, 0, 0, 0], 0, 3)
+    assert found.boxes == [(0, 0, 5, 5), (2, 3, 30, 9), (2, 0, 9, 20), (2, 3, 30, 20), (0, 0, 30, 20)]
+    assert (found.classes, found.skipped, found.clipped) == ([0, 1, 0, 0, 0], 0, 3)
 
 
 @pytest.mark.parametrize(
@@ -120,4 +120,4 @@ def test_a_faulty_box_is_named_or_counted(box: Box, message: str) -> None:
     with pytest.raises(ValueError, match=rf"some/x\.png.*{message}"):
         check_boxes(record, 20, 30, "raise")
     found = check_boxes(record, 20, 30, "skip")
-    assert (found.boxes.tolist(), found.classes.tolist(), found.skipped) == ([[1, 1, 4, 4]], [2], 1)
+    assert (found.boxes, found.classes, found.skipped) == ([(1, 1, 4, 4)], [2], 1)
