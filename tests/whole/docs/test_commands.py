@@ -30,7 +30,7 @@ BLOCKS = list(dict.fromkeys(
 ))  # fmt: skip
 COMMANDS = list(dict.fromkeys(line for kind, text in BLOCKS if kind == "bash" for line in text.strip().splitlines()))
 SNIPPETS = [text for kind, text in BLOCKS if kind == "python"]
-# They take minutes, and have tests of their own: here only their arguments are read.
+# They take minutes also with less to do: they run in a `long` test, and the usual one reads their arguments.
 MEASUREMENTS = ("tools/benchmark.py", "RUN0 RUN1 RUN2", "report.py JUDGED", "trainer.compile=true")
 DEMO = ["trainer.epochs=1", "data.num_train=40", "data.num_val=20", "data.num_test=20", "data.image_size=32",
         "trainer.batch_size=8", "data.num_workers=0", "trainer.device=cpu", "log.probe_images=2",
@@ -46,9 +46,10 @@ LESS = {
     "coco2014_bcos_energy.yaml": f"model.name=bcos_resnet18 {SAMPLED} data.year=2017 data.train_split=train2017 "
     "data.val_split=val2017",
     "voc_resnet50_energy_input.yaml": f"model.name=resnet8 {SAMPLED}",
-    "voc_bcos_energy.yaml": f"model.name=bcos_resnet18 {SAMPLED}",
+    "voc_bcos_energy.yaml": f"data.root=../shared/data/voc_sample model.name=bcos_resnet18 {SAMPLED}",
     "voc_xdnn_energy.yaml": f"model.name=xdnn_resnet18 {SAMPLED}",
 }  # fmt: skip
+SMALLEST = ["--batch", "2", "--size", "32", "--rounds", "1", "--threads", "1"]  # of benchmarks
 SAMPLES = {"/path/to/VOCdevkit": "voc_sample", "/path/to/coco": "coco_sample", "/path/to/waterbirds": "waterbirds100"}
 
 
@@ -118,11 +119,15 @@ def smaller(command: str, project: Path) -> list[str]:
     if words[1] == "launch/experiment_demo.sh":  # one run of the 39, and the report on it
         less = "--only baseline --seeds 0 --set trainer.epochs=1 model.name=resnet8"
         return ["bash", str(ROOT / words[1]), str(project / words[2]), *less.split()]
+    if words[1] == "tools/benchmark.py":
+        families = ["--family", "bcos"] if "--family" in words else []
+        return [*words, *families, *SMALLEST]
     words = [word.replace("--nproc_per_node=8", "--nproc_per_node=2") for word in words]
     config = next((Path(w).name for w in words if w.endswith(".yaml")), None)
     if words[0] == "torchrun":
         words[1:1] = ["--standalone"]
     if words[1] == "launch/judge.py":
+        words = ["runs/demo_guided" if word == "RUN0" else word for word in words if word not in ("RUN1", "RUN2")]
         return [*words, "--count", "1", "--step", "4096", "--methods", "ixg", "gradcam"]
     if words[1] == "launch/sweep.py":
         return [*words, "--set", f"data.root={project / 'sweep'}", *DEMO]
@@ -175,6 +180,19 @@ def test_arguments_of_measurements(command: str, monkeypatch: pytest.MonkeyPatch
     found = parsed(ROOT / words[script], words[script + 1 :], monkeypatch)
     if found.get("config"):
         load_config(ROOT / found["config"], found["set"])
+
+
+@pytest.mark.long
+def test_measurements(project: Path) -> None:
+    """On the net of the demo and on the smallest images; in the order of the pages.
+
+    Not those that compile, which takes ten minutes: they run in tests/unit/training/compiled and tests/unit/tools/benchmarks.
+    """
+    if not (SHARED / "data/voc_sample").is_dir():
+        pytest.skip("the real sample is not at ../shared/data/voc_sample")
+    execute(smaller("bash launch/demo.sh", project), project)
+    for command in (c for c in COMMANDS if measures(c) and "compile" not in c):
+        assert execute(smaller(command, project), project), command
 
 
 def test_blocks_have_a_language_and_commands_a_block() -> None:
