@@ -8,6 +8,7 @@ from inspect import getmodule
 from pathlib import Path
 
 from guidance.config.reference import reference
+from guidance.experiments.definition.reference import experiment_reference
 
 ROOT = Path(__file__).parents[1]
 # A page that is a file of the root, whose links start there.
@@ -39,6 +40,7 @@ def on_page_markdown(markdown: str, page, config, files) -> str:
     place = page.file.src_uri
     if place in ROOT_FILES:
         markdown = (ROOT / ROOT_FILES[place]).read_text().replace("](docs/", "](")
-    if "<!-- config reference -->" in markdown:
-        markdown = markdown.replace("<!-- config reference -->", reference())
+    for mark, content in (("config", reference), ("experiment", experiment_reference)):
+        if f"<!-- {mark} reference -->" in markdown:
+            markdown = markdown.replace(f"<!-- {mark} reference -->", content())
     return re.sub(r"<!-- names of ([\w.]+) -->", lambda found: api(found[1]), markdown)

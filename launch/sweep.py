@@ -5,6 +5,7 @@
     python launch/sweep.py EXPERIMENT.yaml --slots 4                # four at a time on this machine; on GPUs, one each
     python launch/sweep.py EXPERIMENT.yaml --slurm --partition gpu --time 240 --gpus 4 --nodes 2
     python launch/sweep.py EXPERIMENT.yaml --only energy --seeds 0 1 --set data.root=/path/to/data
+    python launch/sweep.py --schema > configs/experiments/schema.json   # with which editors complete and check such a file
 
 The same command goes on where an earlier one stopped: finished runs are skipped, interrupted and failed ones resumed. Runs
 whose settings have changed are refused. Ctrl-C (or SIGTERM) makes the running ones save, and ends. Exit code 0: all finished.
@@ -24,6 +25,8 @@ from guidance import cli
 
 if not cli.asks_for_help():
     from guidance.config import dump_config, read_overrides
+    from guidance.experiments.definition.json_schema import dump_experiment_schema
+    from guidance.experiments.definition.reading import load_experiment
     from guidance.experiments.evaluation import missing
     from guidance.experiments.expansion import select
     from guidance.experiments.jobs.execution import SweepInterruptedError, execute
@@ -33,7 +36,6 @@ if not cli.asks_for_help():
     from guidance.experiments.outcomes import FINISHED
     from guidance.experiments.overview import ending, plan_table
     from guidance.experiments.planning import LOGS, Planned, prepare, refuse_changed, save
-    from guidance.experiments.reading import load_experiment
     from guidance.experiments.states import config_to_resume
     from guidance.runs.files import write_atomically
     from guidance.runs.locks import lock_folder
@@ -43,7 +45,8 @@ TRAIN = Path(__file__).absolute().with_name("train.py")
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = cli.build_parser(__doc__, abbreviations=False)
-    parser.add_argument("experiment", type=Path, help="YAML file")
+    parser.add_argument("experiment", type=Path, nargs="?", help="YAML file")
+    parser.add_argument("--schema", action="store_true", help="print the JSON schema of such files")
     parser.add_argument("--output", type=Path, help="its folder; runs/<name of the file> by default")
     parser.add_argument("--plan", action="store_true", help="print the runs, write and start nothing")
     parser.add_argument("--only", nargs="+", metavar="GROUP", help="these groups, and the stages that they start from")
@@ -76,6 +79,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         help="other parameters of submitit's SlurmExecutor, such as account=x cpus_per_task=8 mem=64GB",
     )  # fmt: skip
     args = parser.parse_args(argv)
+    if args.experiment is None and not args.schema:
+        parser.error("give the YAML file of an experiment")
     for name in ("slots", "gpus", "processes", "nodes", "time", "timeout"):
         value = getattr(args, name)
         if value is not None and (value < 0 or (value == 0 and name not in ("gpus", "timeout"))):
@@ -192,6 +197,9 @@ def sweep(args: argparse.Namespace) -> int:
 
 def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
+    if args.schema:
+        print(dump_experiment_schema(), end="")
+        return 0
     cli.set_up_logging()
     logging.getLogger("submitit").setLevel(logging.WARNING)
     return cli.run(lambda: sweep(args))

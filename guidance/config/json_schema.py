@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 
 from guidance.config.schema import config_type
@@ -17,14 +18,19 @@ class _WithoutTitles(GenerateJsonSchema):
         return False
 
 
-def config_schema() -> dict[str, Any]:
-    """The schema of every config with the data sets, modes, nets, losses and attributions of the tables as they are now."""
-    schema = config_type().model_json_schema(schema_generator=_WithoutTitles)
+def schema_of(model: type[BaseModel]) -> dict[str, Any]:
+    """The JSON schema of a section and those inside it; descriptions stand on one line."""
+    schema = model.model_json_schema(schema_generator=_WithoutTitles)
     for section in (schema, *schema["$defs"].values()):
         for field in section.get("properties", {}).values():
             if "description" in field:
                 field["description"] = " ".join(field["description"].split())
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def config_schema() -> dict[str, Any]:
+    """The schema of every config with the data sets, modes, nets, losses and attributions of the tables as they are now."""
+    return schema_of(config_type())
 
 
 def dump_schema() -> str:

@@ -22,7 +22,7 @@ Schema = Mapping[str, Any]
 def reference() -> str:
     """Markdown: a heading and a table for each section, and for what each data set has of its own."""
     schema = config_schema()
-    parts = [f"## Sections\n\n{_table(config_type(), schema)}"]
+    parts = [f"## Sections\n\n{table(config_type(), schema)}"]
     for name, field in config_type().model_fields.items():
         if name == "data":
             parts += _data(schema)
@@ -36,12 +36,12 @@ def _data(schema: Schema) -> Iterator[str]:
     """What all sets have, and what is different in one."""
     defs = schema["$defs"]
     common = _common(defs)
-    yield "## `data`\n\nWhat every data set has.\n\n" + _table(CommonData, common)
+    yield "## `data`\n\nWhat every data set has.\n\n" + table(CommonData, common)
     for name, model in DATA_SECTIONS.items():
         own = defs[model.__name__]
         changed = {k: v for k, v in own["properties"].items() if k != "name" and v != common["properties"].get(k)}
         title = own["properties"]["name"]["description"]
-        yield f"## `data.name: {name}`\n\n{title}\n\n" + _table(
+        yield f"## `data.name: {name}`\n\n{title}\n\n" + table(
             model, {"properties": changed, "required": own["required"]}, "data."
         )
 
@@ -58,17 +58,18 @@ def _sections(model: type[BaseModel], schema: Schema, name: str, free: str) -> I
     """A section and those inside it; `free`: what is said of all its settings."""
     content = schema["$defs"][model.__name__]
     said = f"{content['description']}\n\n" if "description" in content else ""
-    yield f"## `{name}`\n\n{said}" + _table(model, content, free)
+    yield f"## `{name}`\n\n{said}" + table(model, content, free)
     for key, field in model.model_fields.items():
         for inner in sections_of(field.annotation):
             yield from _sections(inner, schema, f"{name}.{key}", free or _free(field))
 
 
-def _table(model: type[BaseModel], content: Schema, inherited: str = "") -> str:
+def table(model: type[BaseModel], content: Schema, inherited: str = "") -> str:
     """A row for each setting; `inherited`: whether the section as a whole may change on resume."""
     rows = []
+    fields = {field.alias or name: field for name, field in model.model_fields.items()}
     for name, setting in content["properties"].items():
-        field = model.model_fields[name]
+        field = fields.get(name, FieldInfo())  # what is no field is read before the section is, such as `extends`
         inner = sections_of(field.annotation)
         values = "" if inner else _values(setting)
         # A description that is that of the section itself stands there alone.
@@ -91,10 +92,8 @@ def _free(field: FieldInfo) -> str:
 def _default(setting: Schema, required: bool) -> str:
     if required:
         return "required"
-    value = setting.get("default")
-    if value in ({}, None):
-        return "`null`" if "default" in setting else "`{}`"
-    return f"`{value}`" if isinstance(value, str) else f"`{json.dumps(value)}`"
+    value = setting.get("default", {})  # what is made anew for each config stands in no schema; all of it is empty
+    return f"`{value}`" if value and isinstance(value, str) else f"`{json.dumps(value)}`"
 
 
 def _values(setting: Schema) -> str:
@@ -107,8 +106,10 @@ def _values(setting: Schema) -> str:
     if "const" in setting:
         return f"`{setting['const']}`"
     kind = setting.get("type")
+    if "$ref" in setting:
+        return ""
     if kind == "array":
-        return f"a list: {_values(setting['items'])}"
+        return f"a list: {_values(setting['items'])}".removesuffix(": ")
     if kind == "object":
         inner = setting.get("additionalProperties")
         return f"a mapping: {_values(inner)}" if isinstance(inner, dict) else "a mapping"

@@ -13,7 +13,7 @@ import yaml
 
 from guidance.cli import available_device
 from guidance.config import free_on_resume, load_config, override_config
-from guidance.experiments.schema import EvaluatedSettings
+from guidance.experiments.definition.schema import EvaluatedSettings
 from guidance.inference import evaluate_in_detail
 from guidance.results.files import result_path, write_result
 from guidance.runs.paths import CONFIG, front_folder

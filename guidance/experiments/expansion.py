@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from guidance.config import Config, change_content, check_processes, parse_config, read_content
-from guidance.experiments.schema import Experiment, RunsSettings
+from guidance.experiments.definition.schema import Experiment, RunsSettings
 from guidance.results.plan_file import Group, Plan, PlannedRun
 
 Identity = tuple[str, int, str]  # group, seed, settings: what stays the same when runs are added to an experiment

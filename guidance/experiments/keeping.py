@@ -21,9 +21,9 @@ import torch
 from guidance.assembly import build_classifier, build_optimizer, parameter_groups
 from guidance.config import Config
 from guidance.evaluation.metrics import oriented
+from guidance.experiments.definition.schema import ALL, BEST
 from guidance.experiments.estimates import Split
 from guidance.experiments.planning import Planned
-from guidance.experiments.schema import ALL, BEST
 from guidance.runs.front_folder import read_candidates
 from guidance.runs.locks import lock_folder
 from guidance.runs.paths import CHECKPOINTS, front_folder

@@ -6,13 +6,13 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from guidance.experiments.definition.schema import ALL, BEST, FRONT
 from guidance.experiments.estimates import expected_pace, paces, training_splits
 from guidance.experiments.evaluation import missing
 from guidance.experiments.jobs.execution import NOT_STARTED
 from guidance.experiments.keeping import Disk, disk_of_runs, size
 from guidance.experiments.outcomes import FAILED, FINISHED, INTERRUPTED, Outcome
 from guidance.experiments.planning import Planned
-from guidance.experiments.schema import ALL, BEST, FRONT
 from guidance.experiments.states import RunState
 from guidance.progress import duration
 

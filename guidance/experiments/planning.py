@@ -10,10 +10,10 @@ from pathlib import Path
 from guidance.config import Config
 from guidance.experiments import states
 from guidance.experiments.choices import Choice, choose
+from guidance.experiments.definition.reading import dump_experiment
+from guidance.experiments.definition.schema import Experiment
 from guidance.experiments.expansion import Drawn, expand, groups, identity, parse_configs
 from guidance.experiments.outcomes import CHANGED, FINISHED, Outcome, read_outcome
-from guidance.experiments.reading import dump_experiment
-from guidance.experiments.schema import Experiment
 from guidance.experiments.states import RunState, state_of
 from guidance.results.plan_file import PLAN, Plan, PlannedRun, read_plan, write_plan
 from guidance.runs.files import write_atomically

@@ -17,9 +17,9 @@ from pathlib import Path
 
 from guidance import cli
 from guidance.config import load_config
+from guidance.experiments.definition.schema import EvaluatedSettings
 from guidance.experiments.evaluation import evaluate_front
 from guidance.experiments.outcomes import FINISHED, UNFINISHED
-from guidance.experiments.schema import EvaluatedSettings
 from guidance.experiments.states import state_of
 from guidance.runs.paths import CONFIG
 

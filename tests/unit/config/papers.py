@@ -9,8 +9,8 @@ from typing import Any
 
 import yaml
 
+from guidance.experiments.definition.schema import Experiment, RunsSettings
 from guidance.experiments.expansion import Drawn, expand, parse_configs
-from guidance.experiments.schema import Experiment, RunsSettings
 
 ROOT = Path(__file__).parents[3]
 PAPERS: dict[str, Any] = yaml.safe_load((ROOT / "docs/papers.yaml").read_text())

@@ -11,10 +11,10 @@ import torch
 import yaml
 
 from guidance.config import dump_config
+from guidance.experiments.definition.reading import parse_experiment
+from guidance.experiments.definition.schema import Experiment
 from guidance.experiments.jobs.work import Work
 from guidance.experiments.planning import Planned
-from guidance.experiments.reading import parse_experiment
-from guidance.experiments.schema import Experiment
 from guidance.runs import checkpoint
 
 BASE = {"data": {"name": "demo", "root": "data/demo"}, "model": {"name": "resnet18"}, "trainer": {"epochs": 2}}

@@ -12,11 +12,11 @@ import pytest
 import submitit
 
 from guidance.config import dump_config, parse_config
+from guidance.experiments.definition.schema import EvaluatedSettings
 from guidance.experiments.estimates import expected_pace
 from guidance.experiments.evaluation import missing
 from guidance.experiments.jobs.executors import JOBS, debug_executor, local_executor, slurm_executor
 from guidance.experiments.jobs.work import Work
-from guidance.experiments.schema import EvaluatedSettings
 from guidance.progress import duration
 from guidance.runs.settings import flatten
 from tests.unit.experiments.pretended import BASE, save_checkpoint

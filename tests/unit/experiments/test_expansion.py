@@ -8,9 +8,9 @@ import pytest
 import yaml
 
 from guidance.config import parse_config
+from guidance.experiments.definition.reading import dump_experiment, load_experiment
+from guidance.experiments.definition.schema import GroupSettings
 from guidance.experiments.expansion import expand, groups, parse_configs, points, select
-from guidance.experiments.reading import dump_experiment, load_experiment
-from guidance.experiments.schema import GroupSettings
 from guidance.results.plan_file import Plan
 from tests.unit.experiments.pretended import BASE, TWO_STAGES, experiment
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
+from guidance.experiments.definition.reading import load_experiment, parse_experiment
 from guidance.experiments.expansion import expand, parse_configs
-from guidance.experiments.reading import load_experiment, parse_experiment
 from tests.unit.experiments.pretended import BASE, TWO_STAGES, experiment
 
 GROUP: dict[str, Any] = {"base": BASE, "groups": {"g": {}}}

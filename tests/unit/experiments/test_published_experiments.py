@@ -15,9 +15,9 @@ import yaml
 from guidance.assembly import build_classifier, build_objective, build_optimizer, build_source, parameter_groups
 from guidance.config import Config
 from guidance.data import Source
+from guidance.experiments.definition.reading import dump_experiment, load_experiment, parse_experiment
+from guidance.experiments.definition.schema import Experiment
 from guidance.experiments.expansion import expand, parse_configs
-from guidance.experiments.reading import dump_experiment, load_experiment, parse_experiment
-from guidance.experiments.schema import Experiment
 from guidance.models import BACKBONES
 from tests.conftest import sample
 from tests.unit.config.papers import FAMILIES, PAPERS, PROTOCOLS, ROOT, complaints

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+from guidance.experiments.definition.schema import Experiment
 from guidance.experiments.jobs.execution import SweepInterruptedError, execute
 from guidance.experiments.jobs.executors import Executor, debug_executor, local_executor
 from guidance.experiments.outcomes import FINISHED, Outcome
 from guidance.experiments.overview import ending, plan_table
 from guidance.experiments.planning import Planned, prepare, refuse_changed, save
-from guidance.experiments.schema import Experiment
 from guidance.results.plan_file import read_plan
 from tests.unit.experiments.pretended import TWO_STAGES, Pretended, experiment
 

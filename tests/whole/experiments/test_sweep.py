@@ -16,8 +16,8 @@ import yaml
 
 from guidance.config import check_processes
 from guidance.data import generate_demo
+from guidance.experiments.definition.reading import load_experiment
 from guidance.experiments.expansion import expand, parse_configs
-from guidance.experiments.reading import load_experiment
 from guidance.runs import checkpoint
 from guidance.runs.shedding import shed
 from launch import sweep

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from guidance.config import read_content, read_overrides
 from guidance.config.mistakes import explain
-from guidance.experiments.schema import Experiment
+from guidance.experiments.definition.schema import Experiment
 
 EXTENDS = "extends"
 

@@ -25,18 +25,24 @@ class _Named(Section):
 class RunsSettings(_Named):
     """A group of runs: one configuration at all points of a grid, with every seed."""
 
-    label: str = ""  # for people; the name of the group where it is empty
-    baseline: bool = False  # what the other groups are compared with
-    # Protocols of docs/papers.yaml that every run agrees with; where the scale is small, those that it is a small variant of.
+    label: str = ""
+    """For people. Empty: the name of the group."""
+    baseline: bool = False
+    """Whether it is what the other groups are compared with."""
     published: list[Annotated[str, Field(min_length=1)]] = Field(default=[])
-    base: Path | dict[str, Any] | None = None  # another config than that of the experiment
-    start: str | None = Field(default=None, alias="from")  # stage whose weights it starts from
-    settings: Settings = Field(default={}, alias="set")  # of all its runs
+    """Protocols of docs/papers.yaml that every run agrees with; where the scale is small, those of which it is a variant."""
+    base: Path | dict[str, Any] | None = None
+    """Another config than that of the experiment. null: that one."""
+    start: str | None = Field(default=None, alias="from")
+    """The stage whose weights it starts from. null: none."""
+    settings: Settings = Field(default={}, alias="set")
+    """Settings of all its runs, by their dotted names."""
     points: list[Settings] = Field(default=[], alias="list")
-    grid: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(
-        default={}
-    )  # all combinations, and with each of `list`
-    seeds: Seeds | None = None  # those of the experiment
+    """Settings of one run each."""
+    grid: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(default={})
+    """Settings with their values: all combinations are run, each with every item of `list`."""
+    seeds: Seeds | None = None
+    """Each configuration is run with every one. null: those of the experiment."""
 
     @field_validator("points", mode="after")
     @classmethod
@@ -60,7 +66,8 @@ class RunsSettings(_Named):
 class StageSettings(RunsSettings):
     """Runs that others start from; each is trained once."""
 
-    best: str | None = None  # metric of the checkpoint that others start from; None: the last one of a single run
+    best: str | None = None
+    """Metric of the checkpoint that others start from. null: the last checkpoint of its single run."""
 
     @field_validator("best")
     @classmethod
@@ -80,22 +87,35 @@ class EvaluatedSettings(_Named):
     """What is evaluated of every run when it is finished: each checkpoint of its front."""
 
     splits: Annotated[list[str], Field(min_length=1)] = Field(default=["test"])
-    settings: Settings = Field(default={}, alias="set")  # such as another attribution
-    refit: bool = False  # fit the IoU threshold on the validation split with these settings, as `evaluate.py --refit`
+    """The splits of the data set."""
+    settings: Settings = Field(default={}, alias="set")
+    """Settings of this evaluation alone, by their dotted names, such as another attribution."""
+    refit: bool = False
+    """Fit the IoU threshold on the validation split with these settings, as `launch/evaluate.py --refit` does."""
 
 
 class Experiment(_Named):
     """An experiment. What an item does not say, its `base` says."""
 
     name: str = ""
-    scale: Literal["full", "small"] | None = None  # as in the papers, or less; claims about numbers need "full"
-    base: Path | dict[str, Any]  # a config: a file, relative to the file that names it, or its content
-    settings: Settings = Field(default={}, alias="set")  # of all runs
+    """For people. Empty: the name of the file."""
+    scale: Literal["full", "small"] | None = None
+    """As in the papers, or less; claims about numbers need `full`. null: no experiment of a paper."""
+    base: Path | dict[str, Any]
+    """A config: a file, relative to the file that names it, or its content."""
+    settings: Settings = Field(default={}, alias="set")
+    """Settings of all runs, by their dotted names."""
     seeds: Seeds = Field(default=[0])
+    """Each configuration is run with every one."""
     stages: dict[Name, StageSettings] = Field(default={})
+    """Runs that others start from, by name."""
     groups: dict[Name, GroupSettings] = Field(default={})
+    """Runs that are compared, by name."""
     evaluate: list[EvaluatedSettings] = Field(default=[])
-    keep: Literal["all", "front", "best"] = "front"  # of a finished and evaluated run
+    """What is evaluated of every run when it is finished: one item or several."""
+    keep: Literal["all", "front", "best"] = "front"
+    """Checkpoints that a finished and evaluated run keeps: of its front only what is the best in a metric, or all of it; `all`
+    also keeps the state of the optimizer."""
 
     @field_validator("evaluate", mode="before")
     @classmethod
