@@ -48,7 +48,8 @@ class Classifier(nn.Module):
     `channels`: of the images; another number is a ValueError instead of a wrong answer or an obscure error. `homogeneous`:
     f(a x) = a f(x) for a > 0 from every depth, so that input times gradient is exactly integrated gradients.
     `layerwise`: every layer offers its pullback in every mode; `layerwise_evaluation`: it does in evaluation mode.
-    `channels_last`: the memory layout of the features, worth it where no double backward is needed. `watched`: names of
+    `channels_last`: the memory layout of the features, worth it where no double backward is needed; nets with
+    `layerwise_evaluation` have it wherever autograd records nothing. `watched`: names of
     submodules whose outputs `Forward.inside` shall hold, such as the attention weights of each block, for methods that take
     gradients by them. `checkpoint_activations` may be set at any time: in training, features are then computed again in the
     backward pass instead of being kept.
@@ -101,7 +102,7 @@ class Classifier(nn.Module):
             self._check(features)
         stages = list(self.stages.items())[self._position(depth) :]
         known, steps = {depth: features}, []
-        x = features.contiguous(memory_format=torch.channels_last) if self.channels_last else features
+        x = self._laid_out(features)
         with self._watching() as inside:
             for name, layers in stages:
                 if pullbacks:
@@ -122,7 +123,7 @@ class Classifier(nn.Module):
         """The part of the net below `depth`: images [B, C, H, W] -> features of that depth [B, C, h, w]."""
         self._check(images)
         below = list(self.stages.values())[: self._position(depth)]
-        return self._run([layer for layers in below for layer in layers], images)
+        return self._run([layer for layers in below for layer in layers], self._laid_out(images))
 
     def explainable(self, images: Tensor, depth: str, *, graph: bool = True) -> Forward:
         """A forward pass for evaluation: no graph below `depth`, whose features are a leaf that requires grad.
@@ -173,6 +174,11 @@ class Classifier(nn.Module):
             depth: Depth([prefix + x if isinstance(x, str) else x for x in layers], self.grids[depth])
             for depth, layers in self.stages.items()
         }
+
+    def _laid_out(self, x: Tensor) -> Tensor:
+        """`x` in the memory layout in which the layers are fastest."""
+        last = self.channels_last or (self.layerwise_evaluation and not torch.is_grad_enabled())
+        return x.contiguous(memory_format=torch.channels_last) if last and x.dim() == 4 else x
 
     @property
     def _recomputes(self) -> bool:

@@ -182,3 +182,21 @@ def test_batchnorm_modes(mode: str) -> None:
     assert same == (mode == "frozen")
     ours.sum().backward()
     assert model.net.bn1.weight.grad is not None
+
+
+@pytest.mark.parametrize(("name", "recorded"), [("resnet8", False), ("bcos_resnet18", True)])
+def test_features_lie_channels_last_where_that_is_faster(name: str, recorded: bool) -> None:
+    """Below a depth, too, where an evaluation begins its pullbacks; a double backward is faster on the other layout."""
+    model = build_model(name, num_classes=3).eval()
+    images = torch.rand(2, model.channels or 3, 64, 64)
+
+    def last(x: torch.Tensor) -> bool:
+        return x.is_contiguous(memory_format=torch.channels_last)
+
+    assert last(model(images).features["mid1"]) == recorded
+    with torch.no_grad():
+        assert last(model(images).features["mid1"])
+        assert last(model.lower(images, "mid2"))
+        out = model.explainable(images, "mid1", graph=False)
+        assert last(out.features["mid1"])
+        assert last(out.pullbacks["mid1"](torch.eye(3)[:2]))
