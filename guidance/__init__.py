@@ -10,17 +10,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from guidance.api.aim_loss import AIMLoss
     from guidance.api.evaluating import Evaluated, evaluate
     from guidance.api.explaining import ExplainedImages, explain
     from guidance.api.fronts import front
-    from guidance.api.guided_loss import GuidedLoss, GuidedOutput
+    from guidance.api.guided_loss import GuidedLoss
     from guidance.api.images import Preprocessing
+    from guidance.api.plain_loss import GuidedOutput
     from guidance.api.surveying import Survey, survey
     from guidance.inference import load_model, load_run
     from guidance.models import wrap
 
 __version__ = "0.1.0"
 __all__ = [
+    "AIMLoss",
     "Evaluated",
     "ExplainedImages",
     "GuidedLoss",
@@ -36,10 +39,11 @@ __all__ = [
     "wrap",
 ]
 _MODULES = {
+    "AIMLoss": "guidance.api.aim_loss",
     "Evaluated": "guidance.api.evaluating",
     "ExplainedImages": "guidance.api.explaining",
     "GuidedLoss": "guidance.api.guided_loss",
-    "GuidedOutput": "guidance.api.guided_loss",
+    "GuidedOutput": "guidance.api.plain_loss",
     "Preprocessing": "guidance.api.images",
     "Survey": "guidance.api.surveying",
     "evaluate": "guidance.api.evaluating",

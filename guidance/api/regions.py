@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-from guidance.regions import BOX, ROUNDING, SEGMENT, box_problem, boxes_to_mask, overhang
+from guidance.regions import BOX, NEVER, ROUNDING, SEGMENT, box_problem, boxes_to_mask, overhang
 from guidance.types import Regions
 
 # Of one image: None (nothing is known), boxes [n, 4] (x0, y0, x1, y1 in pixels of the input, half-open) or a mask [H, W] bool
@@ -22,7 +22,9 @@ class Pair(NamedTuple):
 
     image: int  # row of the batch
     target: int
-    place: Tensor  # boxes [n, 4], or a mask [H, W] bool
+    # boxes [n, 4] or a mask [H, W] bool: where evidence may lie (None: anywhere else), and where it must not
+    place: Tensor | None
+    never: Tensor | None = None
 
 
 def annotated_pairs(
@@ -30,18 +32,26 @@ def annotated_pairs(
     boxes: Sequence[Place] | None = None,
     masks: Sequence[Place] | Tensor | None = None,
     annotated: Tensor | None = None,
+    never: Sequence[Place] | Tensor | None = None,
 ) -> list[Pair]:
     """The annotated pairs of a batch, ordered by (image, class).
 
     `targets` [B] long or [B, K]; `boxes` and `masks`: one entry for each image, or None for none at all. `annotated` [B]
     bool: the images whose `masks` count; without it, those whose mask is not empty. A class that has both keeps its mask, as
-    under `data.region: best`; one with no boxes, or with an empty mask, counts as not annotated. Raises ValueError, which
-    names the image, for entries of another form, a class that the image does not have, and an empty mask that is said to
-    count.
+    under `data.region: best`; one with no boxes, or with an empty mask, counts as not annotated. `never`: boxes or masks in
+    which evidence must not lie, in the same forms. Raises ValueError, which names the image, for entries of another form, a
+    class that the image does not have, and an empty mask that is said to count.
     """
     given = {"boxes": _entries("boxes", boxes, targets), "masks": _entries("masks", masks, targets)}
     if annotated is not None:
         given["masks"] = _counted(given["masks"], annotated.tolist())
+    allowed = _places(given, targets)
+    forbidden = _places({"never regions": _entries("never", never, targets)}, targets)
+    return [Pair(*key, allowed.get(key), forbidden.get(key)) for key in sorted(allowed.keys() | forbidden.keys())]
+
+
+def _places(given: Mapping[str, Sequence[Place]], targets: Tensor) -> dict[tuple[int, int], Tensor]:
+    """(image, class) -> what covers anything of the entries that are given; of several, the last."""
     labels: list[list[int]] = []
     found: dict[tuple[int, int], Tensor] = {}
     for what, entries in given.items():
@@ -53,24 +63,34 @@ def annotated_pairs(
                 _check(place, what, image)
                 if _covers(place):
                     found[image, target] = place
-    return [Pair(image, target, found[image, target]) for image, target in sorted(found)]
+    return found
 
 
 def regions_of(pairs: Sequence[Pair], height: int, width: int) -> Regions:
     """The regions of annotated pairs in images of `height` x `width` pixels, on the CPU.
 
-    Boxes that stick out are cut off. Raises ValueError, which names the image, for a box without area or outside of its
-    image, and for a mask of another size.
+    Boxes that stick out are cut off. The mask of a pair is its place less its never region; everything else, where it has
+    that alone. Raises ValueError, which names the image, for a box without area or outside of its image, for a mask of
+    another size, and for a never region that leaves nothing.
     """
-    masks = [_mask(pair, height, width) for pair in pairs]
-    kinds = [SEGMENT if pair.place.dtype == torch.bool else BOX for pair in pairs]
+    masks, never = (torch.zeros((len(pairs), height, width), dtype=torch.bool) for _ in range(2))
+    for row, pair in enumerate(pairs):
+        if pair.never is not None:
+            never[row] = _mask(pair.never, pair.image, height, width)
+        masks[row] = ~never[row] if pair.place is None else _mask(pair.place, pair.image, height, width) & ~never[row]
+        if pair.never is not None and not bool(masks[row].any()):
+            raise ValueError(
+                f"the never regions of image {pair.image} leave no place for the evidence of class {pair.target}; make them "
+                "smaller, or leave them out"
+            )
     return Regions(
         image=torch.tensor([pair.image for pair in pairs], dtype=torch.long),
         target=torch.tensor([pair.target for pair in pairs], dtype=torch.long),
-        mask=torch.stack(masks) if masks else torch.zeros((0, height, width), dtype=torch.bool),
+        mask=masks,
         segment=None,
         rounds=most_of_one_image(pairs),
-        kind=torch.tensor(kinds, dtype=torch.long),
+        kind=torch.tensor([_kind(pair) for pair in pairs], dtype=torch.long),
+        never=never if any(pair.never is not None for pair in pairs) else None,
     )
 
 
@@ -81,7 +101,7 @@ def most_of_one_image(pairs: Sequence[Pair]) -> int:
 
 def clipped(pairs: Sequence[Pair], height: int, width: int) -> int:
     """How many boxes stick out of their images."""
-    boxes = [box for pair in pairs if pair.place.dtype != torch.bool for box in pair.place.tolist()]
+    boxes = [box for pair in pairs if _kind(pair) == BOX and pair.place is not None for box in pair.place.tolist()]
     return sum(overhang(box, height, width) > ROUNDING for box in boxes)
 
 
@@ -142,12 +162,12 @@ def _by_class(entry: Tensor | Mapping[int, Tensor], labels: Sequence[int], what:
 
 def _check(place: Tensor, what: str, image: int) -> None:
     """Raise ValueError for what is neither boxes nor a mask; `what` of these it is given as."""
-    masks = what == "masks"
-    fits = place.dim() == 2 and (
-        place.dtype == torch.bool if masks else place.shape[1] == 4 and place.dtype != torch.bool
-    )
-    if not fits:
-        wanted = "[H, W] bool, True where evidence may lie" if masks else "[n, 4], x0, y0, x1, y1 in pixels"
+    mask, boxes = "[H, W] bool, True where evidence may lie", "[n, 4], x0, y0, x1, y1 in pixels"
+    wanted = {"masks": mask, "boxes": boxes, "never regions": f"{boxes}, or [H, W] bool, True where it must not lie"}[
+        what
+    ]
+    is_mask = place.dtype == torch.bool
+    if place.dim() != 2 or what == ("boxes" if is_mask else "masks") or not (is_mask or place.shape[1] == 4):
         raise ValueError(f"{what} of image {image} are {list(place.shape)} of {place.dtype}; expected {wanted}")
 
 
@@ -155,15 +175,22 @@ def _covers(place: Tensor) -> bool:
     return bool(place.any()) if place.dtype == torch.bool else len(place) > 0
 
 
-def _mask(pair: Pair, height: int, width: int) -> Tensor:
-    place = pair.place.cpu()
+def _kind(pair: Pair) -> int:
+    if pair.place is None:
+        return NEVER
+    return SEGMENT if pair.place.dtype == torch.bool else BOX
+
+
+def _mask(place: Tensor, image: int, height: int, width: int) -> Tensor:
+    """The pixels [H, W] bool of boxes or of a mask."""
+    place = place.cpu()
     if place.dtype == torch.bool:
         if place.shape != (height, width):
             raise ValueError(
-                f"the mask of image {pair.image} is {list(place.shape)}, but images are {[height, width]}; resize it with them"
+                f"the mask of image {image} is {list(place.shape)}, but images are {[height, width]}; resize it with them"
             )
         return place
     for box in place.tolist():
         if problem := box_problem(box, height, width):
-            raise ValueError(f"the box {tuple(box)} of image {pair.image} {problem}; correct it, or leave it out")
+            raise ValueError(f"the box {tuple(box)} of image {image} {problem}; correct it, or leave it out")
     return boxes_to_mask(place.float(), height, width).any(0)

@@ -59,8 +59,9 @@ class CompiledNet:
             _of_any_number(seed, rows)
         if not torch.is_grad_enabled() or len(images) != self._usual:  # as where unreadable images are left out
             _of_any_number(images, *arguments, seed)
-        # Otherwise DistributedDataParallel has the graph cut where its buckets end. The limit is one for all nets of a process.
-        with torch._dynamo.config.patch(optimize_ddp=False, recompile_limit=64):
+        # Otherwise DistributedDataParallel has the graph cut where its buckets end. The limit is one for all nets of a process;
+        # its name is that of torch 2.6, by which later releases know it too.
+        with torch._dynamo.config.patch(optimize_ddp=False, cache_size_limit=64):
             out, gradient = self._compiled(images, arguments, depth, seed, rows)
         if self.graphs > before:
             seconds = time.perf_counter() - start

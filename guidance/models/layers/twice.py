@@ -2,7 +2,7 @@
 
 Found by gradgradcheck of all activations, norms, poolings, paddings, resizings, attentions and recurrent layers of torch 2.14
 on a CPU: hard sigmoid and fused attention (also inside nn.MultiheadAttention) lack a second derivative there, in torch 2.6 the
-hard swish too.
+hard swish too. That of `normalize` is NaN at vectors of zeros, which Swin V2 makes of the cells by which it pads its windows.
 """
 
 from __future__ import annotations
@@ -28,6 +28,13 @@ def hardsigmoid(x: Tensor, inplace: bool = False) -> Tensor:
 def hardswish(x: Tensor, inplace: bool = False) -> Tensor:
     """x * relu6(x + 3) / 6, as torch's, which has no second derivative in older releases (torch 2.6)."""
     return x * functional.relu6(x + 3) / 6
+
+
+def normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12, out: Tensor | None = None) -> Tensor:
+    """input / max(|input|_p, eps), as torch's, whose second derivative is NaN at zeros; `out` cannot be differentiated."""
+    small = input.detach().norm(p, dim, keepdim=True) <= eps
+    length = torch.where(small, 1.0, input).norm(p, dim, keepdim=True)  # never of zeros
+    return input / torch.where(small, eps, length)
 
 
 class Hardsigmoid(nn.Module):
@@ -80,6 +87,7 @@ def _plainly(function: Callable[..., Any], *given: Any, **options: Any) -> Any:
 FUNCTIONS: Mapping[Callable[..., Any], Callable[..., Any]] = {
     functional.hardsigmoid: hardsigmoid,
     functional.hardswish: hardswish,
+    functional.normalize: normalize,
     functional.scaled_dot_product_attention: scaled_dot_product_attention,
     functional.multi_head_attention_forward: multi_head_attention_forward,
 }

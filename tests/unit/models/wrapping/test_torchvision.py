@@ -12,6 +12,7 @@ from torch import nn
 from torchvision.models.convnext import CNBlockConfig
 from torchvision.models.efficientnet import MBConvConfig
 from torchvision.models.regnet import BlockParams
+from torchvision.models.swin_transformer import PatchMergingV2, SwinTransformerBlockV2
 
 from tests.unit.models.wrapping.steps import check_gradients, check_maps, wrapped
 
@@ -74,6 +75,15 @@ NETS: dict[str, tuple[Callable[[], nn.Module], int, tuple[str, ...]]] = {
     "swin": (
         lambda: torchvision.models.SwinTransformer([4, 4], 8, [2, 2], [2, 2], [2, 2], num_classes=CLASSES),
         32,
+        ("mid1", "final"),
+    ),
+    # Its second stage has three cells a side, which are padded to four.
+    "swin_v2": (
+        lambda: torchvision.models.SwinTransformer(
+            [4, 4], 8, [2, 2], [2, 2], [2, 2], num_classes=CLASSES, block=SwinTransformerBlockV2,
+            downsample_layer=PatchMergingV2,
+        ),
+        24,
         ("mid1", "final"),
     ),
     "vit": (small_vit, 32, ("mid1", "mid2", "mid3", "final")),

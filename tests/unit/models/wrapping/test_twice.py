@@ -47,6 +47,27 @@ def test_the_functions_are_equal(name: str) -> None:
     torch.testing.assert_close(getattr(twice, name)(x), getattr(functional, name)(x), rtol=1e-12, atol=1e-12)
 
 
+def test_vectors_of_zeros_are_normalised_differentiably_twice() -> None:
+    """Bit for bit as torch's; with a vector of zeros, which is where its second derivative is NaN, and one below epsilon."""
+    x = torch.randn(3, 4, 5, dtype=torch.float64)
+    x[0, 1], x[2, 3] = 0, 1e-14
+    for options in ({"dim": -1}, {"p": 1.0}, {"p": 2, "dim": -1, "eps": 1e-3}):
+        found = []
+        for function in (FUNCTIONS[functional.normalize], functional.normalize):
+            given = x.clone().requires_grad_()
+            y = function(given, **options)
+            found.append((y, *torch.autograd.grad(y.square().sum(), given)))
+        for a, b in zip(*found, strict=True):
+            assert torch.equal(a, b)
+    given = x.requires_grad_()
+    (gradient,) = torch.autograd.grad(twice.normalize(given, dim=-1).square().sum(), given, create_graph=True)
+    (second,) = torch.autograd.grad(gradient.sum(), given)
+    assert torch.isfinite(second).all()
+    torch.testing.assert_close(second[0, 1], torch.full((5,), 2e24, dtype=torch.float64))  # 2 / eps^2
+    smooth = torch.randn(2, 3, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradgradcheck(twice.normalize, (smooth,))
+
+
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("options", [{}, {"need_weights": False}, {"need_weights": False, "attn_mask": MASK[:3, :3]}])
 @pytest.mark.parametrize("batch_first", [True, False])

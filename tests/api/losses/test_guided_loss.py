@@ -10,11 +10,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from guidance import GuidedLoss, distributed
+from guidance import AIMLoss, GuidedLoss, distributed
 from guidance.losses import LOCALIZATION_LOSSES
-from guidance.objectives import Classification
-from tests.api.steps import as_batch, gradients, net, plain, trainer_step
+from guidance.objectives import Classification, Masking
+from tests.api.losses.steps import as_batch, gradients, net, plain, trainer_step
 from tests.support import objectives as make
+from tests.support.nets import tiny_aim
 from tests.support.processes import run_processes
 from tests.support.runs import assert_same
 from tests.support.small_nets import CLASSES
@@ -173,35 +174,49 @@ def test_what_does_not_fit() -> None:
 
 
 def steps_of_processes(micro: int) -> dict[str, Any]:
-    """The gradient of a whole batch, of which each process has its share, in `micro` micro batches."""
+    """The gradient of a whole batch, of which each process has its share, in `micro` micro batches; of AIM as well."""
     torch.manual_seed(0)
     found = {}
+    never: list[Any] = [None, None, None, torch.tensor([[2.0, 2.0, 9.0, 9.0]])]  # where evidence must not lie
     for name in ("xdnn", "batchnorm sync"):
         for reduction in ("sum", "mean"):
             model, images = net(name)
             batch, guided = plain(images), GuidedLoss(model, **(GUIDED | {"reduction": reduction}))
             size = len(images) // distributed.world_size()
-            share = [x[distributed.rank() * size : (distributed.rank() + 1) * size] for x in batch]
+            share = [x[distributed.rank() * size : (distributed.rank() + 1) * size] for x in (*batch, never)]
             ddp = distributed.parallel(guided, torch.device("cpu"))
-            counts = guided.counts(share[1], share[2])
+            counts = guided.counts(share[1], share[2], never=share[3])
             for i in range(micro):
                 part = slice(i * size // micro, (i + 1) * size // micro)
                 given = {"counts": counts} if micro > 1 else {}
                 with distributed.no_sync(ddp, active=i + 1 < micro):
-                    ddp(*(x[part] for x in share), **given).loss.backward()
+                    ddp(*(x[part] for x in share[:3]), never=share[3][part], **given).loss.backward()
             found[f"{name} {reduction}"] = dict(gradients(guided))
-    return found
+    return found | {"aim": aim_of_processes(micro)}
+
+
+def aim_of_processes(micro: int) -> dict[str, Tensor]:
+    images, targets = torch.randn(4, 3, 12, 12, dtype=torch.float64), torch.tensor([0, 2, 1, 1])
+    loss = AIMLoss(tiny_aim().train(), Masking(threshold=0.35, anneal_epochs=2))
+    loss.begin_epoch(1)
+    size = len(images) // distributed.world_size()
+    share = torch.arange(distributed.rank() * size, (distributed.rank() + 1) * size)
+    ddp, counts = distributed.parallel(loss, torch.device("cpu")), loss.counts(targets[share])
+    for i, part in enumerate(share.chunk(micro)):
+        with distributed.no_sync(ddp, active=i + 1 < micro):
+            ddp(images[part], targets[part], part, counts=counts).loss.backward()
+    return dict(gradients(loss))
 
 
 def test_two_processes_equal_one(tmp_path: Path) -> None:
-    """With two and one annotated image on the two; of an X-DNN, also in micro batches."""
+    """With one annotated image on the first and two on the second; of an X-DNN and of AIM, also in micro batches."""
     alone = steps_of_processes(1)
     two = run_processes(2, tmp_path / "two", steps_of_processes, 1)
     parts = run_processes(2, tmp_path / "parts", steps_of_processes, 2)
     for process in two:
         torch.testing.assert_close(process, alone)
     for process in parts:
-        for scenario in ("xdnn sum", "xdnn mean"):
+        for scenario in ("xdnn sum", "xdnn mean", "aim"):
             torch.testing.assert_close(process[scenario], alone[scenario])
     assert not torch.equal(
         alone["xdnn sum"]["objective.model.net.fc.weight"], alone["xdnn mean"]["objective.model.net.fc.weight"]
