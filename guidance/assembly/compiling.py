@@ -32,10 +32,10 @@ def compiled_for_evaluation(config: Config, model: Classifier) -> CompiledNet | 
             )
         with evaluation_mode(model):
             _check(config, model, config.evaluated_attribution)
+        return CompiledNet(model)
     except ValueError as error:
         LOG.info("the evaluation is not compiled. %s", error)
         return None
-    return CompiledNet(model)
 
 
 def _check(config: Config, model: Classifier, attribution: AttributionSettings | None) -> None:

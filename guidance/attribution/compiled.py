@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.torch_version import TorchVersion
 
 from guidance.attribution.gradient import asked, pull_back
 from guidance.attribution.request import Method, Request, takes_one_gradient
@@ -26,6 +27,8 @@ from guidance.models.pullback.rules import explain as rule_of
 from guidance.types import Forward
 
 LOG = logging.getLogger(__name__)
+# torch 2.6 traces neither contexts of contextlib nor functools.singledispatch, by which the rules of layers are found.
+TRACEABLE = TorchVersion(torch.__version__) >= (2, 7)
 FIELDS = ("logits", "features", "masks", "mask_logits", "stage_logits")  # of a Forward, that a compiled net gives
 
 
@@ -33,10 +36,16 @@ class CompiledNet:
     """`model` as torch.compile runs it: called like the net, and told beforehand what its result will be asked.
 
     There is a graph for batches of which nothing is explained, one for those of which every image is, once, and one for all
-    others; the first batch of each kind waits for its graph. `graphs` counts them. `backend`: of torch.compile.
+    others; the first batch of each kind waits for its graph. `graphs` counts them. `backend`: of torch.compile. Raises
+    ValueError where torch is too old.
     """
 
     def __init__(self, model: Classifier, *, backend: str = "inductor") -> None:
+        if not TRACEABLE:
+            raise ValueError(
+                f"trainer.compile: torch {torch.__version__} cannot trace how a net is explained; install a newer one, or set "
+                "trainer.compile=false"
+            )
         self.model, self.backend, self.graphs = model, backend, 0
         self._usual = 0  # images of the first batch
         self._compiled = torch.compile(self._run, fullgraph=True, dynamic=False, backend=self._compile)
@@ -59,9 +68,8 @@ class CompiledNet:
             _of_any_number(seed, rows)
         if not torch.is_grad_enabled() or len(images) != self._usual:  # as where unreadable images are left out
             _of_any_number(images, *arguments, seed)
-        # Otherwise DistributedDataParallel has the graph cut where its buckets end. The limit is one for all nets of a process;
-        # its name is that of torch 2.6, by which later releases know it too.
-        with torch._dynamo.config.patch(optimize_ddp=False, cache_size_limit=64):
+        # Otherwise DistributedDataParallel has the graph cut where its buckets end. The limit is one for all nets of a process.
+        with torch._dynamo.config.patch(optimize_ddp=False, recompile_limit=64):
             out, gradient = self._compiled(images, arguments, depth, seed, rows)
         if self.graphs > before:
             seconds = time.perf_counter() - start

@@ -55,7 +55,8 @@ def _weights_of(library: str) -> Format:
 def _traced(run: Run, maps: bool) -> Any:
     module = deployed(run, maps=maps)
     size = run.config.data.image_size
-    dynamic = {"images": {0: torch.export.Dim("batch")}}
+    # Without a largest batch torch 2.6 finds that one of 2**63 - 1 images would not do.
+    dynamic = {"images": {0: torch.export.Dim("batch", max=2**31 - 1)}}
     with torch.no_grad():
         # Strict tracing takes ten times as long.
         return torch.export.export(module, (torch.rand(2, 3, size, size),), dynamic_shapes=dynamic, strict=False)

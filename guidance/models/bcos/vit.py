@@ -85,7 +85,7 @@ class Position(Layer):
 def position_embedding(tokens: Tensor) -> Tensor:
     """Two-dimensional sine-cosine embedding [h, w, D] for `tokens` [B, h, w, D]: (sin x, cos x, sin y, cos y)."""
     height, width, dim = tokens.shape[1:]
-    dtype = torch.promote_types(tokens.dtype, torch.float32)
+    dtype = torch.float64 if tokens.dtype == torch.float64 else torch.float32
     column, row, step = (torch.arange(n, device=tokens.device, dtype=dtype) for n in (width, height, dim // 4))
     frequency = 10_000.0 ** -(step / (dim // 4 - 1))
     y, x = row[:, None, None] * frequency, column[None, :, None] * frequency

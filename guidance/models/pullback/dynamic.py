@@ -213,7 +213,8 @@ class _ChannelSquares(Function):
 
     @staticmethod
     def forward(x: Tensor, groups: int) -> Tensor:
-        full = x.to(torch.promote_types(x.dtype, torch.float32))
+        # promote_types would become a part of an exported graph (torch 2.6).
+        full = x if x.dtype == torch.float64 else x.float()
         return torch.unflatten(full.square(), 1, (groups, -1)).sum(2)
 
     @staticmethod

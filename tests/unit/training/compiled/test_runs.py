@@ -12,13 +12,15 @@ import pytest
 import torch
 
 from guidance.assembly import build_trainer, compiling
-from guidance.attribution import CompiledNet
+from guidance.attribution import CompiledNet, compiled
+from guidance.attribution.compiled import TRACEABLE
 from guidance.data import generate_demo
 from guidance.models import BACKBONES, Backbone
 from tests.support.processes import run_processes
 from tests.support.runs import CPU, Make, assert_same, resume, rows, snapshot
 from tests.support.scenarios import small_net, train_epoch
 
+pytestmark = pytest.mark.skipif(not TRACEABLE, reason="torch 2.6 cannot trace how a net is explained")
 PREPARED = partial(CompiledNet, backend="aot_eager")
 
 
@@ -49,6 +51,12 @@ def test_what_cannot_be_compiled(settings: Make, tmp_path: Path, sections: dict[
     with pytest.raises(ValueError, match=message):
         build_trainer(small(settings, **sections), tmp_path / "run", CPU)
     assert not (tmp_path / "run/config.yaml").exists()
+
+
+def test_a_torch_that_cannot_trace_it(settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiled, "TRACEABLE", False)
+    with pytest.raises(ValueError, match=r"torch .* cannot trace how a net is explained; install a newer one"):
+        build_trainer(small(settings), tmp_path / "run", CPU)
 
 
 def test_nothing_explained_needs_no_pullback(settings: Make, tmp_path: Path) -> None:
