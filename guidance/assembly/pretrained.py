@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -12,12 +13,19 @@ from torch import Tensor
 
 from guidance.assembly.sets import build_source
 from guidance.config import Config, change_content, override_config, parse_config, read_content, read_overrides
+from guidance.config.pretrained import FIXED
+from guidance.config.sections import InputSettings
 from guidance.data import Source
 from guidance.data.sets.imagenet import HARD, WOOF
 from guidance.data.source import Record
 from guidance.models import find_backbone
 from guidance.models.building import num_outputs
 from guidance.models.sources.imagenet import imagenet_classes, imagenet_indices
+from guidance.runs import checkpoint
+from guidance.runs.paths import last_checkpoint
+from guidance.runs.settings import flatten
+
+LOG = logging.getLogger(__name__)
 
 SPLITS = (
     "train.json",
@@ -48,6 +56,51 @@ def pretrained_config(name: str, weights: str | Path, data: Mapping[str, Any], o
     config = parse_config(content, source=f"the net {name} with its data")
     decided = "objective.classification" in changes or not config.data.single_label
     return config if decided else override_config(config, ["objective.classification=cross_entropy"])
+
+
+def like_weights(config: Config, resumed: Path | None = None) -> Config:
+    """The config of a run that starts from the checkpoint of another: its images are made as those of that run were.
+
+    `data.image_size` and `model.input` that the config does not set are those of the run whose checkpoint `model.weights` is,
+    and a line of the log says so; of the run in the folder `resumed`, if it has a checkpoint, they stay as they are there.
+    Where the config sets others, a warning says so. Raises ValueError for another mean or standard deviation.
+    """
+    own = None if resumed is None else last_checkpoint(resumed)
+    path = own if own is not None and own.is_file() else Path(config.model.weights)
+    run = _run_of(path)
+    if run is None:
+        return config
+    inputs = InputSettings.model_validate(run["model"].get("input") or {}).model_dump()
+    trained = {"data.image_size": run["data"].get("image_size", config.data.image_size)} | {
+        f"model.input.{name}": x for name, x in inputs.items()
+    }
+    current = flatten(
+        {"data": {"image_size": config.data.image_size}, "model": {"input": config.model.input.model_dump()}}
+    )
+    given = {f"data.{name}" for name in config.data.model_fields_set}
+    given |= {f"model.input.{name}" for name in config.model.input.model_fields_set}
+    other = {name: value for name, value in trained.items() if value != current[name]}
+    for name in sorted(other.keys() & given):
+        told = f"{name} is {current[name]}, but the weights {path} were trained with {other[name]}"
+        if name.rpartition(".")[2] in FIXED:
+            raise ValueError(f"{told}; leave it out")
+        LOG.warning("%s", told)
+    taken = {name: value for name, value in other.items() if name not in given}
+    if not taken:
+        return config
+    LOG.info("as the weights %s were trained: %s", path, ", ".join(f"{name} {value}" for name, value in taken.items()))
+    content = config.model_dump(mode="json")
+    change_content(content, taken)
+    return parse_config(content)
+
+
+def _run_of(path: Path) -> dict[str, Any] | None:
+    """The config in a checkpoint; None for other weights, and where there is no such file."""
+    try:
+        config: dict[str, Any] = checkpoint.read(path, verify=False)["config"]
+    except (ValueError, OSError):  # whoever loads the weights says what is wrong with them
+        return None
+    return config
 
 
 def data_section(data: str | Path | None) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from guidance.assembly.forecast import build_forecast
 from guidance.assembly.nets import build_classifier
 from guidance.assembly.objectives import build_objective
 from guidance.assembly.optimizers import build_optimizer, parameter_groups
+from guidance.assembly.pretrained import like_weights
 from guidance.assembly.sets import build_caches, build_source, build_training_dataset
 from guidance.config import Config, dump_config, free_on_resume, parse_config
 from guidance.data import GuidanceDataset, Loader, TrainBatches
@@ -45,6 +46,7 @@ def build_trainer(
     """Everything that a run needs, ready to `fit()`. Raises ValueError, before anything is written, for wrong settings."""
     lock = RunLock(folder)
     lock.claim(resume=resume)
+    config = like_weights(config, folder if resume else None)
     seed_rng(config.seed)  # fresh weights are the same on every process
     train, val = build_source(config, config.data.train_split), build_source(config, config.data.val_split)
     check_selection(config, val)
@@ -68,8 +70,7 @@ def build_trainer(
     optimizer, schedule = build_optimizer(config, parameter_groups(config, model), loader.batches_per_epoch)
     lock.prepare(dump_config(config))
     write_annotated(folder, annotated, config.data.annotated_fraction, config.data.annotated_of)
-    trained = state["trainer"] if state else {}
-    lines = trained.get("lines")
+    lines = state["trainer"].get("lines") if state else None
     shown = dict.fromkeys((*config.pareto.metrics, *CONSOLE))
     log = open_loggers(
         folder, resume_step=state["step"] if state else None, resume_epoch=state["epoch"] if state else math.inf,

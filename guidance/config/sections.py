@@ -29,7 +29,8 @@ Channels = Annotated[list[float], Field(min_length=3, max_length=3)]  # red, gre
 
 
 class InputSettings(Section):
-    """How images are made the input of the net. What is left out is as the weights were trained with, if they have a name."""
+    """How images are made the input of the net. What is left out is as the weights were trained with, if they have a name or
+    are of a run."""
 
     mean: Channels = Field(default=[*MEAN])
     """Subtracted from red, green and blue, of nets that take normalised images."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from guidance.export.deployed import Deployed
 from guidance.export.formats import FORMATS
 from guidance.export.writing import Exported, export
 
-__all__ = ["FORMATS", "Exported", "export"]
+__all__ = ["FORMATS", "Deployed", "Exported", "export"]
