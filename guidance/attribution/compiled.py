@@ -28,7 +28,7 @@ from guidance.types import Forward
 
 LOG = logging.getLogger(__name__)
 # torch 2.6 traces neither contexts of contextlib nor functools.singledispatch, by which the rules of layers are found.
-TRACEABLE = TorchVersion(torch.__version__) >= (2, 7)
+TRACEABLE = TorchVersion(torch.__version__) >= "2.7"
 FIELDS = ("logits", "features", "masks", "mask_logits", "stage_logits")  # of a Forward, that a compiled net gives
 
 
