@@ -67,9 +67,10 @@ def test_the_blocks_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     Image.fromarray(np.zeros((40, 50, 3), dtype=np.uint8)).save(tmp_path / "images/image.png")
     monkeypatch.chdir(tmp_path)
     found: dict[str, Any] = {}
-    assert len(BLOCKS) == 9
+    assert len(BLOCKS) == 11
     for block in BLOCKS:
         exec(compile(block, "docs/guides/own_net.md", "exec"), found)
     assert (tmp_path / "map.png").is_file()
     assert found["best"]
     assert set(found["step"].terms) == {"classification", "localization", "zero_maps"}
+    assert {"classification", "auxiliary", "area", "threshold", "active/stage2"} <= found["masked_step"].terms.keys()
