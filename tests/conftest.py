@@ -1,18 +1,19 @@
-"""Fixtures that several test modules share."""
+"""Fixtures that several test modules share.
+
+They import what they need when they are used: the process that hands out the tests to others uses none of them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
-import torch
 
-from guidance.config import Config
-from guidance.data import generate_demo
-from guidance.models import BACKBONES, Backbone
-from tests.support.runs import COUNTS, build_tiny, tiny_config
+if TYPE_CHECKING:
+    from guidance.config import Config
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -56,18 +57,26 @@ def coco_root() -> Path:
 
 @pytest.fixture(autouse=True)
 def fixed_seed() -> None:
+    import torch
+
     torch.manual_seed(0)
 
 
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     """The backbone "tiny"."""
-    monkeypatch.setitem(BACKBONES, "tiny", Backbone(build_tiny, "fc", {}, depths=("input", "mid1", "final"), stride=4))
+    from guidance.models import BACKBONES
+    from tests.support.runs import TINY
+
+    monkeypatch.setitem(BACKBONES, "tiny", TINY)
 
 
 @pytest.fixture(scope="session")
 def demo_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The pictures of `tiny_config`."""
+    from guidance.data import generate_demo
+    from tests.support.runs import COUNTS
+
     root = tmp_path_factory.mktemp("data") / "demo"
     generate_demo(root, **COUNTS, image_size=32)
     return root
@@ -76,4 +85,22 @@ def demo_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def settings(demo_root: Path, tiny: None) -> Callable[..., Config]:
     """`tiny_config` of the pictures at `demo_root`."""
+    from tests.support.runs import tiny_config
+
     return partial(tiny_config, demo_root)
+
+
+@pytest.fixture(scope="session")
+def trained(demo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """The folder of a whole run of `tiny_config` with these sections. It is trained once: what changes it takes a copy."""
+    from tests.support.runs import train_tiny
+
+    runs: dict[str, Path] = {}
+
+    def run(**sections: dict[str, Any]) -> Path:
+        key = repr(sections)
+        if key not in runs:
+            runs[key] = train_tiny(tmp_path_factory.mktemp("trained") / "run", demo_root, **sections)
+        return runs[key]
+
+    return run

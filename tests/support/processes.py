@@ -28,7 +28,8 @@ IMPORTED = [
 ]  # fmt: skip
 
 
-def _fork_server() -> Any:
+def fork_server() -> Any:
+    """What starts processes that have imported torch and this package."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(IMPORTED)
     return context
@@ -66,7 +67,7 @@ def _worker(
 def run_processes(world_size: int, folder: Path, function: Callable[..., Any], *args: Any) -> list[Any]:
     """What `function(*args)` (a module-level function) returned on each of `world_size` processes, in order of rank."""
     folder.mkdir(parents=True, exist_ok=True)
-    _fork_server()
+    fork_server()
     given = (world_size, _free_port(), str(folder), function, args)
     start_processes(_worker, given, nprocs=world_size, start_method="forkserver")
     return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(world_size)]
@@ -77,9 +78,7 @@ def start_forked(
 ) -> ForkServerProcess:
     """`python WORDS`, in a session of its own; what it prints is added to `output`.out and `output`.err."""
     given = dict(os.environ if environment is None else environment)
-    process: ForkServerProcess = _fork_server().Process(
-        target=_script, args=(list(words), str(cwd), str(output), given)
-    )
+    process: ForkServerProcess = fork_server().Process(target=_script, args=(list(words), str(cwd), str(output), given))
     process.start()
     return process
 

@@ -12,6 +12,7 @@ from torch import nn
 
 from guidance.assembly import build_trainer
 from guidance.config import Config, parse_config
+from guidance.models import BACKBONES, Backbone
 from guidance.models.classifier import Classifier
 from guidance.runs import checkpoint
 from guidance.runs.logs.json_lines import read_log
@@ -32,19 +33,30 @@ def build_tiny(num_classes: int) -> Classifier:
     return Classifier(net, stages)
 
 
+TINY = Backbone(build_tiny, "fc", {}, depths=("input", "mid1", "final"), stride=4)
+
+
 def tiny_config(root: Path, **sections: dict[str, Any]) -> Config:
-    """A run of three epochs of four steps; `sections` change its config."""
+    """A run of three epochs of four steps, of which no pictures are drawn; `sections` change its config."""
     content: dict[str, Any] = {
         "data": {"name": "demo", "root": str(root), **COUNTS, "image_size": 32, "num_workers": 0, "annotated_fraction": 0.5},
         "model": {"name": "tiny"},
         "objective": {"classification": "cross_entropy", "localization": {"weight": 0.1}},
         "optimizer": {"lr": 1e-3}, "schedule": {"name": "cosine", "warmup_epochs": 0.5},
         "trainer": {"epochs": 3, "batch_size": 6, "checkpoint_every": 3, "device": "cpu"},
-        "evaluation": {"batch_size": 4, "iou_threshold": "fit"}, "log": {"every": 2, "probe_images": 2},
+        "evaluation": {"batch_size": 4, "iou_threshold": "fit"}, "log": {"every": 2, "probe_images": 0},
     }  # fmt: skip
     for name, values in sections.items():
         content[name] = content.get(name, {}) | values
     return parse_config(content)
+
+
+def train_tiny(run: Path, root: Path, **sections: dict[str, Any]) -> Path:
+    """A run of `tiny_config`, to its end."""
+    with pytest.MonkeyPatch.context() as patch, torch.random.fork_rng():
+        patch.setitem(BACKBONES, "tiny", TINY)
+        build_trainer(tiny_config(root, **sections), run, CPU).fit()
+    return run
 
 
 def timed(name: str) -> bool:

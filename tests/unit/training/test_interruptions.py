@@ -18,6 +18,9 @@ from guidance.training.trainer import Trainer
 from tests.support.runs import CPU, assert_same, snapshot
 
 pytestmark = pytest.mark.usefixtures("tiny")
+Make = Callable[..., Config]
+Trained = Callable[..., Path]
+UNSAVED: dict[str, Any] = {"checkpoint_every": None}  # but for the end of each epoch
 
 
 class Killed(BaseException):
@@ -36,26 +39,24 @@ def kill_at(trainer: Trainer, step: int) -> None:
 
 
 @pytest.mark.parametrize("step", [1, 3, 5, 10])
-def test_killed_and_resumed_equals_uninterrupted(settings: Callable[..., Config], tmp_path: Path, step: int) -> None:
+def test_killed_and_resumed_equals_uninterrupted(settings: Make, trained: Trained, tmp_path: Path, step: int) -> None:
     """Before the first checkpoint, right after one, and between two; with dropout, so that RNG states matter."""
     config = settings()
-    build_trainer(config, tmp_path / "whole", CPU).fit()
     trainer = build_trainer(config, tmp_path / "killed", CPU)
     kill_at(trainer, step)
     with pytest.raises(Killed):
         trainer.fit()
     torch.rand(7)  # another process has another random state
     assert build_trainer(config, tmp_path / "killed", CPU, resume=True).fit()
-    assert_same(snapshot(tmp_path / "killed"), snapshot(tmp_path / "whole"))
+    assert_same(snapshot(tmp_path / "killed"), snapshot(trained()))
 
 
 @pytest.mark.parametrize("method", ["_finish_epoch", "_save"])
 def test_killed_between_front_and_checkpoint(
-    settings: Callable[..., Config], tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch
+    settings: Make, trained: Trained, tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The epoch's front member is on disk, the checkpoint that knows of it is not."""
     config = settings()
-    build_trainer(config, tmp_path / "whole", CPU).fit()
     trainer = build_trainer(config, tmp_path / "killed", CPU)
     original = getattr(trainer, method)
 
@@ -71,13 +72,12 @@ def test_killed_between_front_and_checkpoint(
     with pytest.raises(Killed):
         trainer.fit()
     build_trainer(config, tmp_path / "killed", CPU, resume=True).fit()
-    assert_same(snapshot(tmp_path / "killed"), snapshot(tmp_path / "whole"))
+    assert_same(snapshot(tmp_path / "killed"), snapshot(trained()))
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1"])
-def test_a_signal_writes_a_checkpoint(settings: Callable[..., Config], tmp_path: Path, name: str) -> None:
-    config = settings(trainer={"checkpoint_every": None})
-    build_trainer(config, tmp_path / "whole", CPU).fit()
+def test_a_signal_writes_a_checkpoint(settings: Make, trained: Trained, tmp_path: Path, name: str) -> None:
+    config = settings(trainer=UNSAVED)
     trainer = build_trainer(config, tmp_path / "stopped", CPU)
     train_step = trainer._train_step
 
@@ -92,13 +92,12 @@ def test_a_signal_writes_a_checkpoint(settings: Callable[..., Config], tmp_path:
     assert signal.getsignal(getattr(signal, name)) == former
     assert checkpoint.load(tmp_path / "stopped/checkpoints/last.pt")["step"] == 6
     assert build_trainer(config, tmp_path / "stopped", CPU, resume=True).fit()
-    assert_same(snapshot(tmp_path / "stopped"), snapshot(tmp_path / "whole"))
+    assert_same(snapshot(tmp_path / "stopped"), snapshot(trained(trainer=UNSAVED)))
 
 
-def test_a_signal_during_evaluation_does_not_lose_the_epoch(settings: Callable[..., Config], tmp_path: Path) -> None:
+def test_a_signal_during_evaluation_does_not_lose_the_epoch(settings: Make, trained: Trained, tmp_path: Path) -> None:
     """The weights are saved before an evaluation, which may outlast the grace of a scheduler."""
-    config = settings(trainer={"checkpoint_every": None})
-    build_trainer(config, tmp_path / "whole", CPU).fit()
+    config = settings(trainer=UNSAVED)
     trainer = build_trainer(config, tmp_path / "killed", CPU)
     evaluate = trainer.evaluate
 
@@ -112,4 +111,4 @@ def test_a_signal_during_evaluation_does_not_lose_the_epoch(settings: Callable[.
         trainer.fit()
     assert checkpoint.load(tmp_path / "killed/checkpoints/last.pt")["step"] == 8
     build_trainer(config, tmp_path / "killed", CPU, resume=True).fit()
-    assert_same(snapshot(tmp_path / "killed"), snapshot(tmp_path / "whole"))
+    assert_same(snapshot(tmp_path / "killed"), snapshot(trained(trainer=UNSAVED)))

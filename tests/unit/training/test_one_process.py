@@ -4,40 +4,40 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
-import textwrap
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from guidance.assembly import build_trainer
 from guidance.runs.folder import RunLock
 from guidance.runs.locks import lock_folder
+from tests.support.processes import fork_server
 from tests.support.runs import CPU, Make, assert_same, resume, snapshot
 
-HOLD = """
-    import sys, time
-    from pathlib import Path
-    from guidance.runs.locks import lock_folder
-    lock = lock_folder(Path(sys.argv[1]))
-    print("held", flush=True)
-    {then}
-"""
+
+def hold(folder: Path, *, child: bool = False) -> tuple[Any, int]:
+    """A process that locks the folder, and the id of its child, if it is to have one."""
+    told, tell = fork_server().Pipe(duplex=False)
+    process = fork_server().Process(target=_held, args=(folder, child, tell))
+    process.start()
+    assert told.poll(120)
+    return process, told.recv()
 
 
-def hold(folder: Path, then: str = "time.sleep(600)") -> subprocess.Popen[str]:
-    """A process that locks the folder."""
-    script = textwrap.dedent(HOLD.format(then=then))
-    process = subprocess.Popen([sys.executable, "-c", script, str(folder)], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "held\n"
-    return process
+def _held(folder: Path, child: bool, tell: Any) -> None:
+    lock = lock_folder(folder)
+    number = os.fork() if child else 0
+    if number or not child:
+        tell.send(number)
+    time.sleep(600)
+    del lock
 
 
 def test_a_folder_belongs_to_one_process_until_it_ends(settings: Make, stopped: Path) -> None:
     before = (stopped / "metrics.jsonl").read_bytes()
-    process = hold(stopped)
+    process, _ = hold(stopped)
     try:
         with pytest.raises(
             ValueError, match=rf"in use by process {process.pid} on .*, since .*; wait until it has ended"
@@ -45,8 +45,8 @@ def test_a_folder_belongs_to_one_process_until_it_ends(settings: Make, stopped: 
             resume(settings, stopped)
         assert (stopped / "metrics.jsonl").read_bytes() == before
     finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        process.kill()
+        process.join()
     resume(settings, stopped)
     assert (stopped / "metrics.jsonl").read_bytes().startswith(before)
 
@@ -67,11 +67,9 @@ def test_a_run_that_began_meanwhile_is_left_alone(settings: Make, tmp_path: Path
 
 def test_children_of_a_killed_process_do_not_hold_its_lock(tmp_path: Path) -> None:
     """Loader workers live on for seconds after a kill; a lock that they inherit would live as long."""
-    process = hold(tmp_path, "import os; child = os.fork(); child and print(child, flush=True); time.sleep(600)")
-    assert process.stdout is not None
-    child = int(process.stdout.readline())
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process, child = hold(tmp_path, child=True)
+    process.kill()
+    process.join()
     try:
         lock = lock_folder(tmp_path)
         assert lock is not None

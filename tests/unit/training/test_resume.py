@@ -127,7 +127,7 @@ def test_the_environment_holds_the_commit(stopped: Path, tmp_path: Path) -> None
     script = "from guidance.runs.commit import commit; print(commit())"
 
     def ask(folder: Path) -> str:
-        environment = os.environ | {"PYTHONPATH": str(folder)}
+        environment = os.environ | {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
         command = [sys.executable, "-c", script]
         return subprocess.run(
             command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True

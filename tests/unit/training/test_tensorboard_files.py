@@ -17,6 +17,8 @@ from tests.support.runs import CPU, events, timed
 pytestmark = pytest.mark.usefixtures("tiny", "ordered")
 writers = pytest.importorskip("tensorboard.summary.writer.event_file_writer")
 Make = Callable[..., Config]
+Trained = Callable[..., Path]
+PICTURES: dict[str, Any] = {"probe_images": 2}
 
 
 class Killed(BaseException):
@@ -76,20 +78,20 @@ def killed(config: Config, folder: Path, name: str, step: int) -> None:
         pytest.param("_finish_epoch", 8, marks=pytest.mark.long),
     ],
 )
-def test_nothing_twice_and_nothing_missing(settings: Make, tmp_path: Path, name: str, step: int) -> None:
-    config = settings()
-    build_trainer(config, tmp_path / "whole", CPU).fit()
+def test_nothing_twice_and_nothing_missing(
+    settings: Make, trained: Trained, tmp_path: Path, name: str, step: int
+) -> None:
+    config = settings(log=PICTURES)
     killed(config, tmp_path / "killed", name, step)
     build_trainer(config, tmp_path / "killed", CPU, resume=True).fit()
-    assert read(tmp_path / "killed") == read(tmp_path / "whole")
+    assert read(tmp_path / "killed") == read(trained(log=PICTURES))
 
 
 def test_killed_after_the_metrics_were_logged_and_before_the_checkpoint(
-    settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    settings: Make, trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The end of the epoch is written again at the same step; the numbers of the step itself are kept."""
-    config = settings()
-    build_trainer(config, tmp_path / "whole", CPU).fit()
+    config = settings(log=PICTURES)
     saves = Trainer._save
     seen: list[int] = []
 
@@ -109,7 +111,7 @@ def test_killed_after_the_metrics_were_logged_and_before_the_checkpoint(
     found = read(tmp_path / "killed")
     assert [step for step, _ in found["scalars"]["val/f1"]] == [4, 8, 12]
     assert [step for step, _ in found["scalars"]["step/classification"]] == [2, 4, 6, 8, 10, 12]
-    assert found == read(tmp_path / "whole")
+    assert found == read(trained(log=PICTURES))
 
 
 def test_runs_can_be_compared(settings: Make, tmp_path: Path) -> None:
