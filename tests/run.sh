@@ -6,7 +6,13 @@ source "$(dirname "$0")/../launch/setup.sh"
 
 ruff check .
 ruff format --check .
-mypy
+# Python keeps what it has compiled: the tests start many processes, each of which would compile the project again.
+unset PYTHONDONTWRITEBYTECODE
+# Types are checked beside the tests, and told of after them.
+types=$(mktemp)
+mypy >"$types" 2>&1 &
+checker=$!
+trap 'kill $checker 2>/dev/null || true; rm -f "$types"' EXIT
 # One thread each: the tests start processes of their own, and tiny nets gain nothing from more.
 export OMP_NUM_THREADS=1
 # A file of tests stays in one process, because later ones may use what earlier ones made. The files come in the order of
@@ -14,4 +20,8 @@ export OMP_NUM_THREADS=1
 if [ "$#" -eq 0 ]; then
     set -- -m "not long" -n "$(python -c 'import os; print(min(4, os.cpu_count() or 1))')" --dist loadfile --no-loadscope-reorder
 fi
-python -m pytest "$@"
+failed=0
+python -m pytest "$@" || failed=$?
+wait $checker || failed=$?
+cat "$types"
+exit $failed

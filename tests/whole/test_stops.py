@@ -33,12 +33,12 @@ Make = Callable[..., Config]
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_stop_request_does_not_wait_for_data_for_ever(
-    settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+    settings: Make, trained: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
 ) -> None:
     """A worker hangs in the second epoch; what was done is saved, and the run goes on exactly where it was."""
     monkeypatch.setattr(StopRequest.__init__, "__defaults__", (0.5,))
-    config = settings(data={"num_workers": workers}, trainer={"checkpoint_every": None})
-    build_trainer(config, tmp_path / "whole", CPU).fit()
+    sections: dict[str, Any] = {"data": {"num_workers": workers}, "trainer": {"checkpoint_every": None}}
+    config, whole = settings(**sections), trained(**sections)
     get, calls = GuidanceDataset.__getitem__, [0]
 
     def hanging(self: GuidanceDataset, key: tuple[int, int]) -> Any:
@@ -71,7 +71,7 @@ def test_a_stop_request_does_not_wait_for_data_for_ever(
     monkeypatch.setattr(GuidanceDataset, "__getitem__", get)
     assert checkpoint.load(tmp_path / "stopped/checkpoints/last.pt")["step"] == 5
     assert build_trainer(config, tmp_path / "stopped", CPU, resume=True).fit()
-    assert_same(snapshot(tmp_path / "stopped"), snapshot(tmp_path / "whole"))
+    assert_same(snapshot(tmp_path / "stopped"), snapshot(whole))
 
 
 def test_no_decoder_takes_a_stop_for_a_fault_of_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,11 +88,10 @@ def test_no_decoder_takes_a_stop_for_a_fault_of_its_file(tmp_path: Path, monkeyp
 
 
 def test_a_stop_request_ends_an_evaluation_that_takes_too_long(
-    settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    settings: Make, trained: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(StopRequest.__init__, "__defaults__", (0.3,))
-    config = settings()
-    build_trainer(config, tmp_path / "whole", CPU).fit()
+    config, whole = settings(), trained()
     trainer = build_trainer(config, tmp_path / "stopped", CPU)
     evaluate = trainer.evaluate
 
@@ -108,7 +107,7 @@ def test_a_stop_request_ends_an_evaluation_that_takes_too_long(
     assert time.monotonic() - start < 20
     assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
     assert build_trainer(config, tmp_path / "stopped", CPU, resume=True).fit()
-    assert_same(snapshot(tmp_path / "stopped"), snapshot(tmp_path / "whole"))
+    assert_same(snapshot(tmp_path / "stopped"), snapshot(whole))
 
 
 def test_a_stop_request_ends_the_preparation_of_data_at_once(tmp_path: Path) -> None:

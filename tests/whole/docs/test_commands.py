@@ -83,11 +83,11 @@ def environment(project: Path) -> dict[str, str]:
 
 
 def execute(words: list[str], project: Path) -> str:
-    """As a shell does; but Python, and dry runs of torchrun, are forked from a process that has imported torch."""
+    """As a shell does; but Python, and what torchrun starts, are forked from a process that has imported torch."""
     output = project.parent / f"printed {len(list(project.parent.glob('printed *')))}"
-    if words[0] == "python" or (words[0] == "torchrun" and "--dry-run" in words):
+    if words[0] in ("python", "torchrun"):
         processes = [int(word.partition("=")[2]) for word in words if word.startswith("--nproc_per_node=")] or [1]
-        words = [word for word in words[1:] if not word.startswith(("--nproc", "--standalone"))]
+        words = [word for word in words[1:] if not word.startswith("--nproc")]
         done = run_forked(words, cwd=project, output=output, processes=processes[0], environment=environment(project))
     else:
         done = subprocess.run(
@@ -124,8 +124,6 @@ def smaller(command: str, project: Path) -> list[str]:
         return [*words, *families, *SMALLEST]
     words = [word.replace("--nproc_per_node=8", "--nproc_per_node=2") for word in words]
     config = next((Path(w).name for w in words if w.endswith(".yaml")), None)
-    if words[0] == "torchrun":
-        words[1:1] = ["--standalone"]
     if words[1] == "launch/judge.py":
         words = ["runs/demo_guided" if word == "RUN0" else word for word in words if word not in ("RUN1", "RUN2")]
         return [*words, "--count", "1", "--step", "4096", "--methods", "ixg", "gradcam"]

@@ -5,9 +5,12 @@ from __future__ import annotations
 import argparse
 import io
 import re
+import runpy
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import redirect_stdout
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -19,47 +22,68 @@ from guidance.models import build_model
 from guidance.training.stopwatch import OTHER, SPANS
 from guidance.training.trainer import Trainer
 from tests.support.data.pictures import write_picture
-from tests.support.processes import run_forked
+from tests.support.small_nets import CLASSES, bcos_resnet_tiny, xdnn_tiny
 from tools.benchmarks import data, ddp, loop, precision, step
 
 ROOT = Path(__file__).parents[4]
+sys.path.append(str(ROOT / "tools"))
+
+
+STEPS = (step, import_module("benchmarks.step"))  # the command imports `benchmarks`, a package beside it
 
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """ResNet-18s in place of ResNet-50s; what is forked has them too."""
+    """ResNet-18s in place of ResNet-50s."""
     smaller = {name: (net.replace("resnet50", "resnet18"), norm) for name, (net, norm) in step.FAMILIES.items()}
-    monkeypatch.setattr(step, "FAMILIES", smaller)
+    for module in STEPS:
+        monkeypatch.setattr(module, "FAMILIES", smaller)
     monkeypatch.setattr(loop, "NET", "resnet8")
 
 
-def benchmark(folder: Path, *arguments: str) -> str:
-    """What `tools/benchmark.py ARGUMENTS` prints, in a process of its own: it sets the number of threads."""
-    done = run_forked(["tools/benchmark.py", *arguments], cwd=ROOT, output=folder / "printed")
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+@pytest.fixture
+def tiny_nets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nets of a few channels, where no time is compared."""
+    made = {"xdnn_resnet18": xdnn_tiny, "bcos_resnet18": bcos_resnet_tiny}
+    for module in STEPS:
+        monkeypatch.setattr(module, "CLASSES", CLASSES)
+        monkeypatch.setattr(module, "build_model", lambda name, **_: made[name]())
 
 
-def test_step_prints_every_variant(tmp_path: Path) -> None:
-    arguments = ["--family", "xdnn", "--batch", "2", "--size", "32", "--rounds", "1", "--threads", "1", "--no-memory"]
-    printed = benchmark(tmp_path, "step", *arguments)
+@pytest.fixture
+def benchmark(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """What `tools/benchmark.py ARGUMENTS` prints, of one thread."""
+
+    def run(*arguments: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["benchmark.py", *arguments])
+        runpy.run_path(str(ROOT / "tools/benchmark.py"), run_name="__main__")
+        return capsys.readouterr().out
+
+    return run
+
+
+@pytest.mark.usefixtures("tiny_nets")
+def test_step_prints_every_variant(benchmark: Callable[..., str]) -> None:
+    arguments = ["--family", "xdnn", "--batch", "2", "--size", "32", "--rounds", "1", "--no-memory"]
+    printed = benchmark("step", *arguments)
     for variant in step.variants(["xdnn"]):
         assert str(variant) in printed
     assert "1.00x" in printed
 
 
-def test_lens_prints_the_price_of_further_classes(tmp_path: Path) -> None:
-    arguments = ["--family", "xdnn", "bcos", "--batch", "1", "--size", "32", "--rounds", "1", "--threads", "1"]
-    printed = benchmark(tmp_path, "lens", *arguments)
+@pytest.mark.usefixtures("tiny_nets")
+def test_lens_prints_the_price_of_further_classes(benchmark: Callable[..., str]) -> None:
+    arguments = ["--family", "xdnn", "bcos", "--batch", "1", "--size", "32", "--rounds", "1"]
+    printed = benchmark("lens", *arguments)
     found = re.findall(r"^(\w+), (\d) class(?:es)? +[\d.]+ +([\d.]+)x +([\d.]+)x$", printed, re.MULTILINE)
     assert [(family, k) for family, k, _, _ in found] == [(f, k) for f in ("xdnn", "bcos") for k in "124"]
     assert [(ratio, limit) for _, k, ratio, limit in found if k == "1"] == [("1.00", "1.0")] * 2
     assert {limit for _, k, _, limit in found if k == "4"} == {"3.1"}
 
 
-def test_evaluation_prints_each_ratio_beside_its_bar(tmp_path: Path) -> None:
+def test_evaluation_prints_each_ratio_beside_its_bar(benchmark: Callable[..., str]) -> None:
     arguments = ["--family", "xdnn", "bcos", "vanilla_frozen", "--batch", "3", "--size", "32", "--rounds", "1"]
-    printed = benchmark(tmp_path, "evaluation", *arguments, "--threads", "1")
+    printed = benchmark("evaluation", *arguments)
     row = r"^(\w+), ([\w ]+?) +([\d.]+) +([\d.]+)x( +[\d.]+x)? +(\w[\w ]*)$"
     found = re.findall(row, printed, re.MULTILINE)
     assert "6 pairs of 3 images" in printed
@@ -201,9 +225,10 @@ def test_what_the_backward_pass_does_not_hide() -> None:
     assert ddp.exposed([(ddp.BUCKET, 0.99), (ddp.BUCKET, 1.0)], 10.0, network) == pytest.approx(2 * part - 0.1)
 
 
-def test_precision_prints_a_row_of_each_family_and_precision(tmp_path: Path) -> None:
-    arguments = ["--family", "xdnn", "--batch", "1", "--size", "32", "--threads", "1"]
-    printed = benchmark(tmp_path, "precision", *arguments)
+@pytest.mark.usefixtures("tiny_nets")
+def test_precision_prints_a_row_of_each_family_and_precision(benchmark: Callable[..., str]) -> None:
+    arguments = ["--family", "xdnn", "--batch", "1", "--size", "32"]
+    printed = benchmark("precision", *arguments)
     lines = [line.strip("| ").split(" | ") for line in printed.splitlines() if line.startswith("| xdnn")]
     rows = {cells[1]: [float(cell) for cell in cells[2:]] for cells in lines}
     assert list(rows) == ["fp32", "bf16", "fp16"]
