@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import textwrap
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +16,7 @@ from guidance.runs.checkpoint import save
 from guidance.runs.files import finite
 from guidance.runs.front_folder import ParetoFolder
 from guidance.runs.settings import flatten
+from tests.support.processes import run_forked
 
 
 def state(**changes: Any) -> dict[str, Any]:
@@ -29,9 +28,12 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def run_script(script: str, *arguments: str) -> str:
-    command = [sys.executable, "-c", textwrap.dedent(script), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2], timeout=100)
+def run_script(script: str, folder: Path, *arguments: str) -> str:
+    """What it prints, in a process of its own that has imported torch and this package; its files are put into `folder`."""
+    folder.mkdir()
+    place = folder / "script.py"
+    place.write_text(textwrap.dedent(script))
+    done = run_forked([str(place), *arguments], cwd=Path(__file__).parents[2], output=folder / "printed")
     assert done.returncode == 0, done.stderr
     return done.stdout
 

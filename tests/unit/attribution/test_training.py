@@ -14,6 +14,8 @@ from guidance.models.classifier import Classifier
 from tests.support.explaining import attribute, each_depth, each_method, images, maps, pairs
 from tests.support.nets import tiny
 
+OTHERS = [loss for loss in LOCALIZATION_LOSSES if loss != "energy"]
+
 
 class Step(nn.Module):
     """Images -> the sum of a localisation loss, with everything that `attribute` asks the model for."""
@@ -33,13 +35,23 @@ class Step(nn.Module):
 @each_method
 @pytest.mark.parametrize("depth", ["input", "final"])
 @pytest.mark.parametrize(("loss", "activation"), [
-    *((loss, "softplus") for loss in LOCALIZATION_LOSSES),
-    ("energy", "tanh"),
-    *(pytest.param(loss, "tanh", marks=pytest.mark.long) for loss in LOCALIZATION_LOSSES if loss != "energy"),
+    ("energy", "softplus"), ("energy", "tanh"),
+    *(pytest.param(loss, activation, marks=pytest.mark.long) for activation in ("softplus", "tanh") for loss in OTHERS),
 ])  # fmt: skip
 def test_gradcheck_of_the_parameters_through_the_double_backward(
     method: str, loss: str, depth: str, activation: str
 ) -> None:
+    check_gradients(method, loss, depth, activation)
+
+
+@pytest.mark.parametrize("depth", ["input", "final"])
+@pytest.mark.parametrize("loss", OTHERS)
+def test_gradcheck_of_each_loss(loss: str, depth: str) -> None:
+    """Losses see maps alone: one method does. Of all methods: the long cases above."""
+    check_gradients("ixg", loss, depth, "softplus")
+
+
+def check_gradients(method: str, loss: str, depth: str, activation: str) -> None:
     model = tiny(activation=activation)
     nn.init.uniform_(model.net.fc.weight, -0.3, 1)  # mostly positive evidence: a map without any has no gradient
     step = Step(model, method, depth, loss)

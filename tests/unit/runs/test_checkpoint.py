@@ -124,8 +124,8 @@ def test_write_that_fails_half_way(tmp_path: Path) -> None:
             print("epoch", load(sys.argv[1])["epoch"])
     """
     assert resource.RLIMIT_FSIZE is not None
-    assert run_script(script, str(tmp_path / "last.pt")).split() == ["epoch", "1"]
-    assert names(tmp_path) == ["last.pt"]
+    assert run_script(script, tmp_path / "script", str(tmp_path / "run/last.pt")).split() == ["epoch", "1"]
+    assert names(tmp_path / "run") == ["last.pt"]
 
 
 def test_an_error_of_ours_is_not_called_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

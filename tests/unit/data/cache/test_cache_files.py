@@ -5,11 +5,9 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,10 +16,10 @@ import torchvision
 from guidance.data.cache import file as cache_file
 from guidance.data.cache.images import build_cache, cache_path, open_cache, shared_cache
 from guidance.data.reading.decode import read_image
+from guidance.data.source import Record
 from guidance.data.transforms.crops import crop_image
 from tests.support.data.pictures import make_source, write_picture
-
-ROOT = Path(__file__).parents[4]
+from tests.support.processes import fork_server
 
 
 def test_a_changed_image_makes_the_cache_outdated(tmp_path: Path) -> None:
@@ -116,32 +114,25 @@ def test_damaged_pixels_are_found(tmp_path: Path) -> None:
     assert images.damaged_images() == [2]
 
 
-SLOW_BUILD = """
-import sys, time
-from pathlib import Path
-from guidance.data.cache import file as cache_file
-from guidance.data.cache.images import build_cache
-from tests.support.data.datasets import make_dataset
-from tests.support.data.pictures import make_source
+def _slow_build(folder: Path, tell: Any) -> None:
+    """Tells when it is half done, and waits."""
+    decode = cache_file._decode
 
-decode = cache_file._decode
-def slow(record, **options):
-    if record.path.name == "3.png":
-        print("half", flush=True)
-        time.sleep(60)
-    return decode(record, **options)
-cache_file._decode, cache_file.CHUNK = slow, 1
-folder = Path(sys.argv[1])
-build_cache(folder, make_source(folder / "images", [[]] * 5), 12)
-"""
+    def slow(record: Record, **options: Any) -> Any:
+        if record.path.name == "3.png":
+            tell.send("half")
+            time.sleep(60)
+        return decode(record, **options)
+
+    cache_file._decode, cache_file.CHUNK = slow, 1
+    build_cache(folder, make_source(folder / "images", [[]] * 5), 12)
 
 
 def test_a_killed_build_leaves_nothing_that_is_used(tmp_path: Path) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-c", SLOW_BUILD, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "half\n"
+    told, tell = fork_server().Pipe(duplex=False)
+    process = fork_server().Process(target=_slow_build, args=(tmp_path, tell))
+    process.start()
+    assert told.poll(120)
     source = make_source(tmp_path / "images", [[]] * 5)
     (unfinished,) = tmp_path.glob(".*.unfinished")
     long_ago = time.time() - 3600
@@ -149,9 +140,8 @@ def test_a_killed_build_leaves_nothing_that_is_used(tmp_path: Path) -> None:
     assert open_cache(tmp_path, source, 12) is None
     cache_file.remove_leftovers(tmp_path)
     assert unfinished.exists()  # its process lives
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    process.stdout.close()
+    process.kill()
+    process.join()
     assert unfinished.exists()
     assert open_cache(tmp_path, source, 12) is None
     images = shared_cache(tmp_path, source, 12, progress=False)
