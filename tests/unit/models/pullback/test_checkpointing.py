@@ -51,7 +51,10 @@ def compare(found: dict[str, Any], expected: dict[str, Any]) -> None:
         assert torch.equal(found["buffers"][name], buffer), name
 
 
-@pytest.mark.parametrize(("depth", "rows"), [*(("input", rows) for rows in ROWS), ("mid2", "some, one twice")])
+@pytest.mark.parametrize(("depth", "rows"), [
+    ("input", "none"), ("input", "some, one twice"), ("mid2", "some, one twice"),
+    *(pytest.param("input", rows, marks=pytest.mark.long) for rows in ("one", "all")),
+])  # fmt: skip
 @pytest.mark.parametrize("name", NETS)
 def test_a_guided_step_of_a_net_with_pullbacks_is_the_same(name: str, depth: str, rows: str) -> None:
     """With statistics of the batch where the net takes them."""
@@ -115,7 +118,7 @@ def test_what_is_computed_again_is_in_the_precision_of_the_forward(name: str) ->
         )  # a third of what bf16 is off in the B-cos net
 
 
-@pytest.mark.parametrize("guided", [False, True])
+@pytest.mark.parametrize("guided", [pytest.param(False, marks=pytest.mark.long), True])
 @pytest.mark.parametrize("name", ["bcos_resnet18", "xdnn_resnet18", "resnet18"])
 def test_less_memory_is_held_between_forward_and_backward(name: str, guided: bool) -> None:
     held = []

@@ -51,7 +51,9 @@ def test_net_pullback_is_the_explicitly_built_map_at_every_depth(name: str, trai
         torch.testing.assert_close(map_.flatten(1), product[image, target])
 
 
-@pytest.mark.parametrize("depth", DEPTHS)
+@pytest.mark.parametrize("depth", [
+    pytest.param(depth, marks=[pytest.mark.long] if depth in ("mid1", "mid3") else []) for depth in DEPTHS
+])  # fmt: skip
 @pytest.mark.parametrize(("name", "training"), MODES)
 def test_pullback_equals_double_backward_in_map_and_parameter_gradients(name: str, training: bool, depth: str) -> None:
     model, images = build(name)

@@ -69,7 +69,7 @@ def batches_of(*kinds: str, images: Tensor | None = None) -> list[Batch]:
 
 
 @pytest.mark.parametrize(("depth", "backend"), [
-    ("input", PREPARED), pytest.param("mid1", PREPARED, marks=pytest.mark.long), ("input", "inductor"),
+    *(pytest.param(depth, PREPARED, marks=pytest.mark.long) for depth in ("input", "mid1")), ("input", "inductor"),
 ])  # fmt: skip
 def test_every_number_of_annotated_images(depth: str, backend: str) -> None:
     """Three graphs do: nothing is explained, every image once, any other number. No batch of a later epoch waits."""
@@ -82,8 +82,8 @@ def test_every_number_of_annotated_images(depth: str, backend: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "depth", "graphs"), [
-    ("bcos_resnet", "input", 2), pytest.param("bcos_simple_vit", "mid2", 2, marks=pytest.mark.long), ("xdnn", "input", 2),
-    ("relu_resnet", "final", 1),
+    ("bcos_resnet", "input", 2), ("relu_resnet", "final", 1),
+    *(pytest.param(name, depth, 2, marks=pytest.mark.long) for name, depth in (("bcos_simple_vit", "mid2"), ("xdnn", "input"))),
 ])  # fmt: skip
 def test_every_family(name: str, depth: str, graphs: int) -> None:
     """B-cos nets with their batch statistics, which two steps in a row update. A linear layer does not ask for which rows."""
