@@ -16,13 +16,14 @@ FAST = ["resnet8", "resnet18", "convnext_tiny", "densenet121"]
 
 @pytest.mark.parametrize("name", BACKBONES)
 def test_table_row_is_true(name: str) -> None:
+    """Only of shapes: no weights are drawn."""
     backbone = BACKBONES[name]
-    model = build_model(name, num_classes=3)
+    with torch.device("meta"), torch.no_grad():
+        model = build_model(name, num_classes=3)
+        images = torch.rand(2, 6 if backbone.encoding == "inverse" else 3, backbone.stride * 2, backbone.stride * 2)
+        out = model.eval()(images)
     assert model.depths == backbone.depths
     assert backbone.head + ".weight" in model.net.state_dict()
-    images = torch.rand(2, 6 if backbone.encoding == "inverse" else 3, backbone.stride * 2, backbone.stride * 2)
-    with torch.no_grad():
-        out = model.eval()(images)
     assert out.logits.shape == (2, 3)
     assert set(out.features) == set(model.depths)
     assert out.features["input"] is images
@@ -122,7 +123,8 @@ OFFICIAL = {
 @pytest.mark.parametrize("name", OFFICIAL)
 def test_documented_shapes_of_official_weights(name: str) -> None:
     key, shape, total = OFFICIAL[name]
-    net = build_model(name, num_classes=1000).net
+    with torch.device("meta"):
+        net = build_model(name, num_classes=1000).net
     assert net.state_dict()[key].shape == shape
     assert sum(p.numel() for p in net.parameters()) == total
 
