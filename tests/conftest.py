@@ -19,7 +19,11 @@ SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
 # What takes minutes comes first, so that no process ends long after the others; tests/run.sh keeps this order.
-FIRST = ("whole/docs/", "whole/test_end_to_end.py", "whole/experiments/", "whole/", "unit/experiments/")
+FIRST = (
+    "whole/docs/", "unit/tools/benchmarks/", "unit/training/compiled/", "whole/test_end_to_end.py", "whole/experiments/",
+    "unit/data/annotation/test_regimes.py", "unit/models/test_models.py", "unit/experiments/", "unit/tools/export/", "whole/",
+    "unit/attribution/test_training.py", "unit/models/",
+)  # fmt: skip
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
