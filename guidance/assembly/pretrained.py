@@ -67,13 +67,7 @@ def like_weights(config: Config, resumed: Path | None = None) -> Config:
     """
     own = None if resumed is None else last_checkpoint(resumed)
     path = own if own is not None and own.is_file() else Path(config.model.weights)
-    run = _run_of(path)
-    if run is None:
-        return config
-    inputs = InputSettings.model_validate(run["model"].get("input") or {}).model_dump()
-    trained = {"data.image_size": run["data"].get("image_size", config.data.image_size)} | {
-        f"model.input.{name}": x for name, x in inputs.items()
-    }
+    trained = _images_of(path)
     current = flatten(
         {"data": {"image_size": config.data.image_size}, "model": {"input": config.model.input.model_dump()}}
     )
@@ -94,13 +88,17 @@ def like_weights(config: Config, resumed: Path | None = None) -> Config:
     return parse_config(content)
 
 
-def _run_of(path: Path) -> dict[str, Any] | None:
-    """The config in a checkpoint; None for other weights, and where there is no such file."""
+def _images_of(path: Path) -> dict[str, Any]:
+    """Settings of the run whose checkpoint it is that say how its images were made, by dotted names.
+
+    None at all for other weights, and where the file is missing or damaged: whoever loads it says what is wrong.
+    """
     try:
-        config: dict[str, Any] = checkpoint.read(path, verify=False)["config"]
-    except (ValueError, OSError):  # whoever loads the weights says what is wrong with them
-        return None
-    return config
+        run = checkpoint.read(path, verify=False)["config"]
+        inputs = InputSettings.model_validate(run["model"].get("input") or {}).model_dump()
+        return {"data.image_size": run["data"]["image_size"]} | {f"model.input.{name}": x for name, x in inputs.items()}
+    except (ValueError, OSError, LookupError, TypeError, AttributeError):
+        return {}
 
 
 def data_section(data: str | Path | None) -> dict[str, Any]:

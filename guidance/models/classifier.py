@@ -21,6 +21,7 @@ from guidance.types import Forward, lookup, suggestion
 register(RULES)
 PAIRS.update(STEPS)
 
+ADD_INVERSE = "give B-cos nets (x, 1 - x) of images in [0, 1]: guidance.data.transforms.encodings.add_inverse"
 Operation = str | Callable[[Tensor], Tensor]  # name of a submodule of the net, or a function without weights
 
 
@@ -199,13 +200,8 @@ class Classifier(nn.Module):
 
     def _check(self, images: Tensor) -> None:
         if self.channels is not None and images.shape[1] != self.channels:
-            hint = (
-                "B-cos nets take images in [0, 1] as (x, 1 - x): use guidance.data.transforms.encodings.add_inverse on them, "
-                "or a transform with encoding='inverse'"
-                if self.channels == 6
-                else "check the encoding of the data"
-            )
-            raise ValueError(f"this net takes images of {self.channels} channels, not {images.shape[1]}; {hint}")
+            cure = ADD_INVERSE if self.channels == 6 else "check the encoding of the data"
+            raise ValueError(f"this net takes images of {self.channels} channels, not {images.shape[1]}; {cure}")
 
 
 def _register_torchvision_blocks(net: nn.Module) -> None:
