@@ -147,6 +147,11 @@ def localization_loss(name: str, options: Mapping[str, Any] = MappingProxyType({
     return partial(row.function, **{**row.options, **options}) if row.options else row.function
 
 
+def looking_outside() -> str:
+    """The losses of the table that can use what is only known of where evidence must not lie, for messages: "energy or rrr"."""
+    return " or ".join(name for name, row in LOCALIZATION_LOSSES.items() if row.looks == "outside")
+
+
 def _normalise(attribution: Tensor) -> Tensor:
     peak = attribution.abs().amax((1, 2), keepdim=True)
     return attribution / safe_denominator(peak)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from guidance.api.nets import num_classes
 from guidance.api.regions import Pair, Place, annotated_pairs, most_of_one_image, multi_hot, regions_of
 from guidance.attribution import Method
-from guidance.losses import LOCALIZATION_LOSSES, LocalizationLoss, localization_loss
+from guidance.losses import LOCALIZATION_LOSSES, LocalizationLoss, localization_loss, looking_outside
 from guidance.models.classifier import Classifier
 from guidance.objectives import Classification, Counts, Localization, Objective
 from guidance.objectives.objective import global_counts
@@ -109,15 +109,14 @@ def _check_never(pairs: Sequence[Pair], loss: str | LocalizationLoss) -> None:
     if not isinstance(loss, str):
         return
     looks = LOCALIZATION_LOSSES[loss].looks
-    outside = " or ".join(name for name, row in LOCALIZATION_LOSSES.items() if row.looks == "outside")
     for pair in pairs:
         if pair.never is not None and looks == "inside":
             raise ValueError(
                 f"image {pair.image} has never regions, but the loss {loss!r} only looks inside the mask, so nothing would be "
-                f"penalised there; use {outside}"
+                f"penalised there; use {looking_outside()}"
             )
         if pair.place is None and looks != "outside":
             raise ValueError(
                 f"image {pair.image} only says where evidence for class {pair.target} must not lie; the loss {loss!r} would "
-                f"pull it to all other places. Use {outside}, or give the class boxes or a mask too"
+                f"pull it to all other places. Use {looking_outside()}, or give the class boxes or a mask too"
             )

@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-from guidance.regions import BOX, NEVER, ROUNDING, SEGMENT, box_problem, boxes_to_mask, overhang
+from guidance.regions import BOX, NEVER, ROUNDING, SEGMENT, box_problem, overhang, paint_boxes
 from guidance.types import Regions
 
 # Of one image: None (nothing is known), boxes [n, 4] (x0, y0, x1, y1 in pixels of the input, half-open) or a mask [H, W] bool
@@ -193,4 +193,4 @@ def _mask(place: Tensor, image: int, height: int, width: int) -> Tensor:
     for box in place.tolist():
         if problem := box_problem(box, height, width):
             raise ValueError(f"the box {tuple(box)} of image {image} {problem}; correct it, or leave it out")
-    return boxes_to_mask(place.float(), height, width).any(0)
+    return paint_boxes(place.float(), [0] * len(place), 1, height, width)[0]

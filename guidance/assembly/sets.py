@@ -18,7 +18,7 @@ from guidance.data.reading.preflight import with_details
 from guidance.data.splits import annotated_subset
 from guidance.data.transforms.crops import SQUARES, Resizing
 from guidance.data.transforms.encodings import Encoding, with_normalization
-from guidance.losses import LOCALIZATION_LOSSES
+from guidance.losses import LOCALIZATION_LOSSES, looking_outside
 from guidance.models import find_backbone
 from guidance.types import lookup
 
@@ -155,17 +155,16 @@ def _check_never(config: Config, train: Source, annotated: Sequence[int]) -> Non
     """Raise ValueError where the loss cannot use what is only known of where evidence must not lie."""
     region, settings = config.data.region, config.objective.localization
     looks = LOCALIZATION_LOSSES[settings.loss].looks
-    outside = " or ".join(name for name, row in LOCALIZATION_LOSSES.items() if row.looks == "outside")
     if looks == "inside" and any(train.records[i].never_boxes for i in annotated):
         raise ValueError(
             f"{train.name} knows where evidence must not lie, but objective.localization.loss {settings.loss!r} only looks "
-            f"inside the mask, so nothing would be penalised there; use {outside}"
+            f"inside the mask, so nothing would be penalised there; use {looking_outside()}"
         )
     alone = only_never([train.records[i] for i in annotated], region)
     if alone and looks != "outside":
         raise ValueError(
             f"{alone} annotated (image, class) pairs of {train.name} know only where evidence must not lie; the loss "
-            f"{settings.loss!r} would pull evidence to all other places. Use {outside} "
+            f"{settings.loss!r} would pull evidence to all other places. Use {looking_outside()} "
             f"(objective.localization.loss), or give these classes a {'box' if REGIMES[region].boxes else 'segmentation'}"
         )
 

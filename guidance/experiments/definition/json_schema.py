@@ -27,10 +27,8 @@ def experiment_schema() -> Schema:
     ]
     for name in ("stages", "groups"):
         (named,) = properties[name]["patternProperties"].values()
-        named["anyOf"] = [
-            {"$ref": named.pop("$ref")},
-            {"type": "null"},
-        ]  # null removes one of the file that is extended
+        # null removes one of the file that is extended.
+        named["anyOf"] = [{"$ref": named.pop("$ref")}, {"type": "null"}]
         properties[name]["additionalProperties"] = False
     properties[EXTENDS] = {
         "anyOf": [{"type": "string", "format": "path"}, {"type": "null"}],
