@@ -16,6 +16,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from guidance.allocator import keep_freed_memory
+
 LOG = logging.getLogger(__name__)
 
 
@@ -38,6 +40,8 @@ def process_group(device: str = "auto", *, minutes: float = 30) -> Iterator[torc
         )
     if use_cuda:
         torch.cuda.set_device(chosen)
+    else:
+        keep_freed_memory()  # the next tensors take it
     check_launcher()
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         dist.init_process_group("cpu:gloo,cuda:nccl" if use_cuda else "gloo", timeout=timedelta(minutes=minutes))
@@ -198,8 +202,7 @@ def all_reduce_sum(x: Tensor) -> Tensor:
     """Differentiable (also twice) sum over all processes. Every process must call it equally often, also in backward."""
     if world_size() == 1:
         return x
-    result: Tensor = _AllReduceSum.apply(x)
-    return result
+    return _AllReduceSum.apply(x)  # type: ignore[no-any-return]
 
 
 def gather_objects(value: Any) -> list[Any]:
@@ -228,8 +231,7 @@ def main_does(work: Callable[[], None]) -> None:
             work()
         except (ValueError, OSError) as error:
             problem = str(error) or type(error).__name__
-    problem = broadcast_object(problem)
-    if problem:
+    if problem := broadcast_object(problem):
         raise ValueError(problem)
 
 

@@ -18,7 +18,8 @@ Variants are interleaved in one process, and the median of the rounds counts. Me
 of its own, over the memory that the process held when the net was built. Loading is measured in one process with one
 thread, on the JPEGs of each folder in DATA, or on generated ones where it does not exist; their files are in memory. A run
 trains on the Waterbirds sample beside the project from a cache, or on generated shapes; its epochs and their steps alone, from
-batches that are there already, take turns.
+batches that are there already, take turns. Freed memory is kept, as in training
+(guidance/allocator.py).
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from pathlib import Path
 from benchmarks import data, ddp, evaluation, lens, loop, precision, profile, step, table  # beside this file
 
 from guidance import cli
+from guidance.allocator import keep_freed_memory
 
 WHAT: Mapping[str, Callable[[argparse.Namespace], None]] = {
     "step": step.benchmark_step,
@@ -71,6 +73,8 @@ def main() -> None:
     args = parser.parse_args()
     batch, size = USUAL.get(args.what, (8, 224))
     args.batch, args.size = args.batch or batch, args.size or size
+    if args.device == "cpu":
+        keep_freed_memory()  # as in training
     WHAT[args.what](args)
 
 

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "guidance"
 # A module may import from its own row and from rows above it.
 LAYERS = [
-    ["types", "distributed", "progress", "importing", "cli"],
+    ["types", "allocator", "distributed", "progress", "importing", "cli"],
     ["regions", "maps", "losses"],
     ["data", "models"],
     ["attribution"],
