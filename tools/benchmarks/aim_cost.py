@@ -81,7 +81,7 @@ def prepare(model: Classifier, args: argparse.Namespace, *, training: bool) -> C
     else:
         objective = guided_objective(model, Classification("cross_entropy"))
     objective.train(training)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6, fused=True)
     counts = objective.counts(batch)
 
     def step() -> None:

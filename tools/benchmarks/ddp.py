@@ -112,7 +112,7 @@ def measure(variant: step.Variant, args: argparse.Namespace) -> Measured:
     model = step.build(variant.family, args)
     objective, batch = step.objective_and_batch(variant, model, args)
     ddp = distributed.parallel(objective, torch.device("cpu"))
-    optimizer, counts = Adam(model.parameters(), lr=1e-6), objective.counts(batch)
+    optimizer, counts = Adam(model.parameters(), lr=1e-6, fused=True), objective.counts(batch)
 
     def train(module: torch.nn.Module, *, reduced: bool = True) -> None:
         optimizer.zero_grad()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 
@@ -62,3 +64,38 @@ def test_optimizers_get_their_settings() -> None:
         group = optimizer.param_groups[0]
         assert (group["lr"], group["weight_decay"]) == (0.5, 0.25)
         assert group.get("momentum", 0.75) == 0.75
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "sgd"])
+def test_the_fused_update_is_the_plain_one_which_older_runs_go_on_with(name: str) -> None:
+    """In float64; `ours` has taken over the state of a plain optimizer, as a resumed run does, and `fused` has its own."""
+    config = parse_config(
+        DEMO
+        | {
+            "optimizer": {"name": name, "lr": 0.01, "weight_decay": 0.1, "momentum": 0.9},
+            "schedule": {"name": "cosine"},
+        }
+    )
+    torch.manual_seed(0)
+    start = [torch.randn(3, 4, dtype=torch.float64), torch.randn(5, dtype=torch.float64)]
+    plain, fused, resumed = ([torch.nn.Parameter(x.clone()) for x in start] for _ in range(3))
+    settings = {"lr": 0.01, "weight_decay": 0.1} | ({"momentum": 0.9} if name == "sgd" else {})
+    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}[name]
+    reference = kind(plain, **settings, foreach=False)
+    ours, late = build_optimizer(config, fused, 3)[0], build_optimizer(config, resumed, 3)[0]
+    for group in ours.param_groups:
+        group["lr"] = 0.01  # the schedule begins with another
+    for step in range(6):
+        if step == 3:
+            with torch.no_grad():
+                for x, y in zip(resumed, plain, strict=True):
+                    x.copy_(y)
+            late.load_state_dict(copy.deepcopy(reference.state_dict()))
+        gradients = [torch.randn_like(x) for x in start]
+        for parameters, optimizer in ((plain, reference), (fused, ours), *([(resumed, late)] if step >= 3 else [])):
+            for parameter, gradient in zip(parameters, gradients, strict=True):
+                parameter.grad = gradient.clone()
+            optimizer.step()
+    for x, y, z in zip(plain, fused, resumed, strict=True):
+        torch.testing.assert_close(y, x, rtol=1e-12, atol=1e-14)
+        assert torch.equal(z, x)
