@@ -1,4 +1,4 @@
-"""What fp32 and bf16 are off: maps and parameter gradients of each family, against the same step in float64."""
+"""What fp32 and bf16 are off: maps and parameter gradients of each family, and masks, against the same step in float64."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ from torch import Tensor
 
 from guidance.attribution import ATTRIBUTIONS, Request, attribute, one_hot
 from guidance.losses import LOCALIZATION_LOSSES
+from guidance.models import BACKBONES, build_model
+from guidance.models.aim import MaskedClassifier, build_aim
 from guidance.models.classifier import Classifier
-from guidance.objectives import Localization, guided_objective
+from guidance.objectives import Localization, Masking, aim_objective, guided_objective
 from guidance.types import Batch
 
 from . import step  # not by its name, which is another in tests
@@ -28,6 +30,7 @@ WAYS: Mapping[str, tuple[torch.dtype, torch.dtype | None]] = {
     "bf16": (torch.float32, torch.bfloat16),
     "fp16": (torch.float32, torch.float16),
 }
+MASKED = ("convnext_tiny", "resnet50")  # nets of which AIM is measured
 
 
 @dataclass(frozen=True)
@@ -87,8 +90,52 @@ def report(family: str, found: Mapping[str, Found]) -> None:
         print("| " + " | ".join([family, way, *columns]) + " |")
 
 
+def build_masked(name: str, args: argparse.Namespace) -> MaskedClassifier:
+    """A net with masks of AIM at all stages from the second."""
+    row, plain = BACKBONES[name], build_model(name, num_classes=step.CLASSES)
+    model = build_aim(plain, row.channels, first_stage=row.first_stage, stop_stage=2, num_classes=step.CLASSES)
+    return model.to(args.device)
+
+
+def measure_masks(
+    model: MaskedClassifier, batch: Batch, way: str
+) -> tuple[dict[str, Tensor], dict[str, Tensor], float]:
+    """Of a copy of `model` in training: mask logits, gradients and seconds of the processor. Draws are the same in all."""
+    dtype, cast = WAYS[way]
+    model = copy.deepcopy(model).to(dtype)
+    batch = batch._replace(images=batch.images.to(dtype), targets=batch.targets.to(dtype))
+    autocast = torch.autocast(batch.images.device.type, cast or torch.bfloat16, enabled=cast is not None)
+    objective = aim_objective(model, Masking(threshold=0.25)).train()
+    start = time.process_time()
+    with autocast:
+        found = objective(batch, objective.counts(batch))
+    found.loss.backward()
+    seconds = time.process_time() - start
+    gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    with torch.no_grad(), autocast:
+        out = model.eval()(batch.images)  # without noise
+    return dict(out.mask_logits), gradients, seconds
+
+
+def report_masks(name: str, args: argparse.Namespace) -> None:
+    """Lines of the second table: how far mask logits are off, how many cells of the masks are others, and gradients."""
+    torch.manual_seed(0)
+    model = build_masked(name, args)
+    batch = step.random_batch(3, args.batch, args.size, 0, torch.device(args.device))
+    found = {way: measure_masks(model, batch, way) for way in WAYS}
+    (exact, gradients, _), (*_, plain) = found["float64"], found["fp32"]
+    for way, (logits, own, seconds) in found.items():
+        if way == "float64":
+            continue
+        other = torch.cat([((x >= 0) != (exact[stage] >= 0)).flatten() for stage, x in logits.items()])
+        errors = [error(own[name], g) for name, g in gradients.items() if g.any()]
+        columns = [100 * max(error(x, exact[stage]) for stage, x in logits.items()), 100 * float(other.double().mean())]
+        columns += [100 * statistics.median(errors), 100 * max(errors)]
+        print("| " + " | ".join([name, way, *(f"{x:.2g}" for x in columns), f"{seconds / plain:.2f}"]) + " |")
+
+
 def benchmark_precision(args: argparse.Namespace) -> None:
-    """Print the table, in Markdown."""
+    """Print the tables, in Markdown."""
     torch.set_num_threads(args.threads)
     print(f"Errors in per cent of float64, {args.batch} images of {args.size} pixels, fresh weights, in training.\n")
     print(
@@ -103,3 +150,7 @@ def benchmark_precision(args: argparse.Namespace) -> None:
             6 if family == "bcos" else 3, args.batch, args.size, args.batch, torch.device(args.device)
         )
         report(family, {way: measure(model, batch, way) for way in WAYS})
+    print("\n| AIM | precision | mask logits | cells of masks that are others | gradients: median | worst | time |")
+    print("| --- " * 7 + "|")
+    for name in MASKED:
+        report_masks(name, args)

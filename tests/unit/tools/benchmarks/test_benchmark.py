@@ -28,7 +28,6 @@ from tools.benchmarks import data, ddp, loop, precision, step
 ROOT = Path(__file__).parents[4]
 sys.path.append(str(ROOT / "tools"))
 
-
 STEPS = (step, import_module("benchmarks.step"))  # the command imports `benchmarks`, a package beside it
 
 
@@ -39,6 +38,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in STEPS:
         monkeypatch.setattr(module, "FAMILIES", smaller)
     monkeypatch.setattr(loop, "NET", "resnet8")
+    monkeypatch.setattr(import_module("benchmarks.precision"), "MASKED", ("convnext_tiny",))
 
 
 @pytest.fixture
@@ -235,6 +235,11 @@ def test_precision_prints_a_row_of_each_family_and_precision(benchmark: Callable
     assert {len(row) for row in rows.values()} == {8}
     assert all(0 < single < 0.01 < half < 100 for single, half in zip(rows["fp32"][:7], rows["bf16"][:7], strict=True))
     assert rows["fp32"][7] == 1
+    lines = [line.strip("| ").split(" | ") for line in printed.splitlines() if line.startswith("| convnext_tiny")]
+    masks = {cells[1]: [float(cell) for cell in cells[2:]] for cells in lines}
+    assert list(masks) == list(rows)
+    assert masks["fp32"][1] == 0  # no cell is another
+    assert all(0 < masks["fp32"][i] < 0.01 < masks["bf16"][i] < 100 for i in (0, 2, 3))
 
 
 def test_an_error_is_relative_to_what_is_exact() -> None:
