@@ -132,7 +132,8 @@ def annotate(
     allowed = record if regime.boxes else record._replace(boxes=(), box_classes=())
     forbidding = record._replace(boxes=record.never_boxes, box_classes=record.never_classes)
     found, never = (check_boxes(r, height, width, on_error) for r in (allowed, forbidding))
-    boxes = torch.tensor(found.boxes + never.boxes, dtype=torch.float32).reshape(-1, 4)
+    every = found.boxes + never.boxes
+    boxes = torch.tensor(every, dtype=torch.float32) if every else torch.zeros(0, 4)
     if dilation > 0:
         boxes[: len(found.boxes)] = dilate_boxes(boxes[: len(found.boxes)], dilation, height, width)
     kinds = dict.fromkeys(never.classes, NEVER) | dict.fromkeys(found.classes, BOX)
@@ -155,7 +156,7 @@ def annotate(
         boxes=boxes,
         box_rows=[row[index] for index in found.classes + never.classes],
         forbidden=[False] * len(found.boxes) + [True] * len(never.boxes),
-        segments=torch.stack([segments[k] for k in shown]).to(torch.uint8) if shown else _no_segments(height, width),
+        segments=torch.stack([segments[k] for k in shown]).view(torch.uint8) if shown else _no_segments(height, width),
         segment_rows=[row[index] for index in shown],
         skipped=faulty,
         clipped=found.clipped + never.clipped,
@@ -179,7 +180,8 @@ def resolve(view: View, annotation: Annotation, *, invert: bool = False, never_a
     height, width = view["image"].shape[-2:]
     count, rows, forbidden = len(annotation.classes), annotation.box_rows, annotation.forbidden
     classes, kinds = torch.tensor((annotation.classes, annotation.kinds), dtype=torch.long)
-    segments, never = torch.zeros((2, count, height, width), dtype=torch.bool)
+    # No values of their own where there are none, which are copied with the sample.
+    segments = never = torch.zeros((), dtype=torch.bool).expand(count, height, width)
     boxes = view["boxes"].as_subclass(Tensor)
     allowed = paint_boxes(boxes, rows, count, height, width)  # with never boxes, which are taken out again below
     # What most images do not have is left out: it would cost a loader as much as the boxes do.
@@ -191,6 +193,7 @@ def resolve(view: View, annotation: Annotation, *, invert: bool = False, never_a
         segments = _in_rows(view["segments"].as_subclass(Tensor) > 0, annotation.segment_rows, segments)
     if invert:
         allowed = complement(allowed)
+        segments = segments.clone()
         segments[list(annotation.segment_rows)] = complement(segments[list(annotation.segment_rows)])
     elif rows and SEGMENT in annotation.kinds:
         # A small object may fall between the cells of its segmentation, while its box always covers a pixel.

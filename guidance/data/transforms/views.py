@@ -55,9 +55,9 @@ def to_frame(view: View, height: int, width: int) -> View:
     size, moved = [height, width], dict(view)
     for name, value in view.items():
         if isinstance(value, tv_tensors.BoundingBoxes):
-            boxes, canvas = functional.resize_bounding_boxes(
-                value.as_subclass(Tensor), canvas_size=value.canvas_size, size=size
-            )
+            boxes, canvas = value.as_subclass(Tensor), (height, width)
+            if len(boxes):  # moving none takes as long as moving some
+                boxes, canvas = functional.resize_bounding_boxes(boxes, canvas_size=value.canvas_size, size=size)
             moved[name] = tv_tensors.BoundingBoxes(boxes, format="XYXY", canvas_size=canvas)
         elif isinstance(value, tv_tensors.Mask):
             moved[name] = functional.resize(value, size)
