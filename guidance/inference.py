@@ -26,6 +26,7 @@ from guidance.assembly import (
     pretrained_classes,
     pretrained_config,
 )
+from guidance.assembly.compiling import compiled_for_evaluation
 from guidance.assembly.evaluation import Evaluator
 from guidance.assembly.threshold import refit_threshold, stored_threshold
 from guidance.attribution import explain_classes
@@ -137,11 +138,7 @@ def load_model(
 
 
 def evaluate_checkpoint(
-    path: str | Path,
-    split: str,
-    *,
-    overrides: Sequence[str] = (),
-    device: torch.device | str = "cpu",
+    path: str | Path, split: str, *, overrides: Sequence[str] = (), device: torch.device | str = "cpu"
 ) -> dict[str, float]:
     """Metrics of a checkpoint on a split, with the IoU threshold that the checkpoint holds. A collective call."""
     return evaluate_in_detail(path, split, overrides=overrides, device=device).metrics
@@ -163,29 +160,28 @@ class Evaluation(NamedTuple):
 
 
 def evaluate_in_detail(
-    path: str | Path,
-    split: str,
-    *,
-    overrides: Sequence[str] = (),
-    device: torch.device | str = "cpu",
-    refit: bool = False,
-) -> Evaluation:
+    path: str | Path, split: str, *, overrides: Sequence[str] = (), device: torch.device | str = "cpu", refit: bool = False,
+    compiled: bool = False,
+) -> Evaluation:  # fmt: skip
     """`evaluate_checkpoint`, with the rows that the metrics were computed from. A collective call."""
     run = load_run(path, overrides=overrides, device=device)
-    return evaluate_run(run, split, device=device, refit=refit, path=path)
+    return evaluate_run(run, split, device=device, refit=refit, compiled=compiled, path=path)
 
 
 def evaluate_run(
-    run: Run, split: str, *, device: torch.device | str = "cpu", refit: bool = False, path: str | Path = "the net"
-) -> Evaluation:
+    run: Run, split: str, *, device: torch.device | str = "cpu", refit: bool = False, compiled: bool = False,
+    path: str | Path = "the net",
+) -> Evaluation:  # fmt: skip
     """Metrics of a run on a split, with the rows that they were computed from. A collective call.
 
     `refit`: fit the IoU threshold on the validation split, with the settings of this evaluation, instead of taking the
-    checkpoint's, which was fitted with those of the run. `path`: where the run comes from, for messages.
+    checkpoint's, which was fitted with those of the run. `compiled`: run the net as torch.compile does; ValueError where it
+    cannot. `path`: where the run comes from, for messages.
     """
     if refit:
         run = replace(run, config=refit_threshold(run.config, run.trained))
     log_remark(run.config, run.model)
+    net = compiled_for_evaluation(run.config, run.model) if compiled else None
     source = split_of(run, split, path)
     # The training split only tells how large its groups and classes are.
     needed = source.groups or run.config.objective.class_weights == "balanced"
@@ -194,7 +190,8 @@ def evaluate_run(
     def evaluator(part: Source) -> Evaluator:
         data = run.config.data
         preflight(part, pixels=False, segmentations=False, on_error=data.on_error, threads=data.num_workers)
-        return build_evaluator(run.config, build_evaluation_dataset(run.config, part), train, torch.device(device))
+        dataset = build_evaluation_dataset(run.config, part)
+        return replace(build_evaluator(run.config, dataset, train, torch.device(device)), compiled=net)
 
     with naming_killed_workers("evaluate again"):
         if refit:

@@ -44,6 +44,11 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--refit", action="store_true", help="fit the IoU threshold on the validation split, with these settings"
     )
+    parser.add_argument(
+        "--compile",
+        action="store_true",
+        help="compile the net first, which takes minutes: for sets of many thousand images",
+    )
     parser.add_argument("--output", type=Path, help="JSON file; by default one of its own in the run's results/")
     parser.add_argument("--per-sample", type=Path, metavar="CSV", help="also write one row for each (image, class)")
     parser.add_argument("--size-plot", type=Path, metavar="PNG", help="also draw EPG by the size of the mask")
@@ -100,11 +105,15 @@ def evaluate(args: argparse.Namespace) -> None:
         every = ["evaluation.scores=all"] if args.per_sample else []
         settings = every + args.set
         if args.model is None:
-            found = evaluate_in_detail(args.checkpoint, args.split, overrides=settings, device=device, refit=args.refit)
+            found = evaluate_in_detail(
+                args.checkpoint, args.split, overrides=settings, device=device, refit=args.refit, compiled=args.compile
+            )
         else:
             weights = args.weights or "imagenet"
             run = load_model(args.model, weights=weights, data=args.data, overrides=settings, device=device)
-            found = evaluate_run(run, args.split, device=device, refit=args.refit, path=args.model)
+            found = evaluate_run(
+                run, args.split, device=device, refit=args.refit, compiled=args.compile, path=args.model
+            )
     if cli.is_main_process():
         write_results(args, found)
 

@@ -21,18 +21,23 @@ def compiled_for_training(config: Config, model: Classifier) -> CompiledNet:
     return CompiledNet(model)
 
 
-def compiled_for_evaluation(config: Config, model: Classifier) -> CompiledNet | None:
-    """None where nothing shall be compiled; nor where it cannot be, of which a line is logged."""
+def compiled_for_evaluation(config: Config, model: Classifier) -> CompiledNet:
+    """Raises ValueError where the net cannot be compiled, or not with the maps that are evaluated."""
+    if not model.layerwise_evaluation:
+        raise ValueError(
+            "trainer.compile: not every layer of this net is known to offer a pullback (layerwise_evaluation)"
+        )
+    with evaluation_mode(model):
+        _check(config, model, config.evaluated_attribution)
+    return CompiledNet(model)
+
+
+def compiled_beside_training(config: Config, model: Classifier) -> CompiledNet | None:
+    """For the evaluations of a run: None where nothing shall be compiled; nor where it cannot be, of which a line is logged."""
     if not config.trainer.compile:
         return None
     try:
-        if not model.layerwise_evaluation:
-            raise ValueError(
-                "trainer.compile: not every layer of this net is known to offer a pullback (layerwise_evaluation)"
-            )
-        with evaluation_mode(model):
-            _check(config, model, config.evaluated_attribution)
-        return CompiledNet(model)
+        return compiled_for_evaluation(config, model)
     except ValueError as error:
         LOG.info("the evaluation is not compiled. %s", error)
         return None

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from guidance import distributed
-from guidance.assembly.compiling import compiled_for_evaluation
+from guidance.assembly.compiling import compiled_beside_training
 from guidance.assembly.nets import build_attribution
 from guidance.assembly.objectives import build_classification, build_localization
 from guidance.assembly.sets import as_dilated, build_evaluation_dataset, encoding
@@ -177,7 +177,7 @@ def build_epoch_evaluation(
     """What the trainer calls after each epoch: validation metrics, and pictures of the probe set in the log."""
     dataset = build_evaluation_dataset(config, val)
     evaluator = build_evaluator(config, dataset, train, device, max_batches=max_batches)
-    evaluator = replace(evaluator, compiled=compiled_for_evaluation(config, model))
+    evaluator = replace(evaluator, compiled=compiled_beside_training(config, model))
     log_remark(config, model)
     wanted, fraction = config.evaluation.iou_threshold, config.evaluation.threshold_fraction
     threshold = f"{describe_fit(val.split, fraction)}, after each epoch" if wanted == "fit" else f"{wanted:g}"

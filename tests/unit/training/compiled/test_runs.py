@@ -15,6 +15,7 @@ from guidance.assembly import build_trainer, compiling
 from guidance.attribution import CompiledNet, compiled
 from guidance.attribution.compiled import TRACEABLE
 from guidance.data import generate_demo
+from guidance.inference import evaluate_in_detail
 from guidance.models import BACKBONES, Backbone
 from tests.support.processes import run_processes
 from tests.support.runs import CPU, Make, assert_same, resume, rows, snapshot
@@ -114,3 +115,21 @@ def test_processes(tmp_path: Path) -> None:
         for expected, found in zip(alone["losses"], process["losses"], strict=True):
             assert found == pytest.approx(expected, rel=1e-9, abs=1e-12)
         torch.testing.assert_close(process["weights"], alone["weights"], rtol=1e-8, atol=1e-11)
+
+
+def test_a_checkpoint_is_evaluated_by_a_compiled_net_where_that_is_asked_for(
+    settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = settings(model={"name": "resnet8"}, trainer={"epochs": 1})
+    assert build_trainer(config, tmp_path / "run", CPU).fit()
+    made: list[CompiledNet] = []
+    monkeypatch.setattr(compiling, "CompiledNet", lambda model: made.append(PREPARED(model)) or made[-1])
+    plain, found = (evaluate_in_detail(tmp_path / "run", "test", compiled=asked) for asked in (False, True))
+    assert [net.graphs > 0 for net in made] == [True]
+    assert found.metrics == pytest.approx(plain.metrics, rel=1e-5, nan_ok=True)
+    assert found.settings == plain.settings
+    with pytest.raises(ValueError, match=r"trainer\.compile: GradCAM takes more than one gradient"):
+        evaluate_in_detail(
+            tmp_path / "run", "test", compiled=True,
+            overrides=["evaluation.attribution.method=gradcam", "evaluation.attribution.depth=final"],
+        )  # fmt: skip
