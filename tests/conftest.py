@@ -5,6 +5,7 @@ They import what they need when they are used: the process that hands out the te
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -24,6 +25,16 @@ FIRST = (
     "unit/data/annotation/test_regimes.py", "unit/models/test_models.py", "unit/experiments/", "unit/tools/export/", "whole/",
     "unit/attribution/test_training.py", "unit/models/",
 )  # fmt: skip
+
+
+def pytest_sessionstart() -> None:
+    """What is imported and collected stays to the end: it is not searched for garbage, here and below."""
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
