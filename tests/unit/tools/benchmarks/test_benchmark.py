@@ -22,7 +22,7 @@ from guidance.models import build_model
 from guidance.training.stopwatch import OTHER, SPANS
 from guidance.training.trainer import Trainer
 from tests.support.data.pictures import write_picture
-from tests.support.small_nets import CLASSES, bcos_resnet_tiny, xdnn_tiny
+from tests.support.small_nets import CLASSES, bcos_resnet_tiny, relu_resnet_tiny, xdnn_tiny
 from tools.benchmarks import data, ddp, loop, precision, step
 
 ROOT = Path(__file__).parents[4]
@@ -43,8 +43,8 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def tiny_nets(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nets of a few channels, where no time is compared."""
-    made = {"xdnn_resnet18": xdnn_tiny, "bcos_resnet18": bcos_resnet_tiny}
+    """Nets of a few channels."""
+    made = {"xdnn_resnet18": xdnn_tiny, "bcos_resnet18": bcos_resnet_tiny, "resnet18": relu_resnet_tiny}
     for module in STEPS:
         monkeypatch.setattr(module, "CLASSES", CLASSES)
         monkeypatch.setattr(module, "build_model", lambda name, **_: made[name]())
@@ -81,7 +81,13 @@ def test_lens_prints_the_price_of_further_classes(benchmark: Callable[..., str])
     assert {limit for _, k, _, limit in found if k == "4"} == {"3.1"}
 
 
-def test_evaluation_prints_each_ratio_beside_its_bar(benchmark: Callable[..., str]) -> None:
+@pytest.mark.usefixtures("tiny_nets")
+def test_evaluation_prints_each_ratio_beside_its_bar(
+    benchmark: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluation = import_module("benchmarks.evaluation")
+    measure, measured = evaluation.measure, {}
+    monkeypatch.setattr(evaluation, "measure", lambda args: measured.update(measure(args)) or measured)
     arguments = ["--family", "xdnn", "bcos", "vanilla_frozen", "--batch", "3", "--size", "32", "--rounds", "1"]
     printed = benchmark("evaluation", *arguments)
     row = r"^(\w+), ([\w ]+?) +([\d.]+) +([\d.]+)x( +[\d.]+x)? +(\w[\w ]*)$"
@@ -91,9 +97,10 @@ def test_evaluation_prints_each_ratio_beside_its_bar(benchmark: Callable[..., st
     limits |= {"1 of 1 image": "1.00x", "2 of 1 image": "1.70x", "4 of 1 image": "3.10x"}
     wanted = [(family, what, limit) for family in ("xdnn", "bcos", "vanilla_frozen") for what, limit in limits.items()]
     assert [(family, what, limit.strip()) for family, what, _, _, limit, _ in found] == wanted
-    seconds = {(family, what): float(time) for family, what, time, *_ in found}
+    seconds = {(timed.family, timed.what): value for timed, value in measured.items()}
     for family, what, time, ratio, _, over in found:
-        assert float(ratio) == pytest.approx(float(time) / seconds[family, over], rel=0.1, abs=0.02), what
+        assert float(time) == pytest.approx(seconds[family, what], abs=0.00051), what
+        assert float(ratio) == pytest.approx(seconds[family, what] / seconds[family, over], abs=0.0051), what
 
 
 def test_double_backward_is_forced(monkeypatch: pytest.MonkeyPatch) -> None:
