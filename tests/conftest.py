@@ -6,7 +6,7 @@ They import what they need when they are used: the process that hands out the te
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -71,10 +71,15 @@ def coco_root() -> Path:
 
 
 @pytest.fixture(autouse=True)
-def fixed_seed() -> None:
+def fixed_seed() -> Iterator[None]:
+    """And the number of threads, which commands set for their process: more of them would make all later tests slower."""
     import torch
 
     torch.manual_seed(0)
+    threads = torch.get_num_threads()
+    yield
+    if torch.get_num_threads() != threads:
+        torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -55,7 +55,7 @@ def benchmark(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
     """What `tools/benchmark.py ARGUMENTS` prints, of one thread."""
 
     def run(*arguments: str) -> str:
-        monkeypatch.setattr(sys, "argv", ["benchmark.py", *arguments])
+        monkeypatch.setattr(sys, "argv", ["benchmark.py", *arguments, "--threads", "1"])
         runpy.run_path(str(ROOT / "tools/benchmark.py"), run_name="__main__")
         return capsys.readouterr().out
 
