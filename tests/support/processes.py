@@ -12,8 +12,10 @@ import runpy
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,10 @@ from guidance import distributed
 IMPORTED = [
     "pytest", "guidance.inference", "guidance.evaluation.significance", "torch.utils.tensorboard", "tests.support.scenarios"
 ]  # fmt: skip
+
+
+# How a process ended can be read once, and each start asks all of them: two threads must not at the same time.
+ASKING = threading.Lock()
 
 
 def fork_server() -> Any:
@@ -79,7 +85,8 @@ def start_forked(
     """`python WORDS`, in a session of its own; what it prints is added to `output`.out and `output`.err."""
     given = dict(os.environ if environment is None else environment)
     process: ForkServerProcess = fork_server().Process(target=_script, args=(list(words), str(cwd), str(output), given))
-    process.start()
+    with ASKING:
+        process.start()
     return process
 
 
@@ -124,12 +131,14 @@ def run_forked(
     ]  # fmt: skip
     try:
         for process in started:
-            process.join(900)
-        codes = [process.exitcode for process in started]
+            wait([process.sentinel], 900)
+        with ASKING:
+            codes = [process.exitcode for process in started]
         assert None not in codes, f"{words} did not end in a quarter of an hour"
     finally:
-        for process in started:
-            process.kill()
+        with ASKING:
+            for process in started:
+                process.kill()
     printed = [
         "".join(Path(f"{output}{rank}.{name}").read_text() for rank in range(processes)) for name in ("out", "err")
     ]

@@ -18,6 +18,7 @@ import pytest
 
 from guidance.config import load_config
 from tests.support.processes import run_forked
+from tests.whole.docs.forking import forking_python
 from tests.whole.docs.made import class_folders, own_images, random_weights, twelfth, yolo_export
 from tests.whole.docs.pages import ROOT, pages
 
@@ -75,24 +76,30 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "project"
 
 
-def environment(project: Path) -> dict[str, str]:
-    bin_folder = str(Path(sys.executable).parent)
-    return os.environ | {
-        "VIRTUAL_ENV": sys.prefix, "PATH": f"{bin_folder}:{os.environ['PATH']}", "RUNS": str(project / "runs"),
-    }  # fmt: skip
+def environment(project: Path, *folders: Path) -> dict[str, str]:
+    """Of a shell; programs are looked for in `folders` first."""
+    path = ":".join(map(str, [*folders, Path(sys.executable).parent, os.environ["PATH"]]))
+    return os.environ | {"VIRTUAL_ENV": sys.prefix, "PATH": path, "RUNS": str(project / "runs")}
 
 
 def execute(words: list[str], project: Path) -> str:
-    """As a shell does; but Python, and what torchrun starts, are forked from a process that has imported torch."""
+    """As a shell does; but Python, also in scripts, and what torchrun starts are forked from what has imported torch."""
     output = project.parent / f"printed {len(list(project.parent.glob('printed *')))}"
     if words[0] in ("python", "torchrun"):
         processes = [int(word.partition("=")[2]) for word in words if word.startswith("--nproc_per_node=")] or [1]
         words = [word for word in words[1:] if not word.startswith("--nproc")]
         done = run_forked(words, cwd=project, output=output, processes=processes[0], environment=environment(project))
     else:
-        done = subprocess.run(
-            words, cwd=project, env=environment(project), capture_output=True, text=True, timeout=900, check=False
-        )
+        with forking_python() as folder:
+            done = subprocess.run(
+                words,
+                cwd=project,
+                env=environment(project, folder),
+                capture_output=True,
+                text=True,
+                timeout=900,
+                check=False,
+            )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
