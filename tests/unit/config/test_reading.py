@@ -47,7 +47,7 @@ def test_files_and_overrides(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "[" * 2000,
+        "[" * 1000,
         "{a: " * 2000,
         "lr: !!timestamp x",
         "lr: " + "1" * 5000,

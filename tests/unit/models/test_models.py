@@ -96,15 +96,15 @@ def test_unknown_names_are_clear() -> None:
 @pytest.mark.parametrize("prefix", ["", "module.", "net.", "module.net."])
 @pytest.mark.parametrize("wrapped", [False, True])
 def test_official_state_dicts_load_in_every_form(prefix: str, wrapped: bool, tmp_path: Path) -> None:
-    donor = build_model("resnet18", num_classes=1000)
+    donor = build_model("resnet8", num_classes=1000)
     state = {
         prefix + name: torch.randn_like(v) if v.is_floating_point() else v for name, v in donor.net.state_dict().items()
     }
     torch.save({"state_dict": state} if wrapped else state, tmp_path / "w.pth")
-    same = build_model("resnet18", num_classes=1000, weights=tmp_path / "w.pth")
+    same = build_model("resnet8", num_classes=1000, weights=tmp_path / "w.pth")
     assert all(torch.equal(value, state[prefix + name]) for name, value in same.net.state_dict().items())
-    other = build_model("resnet18", num_classes=20, weights=tmp_path / "w.pth")
-    assert other.net.fc.weight.shape == (20, 512)
+    other = build_model("resnet8", num_classes=20, weights=tmp_path / "w.pth")
+    assert other.net.fc.weight.shape == (20, 64)
     assert torch.equal(other.net.conv1.weight, state[prefix + "conv1.weight"])
 
 
