@@ -44,11 +44,11 @@ LESS = {
     "waterbirds100_aim_convnext_tiny.yaml": f"model.name=resnet8 model.drop_path=null {SAMPLED} evaluation.region=box",
     "waterbirds100_resnet18_energy.yaml": "trainer.epochs=1 data.image_size=32 model.name=resnet8 trainer.device=cpu "
     "log.probe_images=2",
-    "coco2014_bcos_energy.yaml": f"model.name=bcos_resnet18 {SAMPLED} data.year=2017 data.train_split=train2017 "
+    "coco2014_bcos_energy.yaml": f"model.name=bcos_small {SAMPLED} data.year=2017 data.train_split=train2017 "
     "data.val_split=val2017",
     "voc_resnet50_energy_input.yaml": f"model.name=resnet8 {SAMPLED}",
-    "voc_bcos_energy.yaml": f"data.root=../shared/data/voc_sample model.name=bcos_resnet18 {SAMPLED}",
-    "voc_xdnn_energy.yaml": f"model.name=xdnn_resnet18 {SAMPLED}",
+    "voc_bcos_energy.yaml": f"data.root=../shared/data/voc_sample model.name=bcos_small {SAMPLED}",
+    "voc_xdnn_energy.yaml": f"model.name=xdnn_small {SAMPLED}",
 }  # fmt: skip
 SMALLEST = ["--batch", "2", "--size", "32", "--rounds", "1", "--threads", "1"]  # of benchmarks
 SAMPLES = {"/path/to/VOCdevkit": "voc_sample", "/path/to/coco": "coco_sample", "/path/to/waterbirds": "waterbirds100"}
@@ -137,7 +137,7 @@ def smaller(command: str, project: Path) -> list[str]:
     if words[1] == "launch/sweep.py":
         return [*words, "--set", f"data.root={project / 'sweep'}", *DEMO]
     if config in LESS:
-        words += ["--set", *LESS[config].split()]
+        words += ["--import", "tests.whole.docs.small_rows", "--set", *LESS[config].split()]
         if config.startswith(("voc", "coco", "waterbirds100_aim")) and "--dry-run" not in words:
             words.append("--dry-run")
     return words
