@@ -18,9 +18,9 @@ import pytest
 
 from guidance.config import load_config
 from tests.support.processes import run_forked
-from tests.whole.docs.forking import forking_python
 from tests.whole.docs.made import class_folders, own_images, random_weights, twelfth, yolo_export
 from tests.whole.docs.pages import ROOT, pages
+from tests.whole.experiments.forking import forking_python
 
 SHARED = ROOT.parent / "shared"
 PAGES = pages()
@@ -37,7 +37,7 @@ DEMO = ["trainer.epochs=1", "data.num_train=40", "data.num_val=20", "data.num_te
         "trainer.batch_size=8", "data.num_workers=0", "trainer.device=cpu", "log.probe_images=2",
         "model.name=resnet8"]  # fmt: skip
 SAMPLED = ("model.weights=none data.image_size=64 data.num_workers=0 trainer.batch_size=4 trainer.device=cpu "
-           "log.probe_images=1")  # fmt: skip
+           "evaluation.batch_size=4 log.probe_images=1")  # fmt: skip
 LESS = {
     **dict.fromkeys(["demo.yaml", "demo_aim.yaml"], " ".join(DEMO)),
     # The sample has no segmentations.

@@ -7,8 +7,10 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,7 @@ from guidance.runs.shedding import shed
 from launch import sweep
 from tests.support.processes import locked_elsewhere, run_forked
 from tests.support.runs import assert_same, snapshot
+from tests.whole.experiments.forking import forking_python
 
 ROOT = Path(__file__).parents[3]
 EXPERIMENTS = sorted((ROOT / "configs/experiments").rglob("*.yaml"))
@@ -46,6 +49,14 @@ def experiment(tmp_path: Path) -> Path:
     return tmp_path / "two.yaml"
 
 
+@pytest.fixture
+def forked(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What trainings are started with, which saves their imports; the evaluations are modules, and start as ever."""
+    with forking_python() as folder:
+        monkeypatch.setattr(sys, "executable", str(folder / "python"))
+        yield
+
+
 def kill_in_the_second_epoch(folder: Path) -> None:
     log = folder / "metrics.jsonl"
     while not (log.exists() and '"step": 7' in log.read_text()):
@@ -53,6 +64,7 @@ def kill_in_the_second_epoch(folder: Path) -> None:
     os.kill(json.loads((folder / ".lock").read_text())["pid"], signal.SIGKILL)
 
 
+@pytest.mark.usefixtures("forked")
 def test_a_killed_run_goes_on_bit_by_bit_and_a_diverging_one_stops_nothing(
     experiment: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

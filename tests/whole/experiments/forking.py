@@ -1,4 +1,4 @@
-"""A `python` for the scripts of `launch/` that forks what it is asked to run from a process that has imported torch."""
+"""A `python` for what starts commands itself: it forks what it is asked to run from a process that has imported torch."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from tempfile import TemporaryDirectory
 
 from tests.support.processes import run_forked
 
-# It hands on where it is, its environment and its words, and then what was printed and how that ended. Code that is given
-# as a word is run by Python itself.
+# It hands on where it is, its environment and its words, and then what was printed and how that ended, if by a signal by the
+# same one. Modules, and code that is given as a word, are run by Python itself.
 CLIENT = """#!{python} -S
 import json, os, socket, sys
 if sys.argv[1].startswith("-"):
@@ -26,6 +26,8 @@ with socket.socket(socket.AF_UNIX) as server:
         out, err, code = json.loads(stream.readline())
 sys.stdout.write(out)
 sys.stderr.write(err)
+if code < 0:
+    sys.stdout.flush(), sys.stderr.flush(), os.kill(os.getpid(), -code)
 sys.exit(code)
 """
 
