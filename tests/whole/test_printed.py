@@ -6,6 +6,7 @@ import fcntl
 import os
 import pty
 import re
+import select
 import struct
 import subprocess
 import termios
@@ -16,7 +17,7 @@ import pytest
 from guidance import progress
 from guidance.data import generate_demo
 from guidance.progress import Progress
-from tests.support.processes import run_forked
+from tests.support.processes import run_forked, start_forked
 from tests.whole.test_end_to_end import ROOT, command, train
 
 
@@ -57,21 +58,23 @@ def test_bars_are_for_terminals(broken_root: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "\r" not in done.stdout + done.stderr
     assert len(done.stderr.splitlines()) < 12
-    arguments = command(*train(broken_root, tmp_path / "raised"), "data.check=headers")
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
-    process = subprocess.Popen(arguments, cwd=ROOT, stdin=slave, stdout=slave, stderr=slave, close_fds=True)
-    os.close(slave)
+    for name in ("out", "err"):
+        (tmp_path / f"terminal.{name}").symlink_to(os.ttyname(slave))
+    arguments = [*train(broken_root, tmp_path / "raised"), "data.check=headers"]
+    process = start_forked(arguments, cwd=ROOT, output=tmp_path / "terminal")
     seen = b""
-    while True:
+    while select.select([master], [], [], 120)[0]:
+        if seen and slave:  # the other end is open there, and closes when the process ends
+            os.close(slave)
+            slave = 0
         try:
-            part = os.read(master, 4096)
-        except OSError:  # the other end is closed
+            seen += os.read(master, 4096)
+        except OSError:  # it is closed
             break
-        if not part:
-            break
-        seen += part
-    assert process.wait() == 2
+    process.join(120)
+    assert process.exitcode == 2
     text = seen.decode()
     assert "epoch 1/2" in text
     last = re.split(r"[\r\n]+", text.strip())[-1]
