@@ -8,13 +8,14 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from tests.support.processes import run_forked
 
 # It hands on where it is, its environment and its words, and then what was printed and how that ended, if by a signal by the
-# same one. Modules, and code that is given as a word, are run by Python itself.
+# same one; signals that it gets itself are not handed on. Modules, and code that is given as a word, are run by Python itself.
 CLIENT = """#!{python} -S
 import json, os, socket, sys
 if sys.argv[1].startswith("-"):
@@ -35,12 +36,13 @@ sys.exit(code)
 @contextmanager
 def forking_python() -> Iterator[Path]:
     """A folder with such a `python`, to be put in front of PATH; it works to the end of this context."""
+    numbers = count()
     with TemporaryDirectory() as folder:
 
         class Handler(socketserver.StreamRequestHandler):
             def handle(self) -> None:
                 words, cwd, environment = json.loads(self.rfile.readline())
-                output = Path(folder) / f"printed {threading.get_ident()}"
+                output = Path(folder) / f"printed {next(numbers)}"
                 done = run_forked(words, cwd=Path(cwd), output=output, environment=environment)
                 self.wfile.write(json.dumps([done.stdout, done.stderr, done.returncode]).encode() + b"\n")
 
