@@ -41,7 +41,8 @@ SAMPLED = ("model.weights=none data.image_size=64 data.num_workers=0 trainer.bat
 LESS = {
     **dict.fromkeys(["demo.yaml", "demo_aim.yaml"], " ".join(DEMO)),
     # The sample has no segmentations.
-    "waterbirds100_aim_convnext_tiny.yaml": f"model.name=resnet8 model.drop_path=null {SAMPLED} evaluation.region=box",
+    "waterbirds100_aim_convnext_tiny.yaml": f"model.name=resnet8 model.drop_path=null {SAMPLED} evaluation.region=box "
+    "data.image_size=32",
     "waterbirds100_resnet18_energy.yaml": "trainer.epochs=1 data.image_size=32 model.name=resnet8 trainer.device=cpu "
     "log.probe_images=2",
     "coco2014_bcos_energy.yaml": f"model.name=bcos_small {SAMPLED} data.year=2017 data.train_split=train2017 "
