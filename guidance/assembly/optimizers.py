@@ -45,13 +45,15 @@ def build_optimizer(
     """
     settings = config.optimizer
     optimizer: Optimizer
+    # Weights without values, of which only the size is asked, have no such kernel.
+    fused = not _on_meta(parameters)
     if settings.name == "sgd":
         optimizer = SGD(
-            parameters, settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay, fused=True
+            parameters, settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay, fused=fused
         )
     else:
         kind = {"adam": Adam, "adamw": AdamW}[settings.name]
-        optimizer = kind(parameters, settings.lr, weight_decay=settings.weight_decay, fused=True)
+        optimizer = kind(parameters, settings.lr, weight_decay=settings.weight_decay, fused=fused)
     schedule = config.schedule
     factor = partial(
         learning_rate_factor,
@@ -62,6 +64,11 @@ def build_optimizer(
         gamma=schedule.gamma,
     )
     return optimizer, LambdaLR(optimizer, factor)
+
+
+def _on_meta(parameters: Sequence[nn.Parameter] | Sequence[dict[str, Any]]) -> bool:
+    every = [x for part in parameters for x in (part["params"] if isinstance(part, dict) else [part])]
+    return any(x.is_meta for x in every)
 
 
 def learning_rate_factor(step: int, *, name: str, warmup: int, total: int, period: int, gamma: float) -> float:

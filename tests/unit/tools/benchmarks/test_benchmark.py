@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import io
 import re
-import runpy
 import subprocess
 import sys
 from collections.abc import Callable
@@ -22,44 +21,9 @@ from guidance.models import build_model
 from guidance.training.stopwatch import OTHER, SPANS
 from guidance.training.trainer import Trainer
 from tests.support.data.pictures import write_picture
-from tests.support.small_nets import CLASSES, bcos_resnet_tiny, relu_resnet_tiny, xdnn_tiny
-from tools.benchmarks import data, ddp, loop, precision, step
+from tools.benchmarks import data, ddp, loop, step
 
 ROOT = Path(__file__).parents[4]
-sys.path.append(str(ROOT / "tools"))
-
-STEPS = (step, import_module("benchmarks.step"))  # the command imports `benchmarks`, a package beside it
-
-
-@pytest.fixture(autouse=True)
-def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """ResNet-18s in place of ResNet-50s."""
-    smaller = {name: (net.replace("resnet50", "resnet18"), norm) for name, (net, norm) in step.FAMILIES.items()}
-    for module in STEPS:
-        monkeypatch.setattr(module, "FAMILIES", smaller)
-    monkeypatch.setattr(loop, "NET", "resnet8")
-    monkeypatch.setattr(import_module("benchmarks.precision"), "MASKED", ("convnext_tiny",))
-
-
-@pytest.fixture
-def tiny_nets(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nets of a few channels."""
-    made = {"xdnn_resnet18": xdnn_tiny, "bcos_resnet18": bcos_resnet_tiny, "resnet18": relu_resnet_tiny}
-    for module in STEPS:
-        monkeypatch.setattr(module, "CLASSES", CLASSES)
-        monkeypatch.setattr(module, "build_model", lambda name, **_: made[name]())
-
-
-@pytest.fixture
-def benchmark(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """What `tools/benchmark.py ARGUMENTS` prints, of one thread."""
-
-    def run(*arguments: str) -> str:
-        monkeypatch.setattr(sys, "argv", ["benchmark.py", *arguments, "--threads", "1"])
-        runpy.run_path(str(ROOT / "tools/benchmark.py"), run_name="__main__")
-        return capsys.readouterr().out
-
-    return run
 
 
 @pytest.mark.usefixtures("tiny_nets")
@@ -230,26 +194,3 @@ def test_what_the_backward_pass_does_not_hide() -> None:
     assert ddp.exposed([(ddp.BUCKET, 0.5)], 10.0, network) == 0
     # Too late, all of it: the second part waits for the first.
     assert ddp.exposed([(ddp.BUCKET, 0.99), (ddp.BUCKET, 1.0)], 10.0, network) == pytest.approx(2 * part - 0.1)
-
-
-@pytest.mark.usefixtures("tiny_nets")
-def test_precision_prints_a_row_of_each_family_and_precision(benchmark: Callable[..., str]) -> None:
-    arguments = ["--family", "xdnn", "--batch", "1", "--size", "32"]
-    printed = benchmark("precision", *arguments)
-    lines = [line.strip("| ").split(" | ") for line in printed.splitlines() if line.startswith("| xdnn")]
-    rows = {cells[1]: [float(cell) for cell in cells[2:]] for cells in lines}
-    assert list(rows) == ["fp32", "bf16", "fp16"]
-    assert {len(row) for row in rows.values()} == {8}
-    assert all(0 < single < 0.01 < half < 100 for single, half in zip(rows["fp32"][:7], rows["bf16"][:7], strict=True))
-    assert rows["fp32"][7] == 1
-    lines = [line.strip("| ").split(" | ") for line in printed.splitlines() if line.startswith("| convnext_tiny")]
-    masks = {cells[1]: [float(cell) for cell in cells[2:]] for cells in lines}
-    assert list(masks) == list(rows)
-    assert masks["fp32"][1] == 0  # no cell is another
-    assert all(0 < masks["fp32"][i] < 0.01 < masks["bf16"][i] < 100 for i in (0, 2, 3))
-
-
-def test_an_error_is_relative_to_what_is_exact() -> None:
-    exact = torch.tensor([3.0, 4.0], dtype=torch.float64)
-    assert precision.error(torch.tensor([3.0, 4.5]), exact) == pytest.approx(0.1)
-    assert precision.error(exact.float(), exact) == 0
