@@ -191,7 +191,7 @@ def evaluate_run(
         data = run.config.data
         preflight(part, pixels=False, segmentations=False, on_error=data.on_error, threads=data.num_workers)
         dataset = build_evaluation_dataset(run.config, part)
-        return replace(build_evaluator(run.config, dataset, train, torch.device(device)), compiled=net)
+        return build_evaluator(run.config, dataset, train, torch.device(device), compiled=net)
 
     with naming_killed_workers("evaluate again"):
         if refit:

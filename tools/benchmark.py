@@ -18,8 +18,7 @@ Variants are interleaved in one process, and the median of the rounds counts. Me
 of its own, over the memory that the process held when the net was built. Loading is measured in one process with one
 thread, on the JPEGs of each folder in DATA, or on generated ones where it does not exist; their files are in memory. A run
 trains on the Waterbirds sample beside the project from a cache, or on generated shapes; its epochs and their steps alone, from
-batches that are there already, take turns. Freed memory is kept, as in training
-(guidance/allocator.py).
+batches that are there already, take turns. Freed memory is kept, as in training (guidance/allocator.py).
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ import argparse
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from benchmarks import data, ddp, evaluation, lens, loop, precision, profile, step, table  # beside this file
+from benchmarks import data, ddp, evaluation, lens, loop, operations, precision, step, table  # beside this file
 
 from guidance import cli
 from guidance.allocator import keep_freed_memory
@@ -41,7 +40,7 @@ WHAT: Mapping[str, Callable[[argparse.Namespace], None]] = {
     "loop": loop.benchmark_loop,
     "ddp": ddp.benchmark_ddp,
     "precision": precision.benchmark_precision,
-    "profile": profile.benchmark_profile,
+    "profile": operations.benchmark_profile,
     "table": table.benchmark_table,
 }
 USUAL: Mapping[str, tuple[int | None, int | None]] = {  # images and pixels

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -115,9 +115,10 @@ def evaluated_localization(config: Config) -> Callable[[Tensor, Tensor], Tensor]
 
 
 def build_evaluator(
-    config: Config, dataset: GuidanceDataset, train: Source, device: torch.device, *, max_batches: int | None = None
-) -> Evaluator:
-    """The evaluator of one split; `train` gives the sizes of its groups and classes."""
+    config: Config, dataset: GuidanceDataset, train: Source, device: torch.device, *, max_batches: int | None = None,
+    compiled: CompiledNet | None = None,
+) -> Evaluator:  # fmt: skip
+    """The evaluator of one split; `train` gives the sizes of its groups and classes. `compiled`: the net, to be run so."""
     batches = EvaluationBatches(
         len(dataset), config.evaluation.batch_size, rank=distributed.rank(), world_size=distributed.world_size()
     )
@@ -125,7 +126,7 @@ def build_evaluator(
     classification = build_classification(config, train)
     return Evaluator(
         config, loader, dataset.source, group_counts(train), classification, device, max_batches,
-        apart=threshold_images(config, dataset.source),
+        apart=threshold_images(config, dataset.source), compiled=compiled,
     )  # fmt: skip
 
 
@@ -176,8 +177,8 @@ def build_epoch_evaluation(
 ) -> Callable[[int], dict[str, float]]:
     """What the trainer calls after each epoch: validation metrics, and pictures of the probe set in the log."""
     dataset = build_evaluation_dataset(config, val)
-    evaluator = build_evaluator(config, dataset, train, device, max_batches=max_batches)
-    evaluator = replace(evaluator, compiled=compiled_beside_training(config, model))
+    compiled = compiled_beside_training(config, model)
+    evaluator = build_evaluator(config, dataset, train, device, max_batches=max_batches, compiled=compiled)
     log_remark(config, model)
     wanted, fraction = config.evaluation.iou_threshold, config.evaluation.threshold_fraction
     threshold = f"{describe_fit(val.split, fraction)}, after each epoch" if wanted == "fit" else f"{wanted:g}"

@@ -6,6 +6,7 @@ Each check of the sizes tells all offenders at once.
 from __future__ import annotations
 
 import ast
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from functools import cache
@@ -178,4 +179,11 @@ def test_public_classes_have_names_of_their_own() -> None:
 
 def test_no_folder_has_the_name_of_generated_output() -> None:
     offenders = [place(folder) for folder in FOLDERS if {"build", "dist"} & {*folder.relative_to(ROOT).parts}]
+    assert not offenders, tell(offenders)
+
+
+def test_nothing_beside_a_script_hides_a_module_of_python() -> None:
+    """The folder of a script is searched first: its `profile.py` is what torch finds where it wants Python's."""
+    scripts = {path.parent for path in SOURCES if '__name__ == "__main__"' in path.read_text()}
+    offenders = [place(path) for path in SOURCES if path.parent in scripts and path.stem in sys.stdlib_module_names]
     assert not offenders, tell(offenders)

@@ -23,7 +23,7 @@ if not cli.asks_for_help():
     from torch.utils.flop_counter import FlopCounterMode
 
     from guidance.models import BACKBONES, build_model
-    from guidance.models.aim import build_aim
+    from guidance.models.aim import MaskedClassifier, build_aim
     from guidance.models.classifier import Classifier
     from guidance.objectives import Classification, Masking, Objective, aim_objective, guided_objective
     from guidance.types import Batch, Regions
@@ -41,10 +41,13 @@ PUBLISHED: dict[tuple[str, int | None], tuple[float, float]] = {
 
 
 def build(name: str, stop_stage: int | None) -> Classifier:
-    plain, row = build_model(name, num_classes=CLASSES), BACKBONES[name]
-    if stop_stage is None:
-        return plain
-    return build_aim(plain, row.channels, first_stage=row.first_stage, stop_stage=stop_stage, num_classes=CLASSES)
+    return build_model(name, num_classes=CLASSES) if stop_stage is None else build_masked(name, stop_stage)
+
+
+def build_masked(name: str, stop_stage: int, *, num_classes: int = CLASSES) -> MaskedClassifier:
+    """The net with masks of AIM at its last stages, down to `stop_stage`."""
+    plain, row = build_model(name, num_classes=num_classes), BACKBONES[name]
+    return build_aim(plain, row.channels, first_stage=row.first_stage, stop_stage=stop_stage, num_classes=num_classes)
 
 
 def label(name: str, stop_stage: int | None) -> str:

@@ -68,23 +68,15 @@ def test_optimizers_get_their_settings() -> None:
 
 @pytest.mark.parametrize("name", ["adam", "adamw", "sgd"])
 def test_the_fused_update_is_the_plain_one_which_older_runs_go_on_with(name: str) -> None:
-    """In float64; `ours` has taken over the state of a plain optimizer, as a resumed run does, and `fused` has its own."""
-    config = parse_config(
-        DEMO
-        | {
-            "optimizer": {"name": name, "lr": 0.01, "weight_decay": 0.1, "momentum": 0.9},
-            "schedule": {"name": "cosine"},
-        }
-    )
-    torch.manual_seed(0)
+    """In float64; `late` takes over the state of the plain optimizer on the way, as a resumed run does."""
+    settings = {"lr": 0.01, "weight_decay": 0.1}
+    config = parse_config(DEMO | {"optimizer": {"name": name, "momentum": 0.9, **settings}})
     start = [torch.randn(3, 4, dtype=torch.float64), torch.randn(5, dtype=torch.float64)]
     plain, fused, resumed = ([torch.nn.Parameter(x.clone()) for x in start] for _ in range(3))
-    settings = {"lr": 0.01, "weight_decay": 0.1} | ({"momentum": 0.9} if name == "sgd" else {})
-    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}[name]
-    reference = kind(plain, **settings, foreach=False)
     ours, late = build_optimizer(config, fused, 3)[0], build_optimizer(config, resumed, 3)[0]
-    for group in ours.param_groups:
-        group["lr"] = 0.01  # the schedule begins with another
+    assert all(group["fused"] for group in ours.param_groups)
+    settings |= {"momentum": 0.9} if name == "sgd" else {}
+    reference: torch.optim.Optimizer = type(ours)(plain, **settings, foreach=False)  # type: ignore[call-arg]
     for step in range(6):
         if step == 3:
             with torch.no_grad():

@@ -8,7 +8,7 @@ import re
 import pytest
 import torch
 
-from tools.benchmarks import data, evaluation, loop, profile, step, table
+from tools.benchmarks import data, evaluation, loop, operations, step, table
 
 
 def test_the_table_holds_each_ratio_with_its_goal(
@@ -49,13 +49,15 @@ def test_the_table_holds_each_ratio_with_its_goal(
 
 def test_a_profile_tells_arithmetic_from_the_rest(capsys: pytest.CaptureFixture[str]) -> None:
     a = torch.rand(200, 200)
-    of = profile.shares(lambda: (a @ a).exp(), device="cpu")
+    of = operations.shares(lambda: (a @ a).exp(), device="cpu")
     assert sum(of.values()) == pytest.approx(1)
-    assert profile.arithmetic(of) == pytest.approx(sum(share for name, share in of.items() if name in ("mm", "matmul")))
-    assert 0 < profile.arithmetic(of) < 1
+    assert operations.arithmetic(of) == pytest.approx(
+        sum(share for name, share in of.items() if name in ("mm", "matmul"))
+    )
+    assert 0 < operations.arithmetic(of) < 1
     assert "exp" in of
     args = argparse.Namespace(family=["xdnn"], batch=2, size=32, threads=1, device="cpu", compile=False)
-    profile.benchmark_profile(args)
+    operations.benchmark_profile(args)
     lines = capsys.readouterr().out.splitlines()
     for name in ("unguided", "guided at the input", "evaluation at the input"):
         (line,) = [line for line in lines if line.startswith(f"xdnn, {name}: convolutions and matrix products ")]
