@@ -18,10 +18,10 @@ from guidance.experiments.jobs.work import Work
 from guidance.experiments.keeping import prune
 from guidance.experiments.outcomes import FAILED, FINISHED, INTERRUPTED, Outcome, write_outcome
 from guidance.experiments.planning import Planned, save, with_weights
-from guidance.experiments.states import epochs_logged
+from guidance.experiments.states import RunState, epochs_logged
 from guidance.progress import Progress
 
-NOT_STARTED = "not started"
+NOT_STARTED, UNREADABLE = "not started", "unreadable"
 HOW = {FAILED: "failed", INTERRUPTED: "was interrupted", NOT_STARTED: "was not started"}
 
 
@@ -114,7 +114,7 @@ class Sweep:
         for name, job in list(self.jobs.items()):
             if not job.done():
                 continue
-            step = self.planned.state(name).step
+            step = self._state(name).step
             del self.jobs[name]
             self.slots.pop(name, None)
             outcome = self._outcome(name, job)
@@ -127,6 +127,13 @@ class Sweep:
             bar.update()
             self._tell(name, outcome)
 
+    def _state(self, name: str) -> RunState:
+        """Of the run's folder. A checkpoint that cannot be read, as after a fault of the disk, is the end of that run only."""
+        try:
+            return self.planned.state(name)
+        except (OSError, ValueError) as error:
+            return RunState(UNREADABLE, remark=str(error))
+
     def _outcome(self, name: str, job: Any) -> Outcome:
         """How a job ended: what it returned, and what lies in the folder of its run."""
         try:
@@ -134,11 +141,13 @@ class Sweep:
         except Exception as error:  # submitit's, of a job that has left nothing
             lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
             outcome = Outcome(FAILED, f"its job has ended without a word ({lines[-1].strip()})")
-        state = self.planned.state(name)
+        state = self._state(name)
         if state.kind == FINISHED:
             self.finished.add(name)
             if outcome.kind != FAILED and not missing(self.planned.run_folder(name), self.planned.experiment.evaluate):
                 return Outcome(FINISHED, "", outcome.seconds, outcome.steps)
+        if outcome.kind != FAILED and state.kind == UNREADABLE:
+            outcome = Outcome(FAILED, state.remark, outcome.seconds, outcome.steps)
         if outcome.kind == FAILED:
             write_outcome(self.planned.log(name, ".json"), outcome)
             return outcome

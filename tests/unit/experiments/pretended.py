@@ -35,7 +35,8 @@ groups:
     set: {objective.localization.loss: energy}
     grid: {objective.localization.weight: [5.0e-4, 1.0e-3]}
 """
-# Two epochs of a step each. What a file <group>_<number> in BEHAVIOUR says: fail, quiet, diverge, hang, killed (once), slow.
+# Two epochs of a step each. What a file <group>_<number> in BEHAVIOUR says: fail, quiet, diverge, hang, killed (once), slow,
+# damaged.
 TRAIN = r"""
 import json, os, shutil, signal, sys, time
 from pathlib import Path
@@ -77,8 +78,11 @@ for epoch in range(done + 1, 3):
         file.write(json.dumps({"step": epoch, "epoch": epoch}) + "\n")
     own = here / f"{name}.{epoch}.pt"
     source = own if own.exists() else here / f"any.{epoch}.pt"
-    shutil.copy(source, folder / f"checkpoints/pareto/epoch_{epoch:04d}.pt")
-    shutil.copy(source, folder / "checkpoints/last.pt")
+    for written in (f"checkpoints/pareto/epoch_{epoch:04d}.pt", "checkpoints/last.pt"):
+        shutil.copy(source, folder / "part")  # a kill between two bytes leaves no half of a checkpoint, as in a training
+        os.replace(folder / "part", folder / written)
+    if behaviour == "damaged":
+        (folder / "checkpoints/last.pt").write_bytes(source.read_bytes()[:-100])
     place.write_text(str(epoch))
 """
 
