@@ -17,6 +17,10 @@ NEVER = 2**31 - 1  # bytes at the top of the heap from which on it shrinks
 CHOSEN = ("GLIBC_TUNABLES", "MALLOC_MMAP_MAX_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "LD_PRELOAD")
 
 
+class _State:
+    kept = False  # by this process
+
+
 def keep_freed_memory(environment: Mapping[str, str] = os.environ) -> bool:
     """Take memory of any size from the heap, which never shrinks, from now on and in the whole process.
 
@@ -26,4 +30,10 @@ def keep_freed_memory(environment: Mapping[str, str] = os.environ) -> bool:
     if any(environment.get(name) for name in CHOSEN) or platform.libc_ver()[0] != "glibc":
         return False
     mallopt = ctypes.CDLL(None).mallopt
-    return bool(mallopt(MMAP_MAX, 0) and mallopt(TRIM_THRESHOLD, NEVER))
+    _State.kept = bool(mallopt(MMAP_MAX, 0) and mallopt(TRIM_THRESHOLD, NEVER))
+    return _State.kept
+
+
+def keeps_freed_memory() -> bool:
+    """Whether `keep_freed_memory` has done so in this process."""
+    return _State.kept

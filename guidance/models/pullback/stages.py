@@ -8,12 +8,14 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from guidance.allocator import keeps_freed_memory
 from guidance.models.pullback.dynamic import compiling
 from guidance.models.pullback.rules import Pullback, Rows, compose
 
-# Bytes of the largest state of a stage that are pulled back at once on a CPU. From 32 MB on, glibc takes memory from the kernel
-# and gives it back each time, which costs as much as the arithmetic on it; fewer rows make slower convolutions.
-PART = 2**25
+# Whether the process keeps freed memory -> bytes of the largest state of a stage that are pulled back at once on a CPU. Fewer
+# rows make slower convolutions, more of them hold more memory. Where none is kept, glibc takes blocks of more than 32 MB from the
+# kernel and gives them back each time, which costs as much as the arithmetic on them.
+PART = {True: 2**27, False: 2**25}
 
 
 def above(states: Mapping[str, Tensor], logits: Tensor, steps: Sequence[Pullback | None]) -> dict[str, Pullback]:
@@ -23,7 +25,8 @@ def above(states: Mapping[str, Tensor], logits: Tensor, steps: Sequence[Pullback
     records nothing on a CPU, rows are divided; otherwise all that a pass needs is kept anyway.
     """
     sizes = [x[:1].numel() * x.element_size() for x in (*states.values(), logits)]
-    most = [max(1, PART // max(ends, 1)) for ends in map(max, pairwise(sizes))]
+    part = PART[keeps_freed_memory()]
+    most = [max(1, part // max(ends, 1)) for ends in map(max, pairwise(sizes))]
     in_parts = not torch.is_grad_enabled() and logits.device.type == "cpu" and not compiling()
     result: dict[str, Pullback] = {}
     for i, depth in enumerate(states):

@@ -14,7 +14,10 @@ from guidance.allocator import CHOSEN, keep_freed_memory
 # Prints how many pages ten blocks of 64 MiB cost, which are written and freed one after the other, when one has come before.
 PROGRAM = """
 import ctypes, resource, runpy
-kept = runpy.run_path("guidance/allocator.py")["keep_freed_memory"]()  # as a file alone: nothing imports torch
+allocator = runpy.run_path("guidance/allocator.py")  # as a file alone: nothing imports torch
+assert not allocator["keeps_freed_memory"]()
+kept = allocator["keep_freed_memory"]()
+assert allocator["keeps_freed_memory"]() == kept
 libc = ctypes.CDLL(None)
 libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
 libc.free.argtypes, libc.memset.argtypes = [ctypes.c_void_p], [ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t]

@@ -35,7 +35,7 @@ def built(name: str) -> tuple[Classifier, Tensor]:
 def test_maps_without_a_graph_equal_those_of_autograd(
     name: str, rows: list[int], part: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stages, "PART", part)
+    monkeypatch.setattr(stages, "PART", {True: part, False: part})
     model, images = built(name)
     image, target = torch.tensor(rows, dtype=torch.long), torch.arange(len(rows)) % CLASSES
     for depth in DEPTHS:
@@ -52,6 +52,20 @@ def test_maps_without_a_graph_equal_those_of_autograd(
         with evaluation_mode(model):
             expected = attribute(model, request).detach()
         torch.testing.assert_close(maps, expected, rtol=1e-9, atol=1e-13)
+
+
+@pytest.mark.parametrize(("kept", "most"), [(True, 4), (False, 1)])
+def test_more_rows_at_once_where_freed_memory_is_kept(kept: bool, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stages, "keeps_freed_memory", lambda: kept)
+    state, given = torch.empty(1, dtype=torch.uint8).expand(2, 2**25), []
+
+    def step(grad: Tensor, rows: Rows = None) -> Tensor:
+        given.append(len(grad))
+        return grad
+
+    with torch.no_grad():
+        stages.above({"input": state}, torch.zeros(2, 1), [step])["input"](torch.zeros(8, 1), None)
+    assert given == [most] * (8 // most)
 
 
 @pytest.mark.parametrize("name", ["bcos_resnet", "xdnn", "relu_resnet"])
