@@ -75,6 +75,7 @@ def build_trainer(
     log = open_loggers(
         folder, resume_step=state["step"] if state else None, resume_epoch=state["epoch"] if state else math.inf,
         resume_lines=lines if isinstance(lines, int) else None, tensorboard=config.log.tensorboard,
+        epochs=config.trainer.epochs,
         shown=[*(f"train/{name}" for name in objective.names), "val/classification", *(f"val/{name}" for name in shown)],
     )  # fmt: skip
     log.begin(flatten(config.model_dump(mode="json")), compared(config), charts(config, objective.names))

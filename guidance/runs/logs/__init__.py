@@ -28,8 +28,9 @@ def open_loggers(
     resume_lines: int | None = None,
     tensorboard: bool = True,
     shown: Sequence[str] = (),
+    epochs: int = 0,
 ) -> Loggers:
-    """The loggers of a run folder: console (see `Console` for `shown`), `metrics.jsonl` and `tensorboard/`.
+    """The loggers of a run folder: console (see `Console` for `shown` and `epochs`), `metrics.jsonl` and `tensorboard/`.
 
     None on all but the main process.
     """
@@ -37,7 +38,7 @@ def open_loggers(
         return Loggers()
     folder = Path(folder)
     loggers: list[Logger] = [
-        Console(shown),
+        Console(shown, epochs=epochs),
         JsonLines(folder / METRICS, resume_step=resume_step, resume_epoch=resume_epoch, resume_lines=resume_lines),
     ]
     if tensorboard:

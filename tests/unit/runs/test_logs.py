@@ -22,6 +22,19 @@ def test_console_prints_epochs_only(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == "epoch 2 (step 40): train/loss 0.1235  val/f1 0.8  val/epg nan  all 640\n"
 
 
+def test_console_says_how_long_the_rest_takes(capsys: pytest.CaptureFixture[str]) -> None:
+    console = Console(["val/f1"], epochs=5)
+    for epoch in (1, 5, 6):
+        console.log(40, {"epoch": epoch, "val/f1": 0.8, "time/epoch": 45.2})
+    console.log(40, {"epoch": 2, "val/f1": 0.8})
+    assert capsys.readouterr().out.splitlines() == [
+        "epoch 1 (step 40): val/f1 0.8  (45 s; about 3 min to go)",
+        "epoch 5 (step 40): val/f1 0.8",
+        "epoch 6 (step 40): val/f1 0.8",
+        "epoch 2 (step 40): val/f1 0.8",
+    ]
+
+
 class Recorder(Logger):
     def __init__(self) -> None:
         self.calls: list[str] = []
