@@ -6,6 +6,7 @@ import logging
 
 from guidance.assembly.nets import build_method
 from guidance.attribution import CompiledNet, check_compilable
+from guidance.attribution.compiled import PLAIN
 from guidance.config import Config
 from guidance.config.attributions import AttributionSettings
 from guidance.models import Classifier
@@ -25,7 +26,7 @@ def compiled_for_evaluation(config: Config, model: Classifier) -> CompiledNet:
     """Raises ValueError where the net cannot be compiled, or not with the maps that are evaluated."""
     if not model.layerwise_evaluation:
         raise ValueError(
-            "trainer.compile: not every layer of this net is known to offer a pullback (layerwise_evaluation)"
+            f"trainer.compile: not every layer of this net is known to offer a pullback (layerwise_evaluation): {PLAIN}"
         )
     with evaluation_mode(model):
         _check(config, model, config.evaluated_attribution)
@@ -52,6 +53,6 @@ def _check(config: Config, model: Classifier, attribution: AttributionSettings |
     if attribution.lens is not None:
         raise ValueError(
             "trainer.compile: the lens compares classes that are only known after the forward pass, so its maps cannot be a "
-            "part of it; set attribution.lens: none, or trainer.compile: false"
+            f"part of it; set attribution.lens: none, or {PLAIN}"
         )
     check_compilable(model, image, build_method(attribution), attribution.depth)

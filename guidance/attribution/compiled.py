@@ -29,6 +29,17 @@ from guidance.types import Forward
 LOG = logging.getLogger(__name__)
 # torch 2.6 traces neither contexts of contextlib nor functools.singledispatch, by which the rules of layers are found.
 TRACEABLE = TorchVersion(torch.__version__) >= "2.7"
+PLAIN = "compile nothing (trainer.compile=false; launch/evaluate.py without --compile)"
+# What is elementwise is computed again in the backward pass and not kept for it, where by default much of it is kept: as fast
+# on a CPU, and a guided B-cos step takes a fifth less memory.
+KEEP_LESS = dict.fromkeys(
+    (
+        "ban_recompute_used_far_apart",
+        "ban_recompute_long_fusible_chains",
+        "ban_recompute_materialized_backward",
+    ),
+    False,
+)
 FIELDS = ("logits", "features", "masks", "mask_logits", "stage_logits")  # of a Forward, that a compiled net gives
 
 
@@ -43,8 +54,8 @@ class CompiledNet:
     def __init__(self, model: Classifier, *, backend: str = "inductor") -> None:
         if not TRACEABLE:
             raise ValueError(
-                f"trainer.compile: torch {torch.__version__} cannot trace how a net is explained; install a newer one, or set "
-                "trainer.compile=false"
+                f"trainer.compile: torch {torch.__version__} cannot trace how a net is explained; install a newer one, or "
+                f"{PLAIN}"
             )
         self.model, self.backend, self.graphs = model, backend, 0
         self._usual = 0  # images of the first batch
@@ -69,7 +80,8 @@ class CompiledNet:
         if not torch.is_grad_enabled() or len(images) != self._usual:  # as where unreadable images are left out
             _of_any_number(images, *arguments, seed)
         # Otherwise DistributedDataParallel has the graph cut where its buckets end. The limit is one for all nets of a process.
-        with torch._dynamo.config.patch(optimize_ddp=False, recompile_limit=64):
+        limits = torch._dynamo.config.patch(optimize_ddp=False, recompile_limit=64)
+        with limits, torch._functorch.config.patch(KEEP_LESS):
             out, gradient = self._compiled(images, arguments, depth, seed, rows)
         if self.graphs > before:
             seconds = time.perf_counter() - start
@@ -112,30 +124,30 @@ def check_compilable(
     ):
         raise ValueError(
             "trainer.compile: statistics that are synchronised between processes cannot be compiled; set "
-            "model.batchnorm=local or frozen, or trainer.compile=false"
+            f"model.batchnorm=local or frozen, or {PLAIN}"
         )
     if model.watched:
         raise ValueError(
-            "trainer.compile: the attention of this net has gradients of its own, which torch.compile cannot follow; set "
-            "trainer.compile=false"
+            "trainer.compile: the attention of this net has gradients of its own, which torch.compile cannot follow: "
+            f"{PLAIN}"
         )
     recorded = [depth for depth in model.depths[1:] if depth not in model.stages]
     if recorded:
         raise ValueError(
             f"trainer.compile: the features of this net at {', '.join(recorded)} are recorded by hooks, because it cannot be "
-            "traced as stages, and hooks cannot be compiled; set trainer.compile=false"
+            f"traced as stages, and hooks cannot be compiled: {PLAIN}"
         )
     if method is None:
         return
     if not takes_one_gradient(method, model):
         raise ValueError(
             f"trainer.compile: {method.title or 'this attribution'} takes more than one gradient of this net, and only one "
-            "that is known beforehand can be compiled: use ixg or bcos, or set trainer.compile=false"
+            f"that is known beforehand can be compiled: use ixg or bcos, or {PLAIN}"
         )
     if depth not in _pullbacks(model, image):
         raise ValueError(
             f"trainer.compile: this net has no pullback to depth {depth!r}, and a double backward cannot be compiled. X-DNN "
-            "and B-cos nets have one, ResNets and DenseNets with model.batchnorm=frozen; else set trainer.compile=false"
+            f"and B-cos nets have one, ResNets and DenseNets with model.batchnorm=frozen; else {PLAIN}"
         )
 
 
