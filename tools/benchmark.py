@@ -14,11 +14,11 @@
     python tools/benchmark.py loop                 # a small run: step, loading, evaluation, ... as shares of an epoch
     python tools/benchmark.py evaluation --family xdnn bcos vanilla_frozen    # maps and scores over a forward pass
 
-Variants are interleaved in one process, and the median of the rounds counts. Memory is the peak of one variant in a process
-of its own, over the memory that the process held when the net was built. Loading is measured in one process with one
-thread, on the JPEGs of each folder in DATA, or on generated ones where it does not exist; their files are in memory. A run
-trains on the Waterbirds sample beside the project from a cache, or on generated shapes; its epochs and their steps alone, from
-batches that are there already, take turns. Freed memory is kept, as in training (guidance/allocator.py).
+Variants are interleaved in one process, and the median of the rounds counts. Memory is the peak of what torch holds in one step
+over the built net and the state of its optimizer, of each variant in a process of its own. Loading is measured in one process
+with one thread, on the JPEGs of each folder in DATA, or on generated ones where it does not exist; their files are in memory. A
+run trains on the Waterbirds sample beside the project from a cache, or on generated shapes; its epochs and their steps alone,
+from batches that are there already, take turns. Freed memory is kept, as in training (guidance/allocator.py).
 """
 
 from __future__ import annotations
@@ -61,7 +61,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--device", default="cpu")
     parser.add_argument(
-        "--compile", action="store_true", help="step, table, profile: also compiled, which takes minutes for each step"
+        "--compile",
+        action="store_true",
+        help="step, evaluation, table, profile: also compiled, which takes minutes for each step",
     )
     parser.add_argument(
         "--step-seconds", type=float, default=0.2, help="ddp: of an unguided step on the GPUs to calculate for"

@@ -10,7 +10,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from guidance.attribution import Request, explain, one_hot
+from guidance.attribution import CompiledNet, Request, explain, one_hot
 from guidance.evaluation.scores import all_scores
 from guidance.evaluation.tables import Scoring, collect
 from guidance.models.classifier import Classifier
@@ -54,22 +54,23 @@ def batch_of(channels: int, counts: tuple[int, ...], size: int) -> Batch:
     return Batch(images, targets, Regions(image, target, mask, segment, max(counts)), torch.full_like(index, -1), index)
 
 
-def maps(model: Classifier, batch: Batch, depth: str) -> tuple[Tensor, Tensor]:
+def maps(model: Classifier, batch: Batch, depth: str, net: CompiledNet | None = None) -> tuple[Tensor, Tensor]:
     """Maps and logits, as an evaluation asks for them."""
     regions = batch.regions
     seed = one_hot(regions.target, batch.targets.shape[1])
-    found, out = explain(model, batch.images, Request("ixg", depth, regions.image, seed, rounds=regions.rounds))
+    request = Request("ixg", depth, regions.image, seed, rounds=regions.rounds)
+    found, out = explain(model, batch.images, request, compiled=net)
     return found, out.logits
 
 
-def evaluated(model: Classifier, batch: Batch, depth: str) -> None:
-    found, logits = maps(model, batch, depth)
+def evaluated(model: Classifier, batch: Batch, depth: str, net: CompiledNet | None = None) -> None:
+    found, logits = maps(model, batch, depth, net)
     collect(batch, logits, found, scoring=SCORING)
 
 
 @torch.no_grad()
-def forward(model: Classifier, batch: Batch) -> None:
-    model(batch.images)
+def forward(net: Classifier | CompiledNet, batch: Batch) -> None:
+    net(batch.images)
 
 
 def prepare(family: str, args: argparse.Namespace) -> dict[Timed, Callable[[], object]]:
@@ -79,9 +80,12 @@ def prepare(family: str, args: argparse.Namespace) -> dict[Timed, Callable[[], o
     channels = 6 if family == "bcos" else 3
     batch = batch_of(channels, counts(args.batch), args.size).to(args.device)
     found, logits = maps(model, batch, "input")
-    calls: dict[Timed, Callable[[], object]] = {Timed(family, "forward"): partial(forward, model, batch)}
-    for depth, limit in DEPTHS.items():
-        calls[Timed(family, depth, at_most=limit)] = partial(evaluated, model, batch, depth)
+    calls: dict[Timed, Callable[[], object]] = {}
+    ways = {"": None} | ({", compiled": CompiledNet(model)} if args.compile else {})
+    for way, net in ways.items():
+        calls[Timed(family, f"forward{way}")] = partial(forward, net or model, batch)
+        for depth, limit in DEPTHS.items():
+            calls[Timed(family, depth + way, f"forward{way}", limit)] = partial(evaluated, model, batch, depth, net)
     calls[Timed(family, "scores alone", "input", SHARE)] = partial(collect, batch, logits, found, scoring=SCORING)
     for count in CLASSES:
         one = batch_of(channels, (count,), args.size).to(args.device)

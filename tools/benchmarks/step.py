@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from pathlib import Path
 from typing import TypeVar
 
 import torch
 from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
 
 from guidance.attribution import ATTRIBUTIONS, CompiledNet, Explainable, Method, Request, with_lens
 from guidance.attribution.gradient import forward_of, ixg
@@ -159,24 +160,30 @@ def interleaved(calls: Mapping[T, Callable[[], None]], rounds: int) -> dict[T, f
 
 
 def measure_memory(variant: Variant, args: argparse.Namespace) -> float:
-    """Peak of two steps over the built net, in GB, in this process."""
-    step = prepare(variant, build(variant.family, args), args)
+    """Peak of what torch holds in a step over the built net and the state of its optimizer, in GB.
+
+    It is counted, not read from the process, whose memory also holds what a compiler took.
+    """
+    model = build(variant.family, args)
+    step = prepare(variant, model, args)
+    step()  # compiles, and makes the state of the optimizer
+    model.zero_grad()
     if args.device == "cuda":
         torch.cuda.reset_peak_memory_stats()
         start = torch.cuda.memory_allocated()
-        step(), step()
+        step()
         return (torch.cuda.max_memory_allocated() - start) / 1e9
-    start = _resident()
-    step(), step()
-    unit = 1 if sys.platform == "darwin" else 1024
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit - start) / 1e9
+    return peak_on_host(step) / 1e9
 
 
-def _resident() -> int:
-    if sys.platform == "linux":
-        with open("/proc/self/statm") as file:
-            return int(file.read().split()[1]) * resource.getpagesize()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+def peak_on_host(call: Callable[[], None]) -> int:
+    """Bytes of the memory of the CPU that `call` allocated through torch and held at once, at most."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as found:
+        call()
+    # Blocks that are older are not counted, neither before nor when they are freed.
+    events = [event for event in found.profiler.kineto_results.events() if event.name() == "[memory]"]
+    changes = [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
+    return max(accumulate(changes), default=0)
 
 
 def memory_in_own_process(variant: Variant) -> float:
