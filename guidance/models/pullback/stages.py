@@ -13,8 +13,8 @@ from guidance.models.pullback.dynamic import compiling
 from guidance.models.pullback.rules import Pullback, Rows, compose
 
 # Whether the process keeps freed memory -> bytes of the largest state of a stage that are pulled back at once on a CPU. Fewer
-# rows make slower convolutions, more of them hold more memory. Where none is kept, glibc takes blocks of more than 32 MB from the
-# kernel and gives them back each time, which costs as much as the arithmetic on them.
+# rows make slower convolutions, more of them hold more memory. Where none is kept, glibc takes blocks of more than 32 MB from
+# the kernel and gives them back each time, which costs as much as the arithmetic on them.
 PART = {True: 2**27, False: 2**25}
 
 
