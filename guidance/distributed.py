@@ -6,6 +6,7 @@ import hashlib
 import logging
 import os
 import re
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from datetime import timedelta
@@ -72,8 +73,7 @@ class ToldError(ValueError):
 # What gloo and NCCL say where the other end of a connection is gone or silent, and what it means.
 LOST: Mapping[str, str] = {
     r"Connection (closed|reset|refused)|Broken pipe|remote process exited|[Rr]emote end closed|closed by peer": (
-        "another process has ended, and so this one does: look for its error, or, if there is none, whether it was killed, as "
-        "for memory"
+        "another process has ended, and so this one does: look for its error, or else whether it was killed, as for memory"
     ),
     r"[Tt]imed out": (
         "another process did not answer in time, and so this one ends: it hangs, or does something that takes longer than the "
@@ -200,9 +200,7 @@ class _AllReduceSum(torch.autograd.Function):
 
 def all_reduce_sum(x: Tensor) -> Tensor:
     """Differentiable (also twice) sum over all processes. Every process must call it equally often, also in backward."""
-    if world_size() == 1:
-        return x
-    return _AllReduceSum.apply(x)  # type: ignore[no-any-return]
+    return x if world_size() == 1 else _AllReduceSum.apply(x)
 
 
 def gather_objects(value: Any) -> list[Any]:
@@ -239,6 +237,8 @@ def parallel(module: nn.Module, device: torch.device) -> nn.Module:
     """Wrap in DistributedDataParallel where there is more than one process."""
     if world_size() == 1:
         return module
+    # Of filters of one pixel, whose two layouts are the same in memory.
+    warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
     devices = [device.index] if device.type == "cuda" else None
     return DistributedDataParallel(module, devices, gradient_as_bucket_view=True)
 

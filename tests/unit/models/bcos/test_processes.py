@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from guidance import distributed
 from guidance.attribution import Method, Request
@@ -77,3 +78,17 @@ def test_two_processes_equal_one(tmp_path: Path) -> None:
     for by_pullback, by_double_backward in zip(alone[::2], alone[1::2], strict=True):
         for key, value in by_pullback["weights"].items():
             torch.testing.assert_close(by_double_backward["weights"][key], value, rtol=1e-8, atol=1e-11, msg=key)
+
+
+def said_of_one_pixel_filters() -> list[str]:
+    """While gradients of those with a stride, of features that lie channels last, are added over processes."""
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        ddp = distributed.parallel(nn.Conv2d(4, 6, 1, stride=2), torch.device("cpu"))
+        for _ in range(2):
+            ddp(torch.rand(2, 4, 8, 8).contiguous(memory_format=torch.channels_last)).sum().backward()
+    return [str(warning.message) for warning in said]
+
+
+def test_layouts_that_are_the_same_in_memory_warn_of_nothing(tmp_path: Path) -> None:
+    assert run_processes(2, tmp_path, said_of_one_pixel_filters) == [[], []]
