@@ -85,7 +85,7 @@ def prepare(family: str, args: argparse.Namespace) -> dict[Timed, Callable[[], o
     for way, net in ways.items():
         calls[Timed(family, f"forward{way}")] = partial(forward, net or model, batch)
         for depth, limit in DEPTHS.items():
-            calls[Timed(family, depth + way, f"forward{way}", limit)] = partial(evaluated, model, batch, depth, net)
+            calls[Timed(family, depth + way, at_most=limit)] = partial(evaluated, model, batch, depth, net)
     calls[Timed(family, "scores alone", "input", SHARE)] = partial(collect, batch, logits, found, scoring=SCORING)
     for count in CLASSES:
         one = batch_of(channels, (count,), args.size).to(args.device)

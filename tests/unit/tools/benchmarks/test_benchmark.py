@@ -16,8 +16,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from guidance.attribution import Method, Request, attribute, one_hot
+from guidance.attribution import CompiledNet, Method, Request, attribute, one_hot
+from guidance.attribution.compiled import TRACEABLE
 from guidance.models import build_model
+from guidance.models.classifier import Classifier
 from guidance.training.stopwatch import OTHER, SPANS
 from guidance.training.trainer import Trainer
 from tests.support.data.pictures import write_picture
@@ -65,6 +67,26 @@ def test_evaluation_prints_each_ratio_beside_its_bar(
     for family, what, time, ratio, _, over in found:
         assert float(time) == pytest.approx(seconds[family, what], abs=0.00051), what
         assert float(ratio) == pytest.approx(seconds[family, what] / seconds[family, over], abs=0.0051), what
+
+
+@pytest.mark.usefixtures("tiny_nets")
+@pytest.mark.skipif(not TRACEABLE, reason="torch 2.6 cannot trace how a net is explained")
+def test_evaluations_are_compiled_too(benchmark: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over the forward pass that is not compiled, with a backend that only traces; each kind of call has its graph."""
+    nets: list[CompiledNet] = []
+
+    def net(model: Classifier) -> CompiledNet:
+        nets.append(CompiledNet(model, backend="eager"))
+        return nets[-1]
+
+    monkeypatch.setattr(import_module("benchmarks.evaluation"), "CompiledNet", net)
+    arguments = ["--family", "xdnn", "--batch", "3", "--size", "32", "--rounds", "1", "--compile"]
+    printed = benchmark("evaluation", *arguments)
+    found = re.findall(r"^xdnn, (\w+), compiled +[\d.]+ +[\d.]+x( +[\d.]+x)? +forward$", printed, re.MULTILINE)
+    assert [(what, limit.strip()) for what, limit in found] == [
+        ("forward", ""), ("input", "3.60x"), ("mid2", "2.20x"), ("final", "1.10x"),
+    ]  # fmt: skip
+    assert [compiled.graphs for compiled in nets] == [4]
 
 
 def test_double_backward_is_forced(monkeypatch: pytest.MonkeyPatch) -> None:
