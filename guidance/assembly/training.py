@@ -70,12 +70,12 @@ def build_trainer(
     optimizer, schedule = build_optimizer(config, parameter_groups(config, model), loader.batches_per_epoch)
     lock.prepare(dump_config(config))
     write_annotated(folder, annotated, config.data.annotated_fraction, config.data.annotated_of)
+    options = training_options(config, device, dry_run=dry_run)
     lines = state["trainer"].get("lines") if state else None
     shown = dict.fromkeys((*config.pareto.metrics, *CONSOLE))
     log = open_loggers(
         folder, resume_step=state["step"] if state else None, resume_epoch=state["epoch"] if state else math.inf,
-        resume_lines=lines if isinstance(lines, int) else None, tensorboard=config.log.tensorboard,
-        epochs=config.trainer.epochs,
+        resume_lines=lines if isinstance(lines, int) else None, tensorboard=config.log.tensorboard, epochs=options.epochs,
         shown=[*(f"train/{name}" for name in objective.names), "val/classification", *(f"val/{name}" for name in shown)],
     )  # fmt: skip
     log.begin(flatten(config.model_dump(mode="json")), compared(config), charts(config, objective.names))
@@ -83,7 +83,6 @@ def build_trainer(
         folder, model, config=config.model_dump(mode="json"), classes=train.classes,
         metrics=config.pareto.metrics, resolution=config.pareto.resolution, resumed=state, lock=lock,
     )  # fmt: skip
-    options = training_options(config, device, dry_run=dry_run)
     evaluate = build_epoch_evaluation(config, model, train, val, device, log, max_batches=options.max_batches)
     trainer = Trainer(objective, optimizer, schedule, loader, options, evaluate=evaluate, saver=saver, log=log)
     trainer.after_step = build_forecast(config, objective, val, device) or trainer.after_step
