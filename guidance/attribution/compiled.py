@@ -30,16 +30,9 @@ LOG = logging.getLogger(__name__)
 # torch 2.6 traces neither contexts of contextlib nor functools.singledispatch, by which the rules of layers are found.
 TRACEABLE = TorchVersion(torch.__version__) >= "2.7"
 PLAIN = "compile nothing (trainer.compile=false; launch/evaluate.py without --compile)"
-# What is elementwise is computed again in the backward pass and not kept for it, where by default much of it is kept: as fast
-# on a CPU, and a guided B-cos step takes a fifth less memory.
-KEEP_LESS = dict.fromkeys(
-    (
-        "ban_recompute_used_far_apart",
-        "ban_recompute_long_fusible_chains",
-        "ban_recompute_materialized_backward",
-    ),
-    False,
-)
+# Rules by which torch keeps for the backward pass what is elementwise and could be computed again. Without them it is as fast
+# on a CPU, and a guided B-cos step takes a fifth less memory. The names are torch's own, which it may drop.
+KEEPING = ("ban_recompute_used_far_apart", "ban_recompute_long_fusible_chains", "ban_recompute_materialized_backward")
 FIELDS = ("logits", "features", "masks", "mask_logits", "stage_logits")  # of a Forward, that a compiled net gives
 
 
@@ -80,8 +73,8 @@ class CompiledNet:
         if not torch.is_grad_enabled() or len(images) != self._usual:  # as where unreadable images are left out
             _of_any_number(images, *arguments, seed)
         # Otherwise DistributedDataParallel has the graph cut where its buckets end. The limit is one for all nets of a process.
-        limits = torch._dynamo.config.patch(optimize_ddp=False, recompile_limit=64)
-        with limits, torch._functorch.config.patch(KEEP_LESS):
+        limits, known = torch._dynamo.config.patch(optimize_ddp=False, recompile_limit=64), torch._functorch.config
+        with limits, known.patch({name: False for name in KEEPING if hasattr(known, name)}):
             out, gradient = self._compiled(images, arguments, depth, seed, rows)
         if self.graphs > before:
             seconds = time.perf_counter() - start
