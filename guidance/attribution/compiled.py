@@ -73,8 +73,7 @@ class CompiledNet:
         if not torch.is_grad_enabled() or len(images) != self._usual:  # as where unreadable images are left out
             _of_any_number(images, *arguments, seed)
         # Otherwise DistributedDataParallel has the graph cut where its buckets end. The limit is one for all nets of a process.
-        limits, known = torch._dynamo.config.patch(optimize_ddp=False, recompile_limit=64), torch._functorch.config
-        with limits, known.patch({name: False for name in KEEPING if hasattr(known, name)}):
+        with torch._dynamo.config.patch(optimize_ddp=False, recompile_limit=64):
             out, gradient = self._compiled(images, arguments, depth, seed, rows)
         if self.graphs > before:
             seconds = time.perf_counter() - start
@@ -103,7 +102,9 @@ class CompiledNet:
 
     def _compile(self, graph: Any, inputs: Any) -> Any:
         self.graphs += 1
-        return torch._dynamo.lookup_backend(self.backend)(graph, inputs)
+        config = torch._functorch.config
+        with config.patch({name: False for name in KEEPING if hasattr(config, name)}):
+            return torch._dynamo.lookup_backend(self.backend)(graph, inputs)
 
 
 def check_compilable(

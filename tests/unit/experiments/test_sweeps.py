@@ -142,18 +142,21 @@ def test_a_job_that_ends_without_a_word_has_failed(tmp_path: Path, pretended: Pr
 
 def test_a_checkpoint_that_cannot_be_read_does_not_stop_the_rest(tmp_path: Path, pretended: Pretended) -> None:
     folder = tmp_path / "experiment"
+
+    def swept() -> dict[str, Outcome]:
+        return start(folder, pretended, debug_executor(folder / "logs/submitit"), experiment(groups={}, seeds=[0]))
+
     pretended.behave("baseline/0000", "damaged")
-    ended = start(folder, pretended, debug_executor(folder / "logs/submitit"), experiment(groups={}, seeds=[0]))
+    ended = swept()
     assert kinds(ended) == {"baseline/0000": "failed", "baseline/0001": "finished"}
     last = folder / "runs/baseline/0000/checkpoints/last.pt"
     assert f"{last} is truncated or corrupt" in ended["baseline/0000"].remark
     with pytest.raises(ValueError, match=r"truncated or corrupt.*Delete it"):
-        start(folder, pretended, debug_executor(folder / "logs/submitit"), experiment(groups={}, seeds=[0]))
+        swept()
     pretended.behave("baseline/0000", "")
     last.unlink()
     (last.parent.parent / "epoch").unlink()
-    again = start(folder, pretended, debug_executor(folder / "logs/submitit"), experiment(groups={}, seeds=[0]))
-    assert kinds(again) == {"baseline/0000": "finished"}
+    assert kinds(swept()) == {"baseline/0000": "finished"}
 
 
 def trained(folder: Path, pretended: Pretended) -> Planned:
